@@ -1,0 +1,54 @@
+"""Where to compute: device, threads, and whether bf16 is fast here. Torch is imported only when a function needs it."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def set_threads(threads: int) -> None:
+    """Limit every thread pool of this process to `threads`. Call it before numpy, torch or faiss are imported."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        os.environ[name] = str(threads)
+
+
+def choose_device() -> "torch.device":
+    """The CUDA device if there is one, else the CPU. `DEEPCLUST_DEVICE` overrides it (e.g. `cpu`, `cuda:1`)."""
+    import torch
+
+    return torch.device(os.environ.get("DEEPCLUST_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def device_name(device: "torch.device | None" = None) -> str:
+    """A name a person recognises: the GPU's, or the CPU's model."""
+    if device is not None and device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    return _cpu_name()
+
+
+def _cpu_name() -> str:
+    import platform
+
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def has_fast_bf16(device: "torch.device") -> bool:
+    """Whether bf16 matrix products have units of their own on `device` (GPU: Ampere or later; CPU: AMX or AVX512-BF16)."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    cpuinfo = Path("/proc/cpuinfo")
+    if device.type != "cpu" or not cpuinfo.exists():
+        return False
+    flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "").split()
+    return "amx_bf16" in flags or "avx512_bf16" in flags

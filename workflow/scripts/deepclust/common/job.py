@@ -1,0 +1,195 @@
+"""The frame around every command of the workflow: arguments, code check, errors, signals, provenance.
+
+A command declares its files and options as a pydantic model derived from `JobArguments` and hands a function to
+`run_job`. Everything a user can do wrong ends in one line and exit status 1.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from deepclust.common.code import HARMLESS, PACKAGE, code_digest, code_params, reachable_modules
+from deepclust.common.errors import DeepclustError
+from deepclust.common.files import write_json
+from deepclust.common.progress import Progress
+from deepclust.common.provenance import Recorder
+
+
+class JobArguments(BaseSettings):
+    """Arguments that every command has. They belong to the run, not to the science.
+
+    A command derives its own from this class and, where a method is chosen by name, from that method's `Options`.
+    """
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        use_attribute_docstrings=True,
+        frozen=True,
+        cli_exit_on_error=False,
+        cli_enforce_required=True,
+        nested_model_default_partial_update=True,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Values come from the command line alone, never from environment variables that happen to have such names."""
+        return (init_settings,)
+
+    code: str = ""
+    """Digest of the code at planning time. The command refuses to write a result under any other; empty: no check."""
+    progress: Path | None = None
+    """File for live progress; without it a progress bar goes to the terminal."""
+    threads: int = 0
+    """Threads to use; 0: all."""
+    provenance: Path | None = None
+    """Where to record how the result came about."""
+
+
+Arguments = TypeVar("Arguments", bound=JobArguments)
+
+
+class Job:
+    """What a running command may use: its progress, and the record of what it read and wrote."""
+
+    def __init__(self, rule: str, progress: Progress) -> None:
+        self.rule = rule
+        self.progress = progress
+        self.device = ""
+        """Name of the device that did the work, for the provenance; empty: the CPU's."""
+        self.options: dict[str, Any] = {}
+        """The slice of the config that was used, for the provenance."""
+        self.inputs: dict[str, Path] = {}
+        """Files to hash into the provenance. Name a large file's small manifest instead, if it holds the hash."""
+        self.outputs: dict[str, Path] = {}
+        """Results to hash into the provenance."""
+
+
+def run_job(
+    rule: str,
+    arguments: type[Arguments],
+    main: Callable[[Arguments, Job], None],
+    *,
+    modules: Callable[[Arguments], Sequence[str]] = lambda _: (),
+    argv: Sequence[str] | None = None,
+) -> NoReturn:
+    """Parse the command line into `arguments`, run `main`, write the provenance, exit.
+
+    Args:
+        rule: name of the command, equal to its file's name.
+        modules: library modules that `main` loads by name, e.g. the head's; they are part of the code's fingerprint.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    recorder = Recorder()
+    progress = Progress()
+    try:
+        parsed = parse_arguments(rule, arguments, argv)
+        named = list(modules(parsed))
+        progress = Progress(parsed.progress, rule)
+        if parsed.threads:
+            from deepclust.common.device import set_threads
+
+            set_threads(parsed.threads)
+        _check_code(rule, named, parsed.code)
+        code = code_params(rule, named)
+        job = Job(rule, progress)
+        main(parsed, job)
+        _check_code(rule, named, parsed.code, parsed_outputs=job.outputs)
+        _check_modules(rule, named)
+        if parsed.provenance is not None:
+            write_json(parsed.provenance, _provenance(recorder, job, code))
+    except DeepclustError as error:
+        _fail(progress, str(error))
+    except MemoryError:
+        _fail(progress, "out of memory: give the job more, or use smaller batches")
+    except Exception as error:
+        traceback.print_exc()
+        _fail(progress, f"unexpected {type(error).__name__}: {error} (traceback above; please report it)")
+    progress.clear()
+    # Skip interpreter teardown: OpenMP runtimes of several libraries in one process may abort in it.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def parse_arguments(rule: str, arguments: type[Arguments], argv: Sequence[str]) -> Arguments:
+    """Parse `argv` into the model. Lists are given as JSON, e.g. `--scale '[0.2, 1.0]'`; nested options with a dot.
+
+    Raises:
+        DeepclustError: unknown, missing or malformed arguments, all on one line.
+    """
+    try:
+        source: CliSettingsSource[Any] = CliSettingsSource(arguments, cli_prog_name=f"{rule}.py")
+        return CliApp.run(arguments, cli_args=list(argv), cli_settings_source=source, cli_exit_on_error=False)
+    except ValidationError as error:
+        raise DeepclustError(f"{rule}: {describe_validation(error)}") from error
+    except SettingsError as error:
+        raise DeepclustError(f"{rule}: {error}") from error
+
+
+def describe_validation(error: ValidationError) -> str:
+    """All problems that pydantic found, on one line."""
+    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+
+
+def on_terminate(handler: Callable[[int], None]) -> None:
+    """Call `handler(signal number)` on SIGTERM and SIGUSR1 (what Slurm sends before a time limit or preemption)."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda received, _frame: handler(received))
+
+
+def _provenance(recorder: Recorder, job: Job, code: list[str]) -> dict[str, Any]:
+    from deepclust.common.device import device_name
+
+    return recorder.record(
+        rule=job.rule,
+        options=job.options,
+        inputs=job.inputs,
+        outputs=job.outputs,
+        code=code,
+        device=job.device or device_name(),
+    )
+
+
+def _check_code(rule: str, modules: Sequence[str], planned: str, parsed_outputs: dict[str, Path] | None = None) -> None:
+    """Refuse to go on if the code is not the one that the workflow planned with."""
+    if planned and code_digest(rule, modules) != planned:
+        for path in (parsed_outputs or {}).values():
+            path.unlink(missing_ok=True)
+        raise DeepclustError(
+            f"the code of {rule} changed after this job was planned, so its result would be recorded under the wrong "
+            "code: run snakemake again"
+        )
+
+
+def _check_modules(rule: str, modules: Sequence[str]) -> None:
+    """Refuse a result that used a module outside the fingerprint: its changes would go unnoticed."""
+    # A package's own (empty) __init__ counts with its modules.
+    used = {name for name, module in sys.modules.items() if name.startswith(f"{PACKAGE}.") and not hasattr(module, "__path__")}
+    untracked = used - reachable_modules(rule, modules) - HARMLESS
+    if untracked:
+        raise DeepclustError(f"{rule} used {', '.join(sorted(untracked))}, which its code fingerprint does not cover: name it in modules=")
+
+
+def _fail(progress: Progress, message: str) -> NoReturn:
+    message = " ".join(message.split())
+    print(f"error: {message}", file=sys.stderr)
+    progress.fail(message)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
