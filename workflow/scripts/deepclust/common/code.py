@@ -8,6 +8,7 @@ tree without comments, docstrings and positions, and is the same on every suppor
 import ast
 import functools
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -123,6 +124,13 @@ def canonical(node: ast.AST) -> str:
 
 
 def _canonical_value(value: object) -> str:
+    if isinstance(value, ast.JoinedStr):
+        # Python versions cut the literal parts of an f-string differently.
+        parts = [
+            "".join(str(part.value) for part in group) if literal else "".join(canonical(part) for part in group)
+            for literal, group in itertools.groupby(value.values, lambda part: isinstance(part, ast.Constant))
+        ]
+        return f"f-string:{[part for part in parts if part]!r}"
     if isinstance(value, ast.AST):
         return canonical(value)
     if isinstance(value, list):

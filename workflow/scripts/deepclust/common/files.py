@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,11 @@ from typing import Any
 import numpy as np
 
 from deepclust.common.errors import DeepclustError
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NOT_WRITABLE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+)
 
 
 @contextlib.contextmanager
@@ -29,30 +35,47 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path = Path(path)
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DeepclustError(
-                f"no space left while writing {path}: free some space or use another folder (snakemake --directory)"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS) and _within(error.filename, path.parent):
-            raise DeepclustError(f"cannot write {path}: {error.strerror}") from error
-        raise
+        with explain_disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
 
 
-def _within(filename: Any, folder: Path) -> bool:
-    return isinstance(filename, str) and Path(filename).absolute().is_relative_to(folder.absolute())
+@contextlib.contextmanager
+def explain_disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors while `path` is written into one line that a user can act on.
+
+    Raises:
+        DeepclustError: the disk is full or the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise DeepclustError(
+                f"no space left while writing {path} ({error.strerror}): free some space or use another folder "
+                "(snakemake --directory)"
+            ) from error
+        if error.errno in NOT_WRITABLE and _is_about(error.filename, path):
+            raise DeepclustError(f"cannot write {path}: {error.strerror} ({error.filename})") from error
+        raise
+
+
+def _is_about(filename: Any, path: Path) -> bool:
+    """Whether an error's file is one of the folders on the way to `path`, or next to it."""
+    if not isinstance(filename, str):
+        return False
+    file, folder = Path(filename).absolute(), path.absolute().parent
+    return file.is_relative_to(folder) or folder.is_relative_to(file)
 
 
 def _umask() -> int:
@@ -85,18 +108,34 @@ def read_json(path: Path) -> Any:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Write `array` as .npy to `path` atomically."""
+    """Write `array` as .npy to `path` atomically.
+
+    Raises:
+        ValueError: the array holds Python objects, which only pickle could store.
+    """
+    array = np.asarray(array, order="C")
+    if array.dtype.hasobject:
+        raise ValueError(f"{path}: an array of objects cannot be stored")
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        # Not np.save: on a full disk it raises an error without a number.
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)
 
 
 def write_tensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
     """Write named numpy arrays as .safetensors to `path` atomically."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, metadata=metadata)
+        try:
+            save_file(contiguous, temporary, metadata=metadata)
+        except SafetensorError as error:
+            # The library hides the operating system's error in its message.
+            if number := re.search(r"os error (\d+)", str(error)):
+                raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+            raise
 
 
 def sha256_file(path: Path) -> str:

@@ -1,22 +1,25 @@
 """The prepared images of one split: one file of bytes, one small manifest, opened without loading anything.
 
-`images.bin` holds either all pixels (raw: uint8, planes first, for sets of one small size) or the encoded files one after
-the other (JPEG, PNG …) followed by their offsets. `images.json` says which. Image ids are row numbers; nothing in either
-file tells a label or a file name.
+`images.bin` holds either all pixels (raw: uint8, planes first, for sets of one small size) or the encoded files one
+after the other (JPEG, PNG …) followed by their offsets. `images.json` says which. Image ids are row numbers; nothing in
+either file tells a label or a file name.
 """
 
+import contextlib
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import atomic_path, read_json, write_json
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FORMAT = 1
 
@@ -44,7 +47,9 @@ class Images:
                 raise DeepclustError(f"{file} is missing: prepare the dataset first")
         self.manifest: dict[str, Any] = read_json(manifest)
         if self.manifest.get("format") != FORMAT:
-            raise DeepclustError(f"{manifest} has format {self.manifest.get('format')}, expected {FORMAT}: delete it and prepare again")
+            raise DeepclustError(
+                f"{manifest} has format {self.manifest.get('format')}, expected {FORMAT}: delete it and prepare again"
+            )
         self.count: int = self.manifest["count"]
         self.channels: int = self.manifest["channels"]
         self.shape: tuple[int, int, int] | None = tuple(self.manifest["shape"]) if self.manifest["shape"] else None
@@ -52,14 +57,17 @@ class Images:
         self.std: list[float] | None = self.manifest["std"]
         self.sha256: str = self.manifest["sha256"]
         if path.stat().st_size != self.manifest["bytes"]:
-            raise DeepclustError(f"{path} has {path.stat().st_size} bytes, its manifest says {self.manifest['bytes']}: delete both and prepare again")
+            raise DeepclustError(
+                f"{path} has {path.stat().st_size} bytes, its manifest says {self.manifest['bytes']}: "
+                "delete both and prepare again"
+            )
         self._path = path
         if self.shape is not None:
-            self._pixels = np.memmap(path, np.uint8, "r", shape=(self.count, *self.shape)) if self.count else np.empty((0, *self.shape), np.uint8)
+            self._pixels: npt.NDArray[np.uint8] = _map(path, np.uint8, (self.count, *self.shape))
         else:
             at = self.manifest["offsets_at"]
-            self._offsets = np.memmap(path, np.int64, "r", offset=at, shape=(self.count + 1,))
-            self._bytes = np.memmap(path, np.uint8, "r", shape=(at,)) if at else np.empty(0, np.uint8)
+            self._offsets = _map(path, np.int64, (self.count + 1,), offset=at)
+            self._bytes = _map(path, np.uint8, (at,))
 
     def __len__(self) -> int:
         return self.count
@@ -67,10 +75,12 @@ class Images:
     def pixels(self, indices: Sequence[int] | npt.NDArray[np.integer] | slice) -> npt.NDArray[np.uint8]:
         """Raw images, uint8 [n, C, H, W], copied out of the memory map. Only for raw storage."""
         assert self.shape is not None, "encoded images have no common shape: use encoded() or decode()"
-        return np.array(self._pixels[indices])
+        if isinstance(indices, slice):
+            return self._pixels[indices].copy()
+        return self._pixels.take(np.asarray(indices), axis=0)
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
-        """Raw images `start` to `stop`, uint8 [n, C, H, W], by an ordinary read: a pass over all does not grow in memory."""
+        """Raw images `start` to `stop`, uint8 [n, C, H, W], by an ordinary read: a pass over all needs no memory."""
         assert self.shape is not None
         size = int(np.prod(self.shape))
         flat = np.fromfile(self._path, np.uint8, count=(stop - start) * size, offset=start * size)
@@ -92,8 +102,19 @@ class Images:
         return decode_image(self.encoded(index), self.channels, f"image {index} of {self._path}")
 
 
-def decode_image(data: bytes, channels: int, name: str) -> npt.NDArray[np.uint8]:
+def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...], offset: int = 0) -> npt.NDArray[Any]:
+    """A read-only array in a file. Empty ones cannot be mapped; a plain array is faster to index than `np.memmap`."""
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    return np.asarray(np.memmap(path, dtype, "r", offset, shape))
+
+
+def decode_image(data: bytes, channels: int, name: str, *, reduce: bool = False) -> npt.NDArray[np.uint8]:
     """Decode one image file to uint8 [C, H, W] with 1 or 3 channels.
+
+    Args:
+        name: what to call the image in an error.
+        reduce: decode a JPEG to an eighth of its size. All of it is read, so damage is found several times faster.
 
     Raises:
         DeepclustError: `name` does not decode.
@@ -102,34 +123,57 @@ def decode_image(data: bytes, channels: int, name: str) -> npt.NDArray[np.uint8]
 
     try:
         with Image.open(io.BytesIO(data)) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L")
+            if reduce:
+                image.draft(None, (1, 1))
+            upright = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB" if channels == 3 else "L")
     except Exception as error:  # Pillow's decoders raise almost anything on damaged bytes
         raise DeepclustError(f"{name} does not decode ({error}): replace or remove it") from error
     pixels = np.asarray(upright)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1) if channels == 3 else pixels[None])
 
 
+def _eight_bits(image: "Image.Image") -> "Image.Image":
+    """A gray image of 16 bits by its high bytes, as Pillow does for colors; its `convert` would cut off at 255."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in {"I", "F"}:
+        raise ValueError("32-bit pixels have no fixed range, convert the image to 8 or 16 bits")
+    return image
+
+
 def write_raw(folder: Path, blocks: Iterable[npt.NDArray[np.uint8]], shape: tuple[int, int, int]) -> int:
     """Write raw images, given in blocks of uint8 [n, C, H, W], as the prepared split `folder`; return their number."""
-    with _Writer(folder) as writer:
+    levels = np.arange(256)
+    with _writing(folder) as writer:
         total, squares, count = np.zeros(shape[0]), np.zeros(shape[0]), 0
         for block in blocks:
             assert block.dtype == np.uint8 and block.shape[1:] == shape
-            writer.write(np.ascontiguousarray(block).data.cast("B"))
-            histogram = [np.bincount(block[:, c].ravel(), minlength=256) for c in range(shape[0])]
-            total += [h @ np.arange(256) for h in histogram]
-            squares += [h @ np.arange(256) ** 2 for h in histogram]
+            block = np.ascontiguousarray(block)
+            writer.write(block.data.cast("B") if block.size else b"")
+            histograms = np.stack([np.bincount(block[:, c].ravel(), minlength=256) for c in range(shape[0])])
+            total += histograms @ levels
+            squares += histograms @ levels**2
             count += len(block)
         pixels = max(1, count * shape[1] * shape[2])
         mean = total / pixels / 255
         std = np.sqrt(np.maximum(squares / pixels / 255**2 - mean**2, 0))
-        writer.finish(count=count, channels=shape[0], shape=list(shape), mean=mean.tolist(), std=std.tolist(), offsets_at=None)
+        writer.facts = {
+            "storage": "raw",
+            "count": count,
+            "channels": shape[0],
+            "shape": list(shape),
+            "mean": mean.tolist(),
+            "std": std.tolist(),
+            "offsets_at": None,
+        }
     return count
 
 
 def write_encoded(folder: Path, files: Iterable[bytes], channels: int) -> int:
     """Write encoded images as the prepared split `folder`, byte for byte; return their number."""
-    with _Writer(folder) as writer:
+    with _writing(folder) as writer:
         offsets = [0]
         for data in files:
             writer.write(data)
@@ -137,39 +181,43 @@ def write_encoded(folder: Path, files: Iterable[bytes], channels: int) -> int:
         padding = -offsets[-1] % 8
         writer.write(bytes(padding))
         writer.write(np.asarray(offsets, np.int64).tobytes())
-        writer.finish(count=len(offsets) - 1, channels=channels, shape=None, mean=None, std=None, offsets_at=offsets[-1] + padding)
+        writer.facts = {
+            "storage": "encoded",
+            "count": len(offsets) - 1,
+            "channels": channels,
+            "shape": None,
+            "mean": None,
+            "std": None,
+            "offsets_at": offsets[-1] + padding,
+        }
     return len(offsets) - 1
 
 
 class _Writer:
-    """Streams `images.bin` to a temporary file, then puts it and its manifest into place."""
+    """Counts and hashes the bytes of `images.bin` on their way to it; `facts` are set by whoever knows the images."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = Path(folder)
-        self._target = atomic_path(self._folder / "images.bin")
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
         self._hash = hashlib.sha256()
         self._size = 0
-        self._manifest: dict[str, Any] | None = None
-
-    def __enter__(self) -> "_Writer":
-        self._file = self._target.__enter__().open("wb", buffering=1 << 20)
-        return self
+        self.facts: dict[str, Any] = {}
 
     def write(self, data: bytes | memoryview) -> None:
         self._file.write(data)
         self._hash.update(data)
         self._size += len(data)
 
-    def finish(self, **facts: Any) -> None:
-        storage = "raw" if facts["shape"] else "encoded"
-        self._manifest = {"format": FORMAT, "storage": storage, **facts, "bytes": self._size, "sha256": self._hash.hexdigest()}
+    def manifest(self) -> dict[str, Any]:
+        return {"format": FORMAT, **self.facts, "bytes": self._size, "sha256": self._hash.hexdigest()}
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            self._file.close()
-        except OSError as closing:  # a full disk may show only now
-            if not self._target.__exit__(type(closing), closing, closing.__traceback__):
-                raise
-        self._target.__exit__(kind, error, trace)
-        if kind is None and self._manifest is not None:
-            write_json(self._folder / "images.json", self._manifest)
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[_Writer]:
+    """Put `images.bin` and then its manifest into place, if the block succeeds: no manifest without its images."""
+    path, manifest = Path(folder) / "images.bin", Path(folder) / "images.json"
+    with atomic_path(manifest) as new_manifest, atomic_path(path) as new_path:
+        with new_path.open("wb", buffering=1 << 20) as file:
+            writer = _Writer(file)
+            yield writer
+        write_json(new_manifest, writer.manifest())
+        manifest.unlink(missing_ok=True)  # an older one would not belong to the new images

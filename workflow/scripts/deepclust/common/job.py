@@ -135,11 +135,25 @@ def parse_arguments(rule: str, arguments: type[Arguments], argv: Sequence[str]) 
     """
     try:
         source: CliSettingsSource[Any] = CliSettingsSource(arguments, cli_prog_name=f"{rule}.py")
-        return CliApp.run(arguments, cli_args=list(argv), cli_settings_source=source, cli_exit_on_error=False)
+        return CliApp.run(arguments, cli_args=_parser_flags(argv), cli_settings_source=source, cli_exit_on_error=False)
     except ValidationError as error:
         raise DeepclustError(f"{rule}: {describe_validation(error)}") from error
     except SettingsError as error:
         raise DeepclustError(f"{rule}: {error}") from error
+
+
+def _parser_flags(argv: Sequence[str]) -> list[str]:
+    """The forms that the parser knows: `--images a b` as `--images a --images b`, and `--k 3` as `-k 3`."""
+    words: list[str] = []
+    flag, has_value = "", True
+    for word in argv:
+        if word.startswith("--"):
+            flag, has_value = word[1:] if len(word) == 3 else word, False
+            words.append(flag)
+        else:
+            words += [flag, word] if has_value and flag else [word]
+            has_value = True
+    return words
 
 
 def describe_validation(error: ValidationError) -> str:

@@ -1,0 +1,58 @@
+# Deep image clustering: dataset -> backbone -> features -> clustering heads -> scores -> report.
+# Options are in config.yaml or experiments/*.yaml (docs/options.md); how results hang together is in docs/architecture.md.
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+include: "workflow/rules/common.smk"
+
+
+if not workflow.overwrite_configfiles:
+
+    configfile: default_experiment()
+
+
+report: "workflow/report/workflow.rst"
+
+
+EXPERIMENT = plan_experiment(config, workflow.configfiles)
+
+
+wildcard_constraints:
+    dataset=NAME,
+    split="train|test|unlabeled",
+    backbone=NAME,
+    backbones=f"{NAME}(\\+{NAME})*",
+    head=NAME,
+    k="[0-9]+",
+    protocol="held-out|merged",
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/backbones.smk"
+include: "workflow/rules/features.smk"
+include: "workflow/rules/clustering.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/reporting.smk"
+
+
+rule all:
+    default_target: True
+    localrule: True
+    input:
+        "results/leaderboard.csv",
+        "results/report.html",
+
+
+onstart:
+    watch_jobs()
+
+
+onsuccess:
+    show_results()
+
+
+onerror:
+    show_errors()

@@ -1,0 +1,52 @@
+import json
+import shlex
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepclust.planning.parameters import Flags, listing_digest
+
+values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+keys = st.from_regex(r"[a-z][a-z_]{0,8}", fullmatch=True)
+
+
+@given(st.dictionaries(keys, values))
+def test_flags_survive_the_shell(options):
+    words = shlex.split(str(Flags(options)))
+    read = dict(zip(words[::2], words[1::2]))
+    expected = {
+        f"--{key}": value if isinstance(value, str) else json.dumps(value)
+        for key, value in options.items()
+        if value is not None
+    }
+    assert read == expected
+
+
+def test_nested_options_and_lists():
+    flags = Flags({"b": {"y": [1, 2.5], "x": True}, "a": "it's"})
+    assert str(flags) == "--a 'it'\"'\"'s' --b.x true --b.y '[1, 2.5]'"
+    assert f"{flags}" == str(flags)
+
+
+@given(st.dictionaries(keys, st.dictionaries(keys, st.integers())), st.randoms())
+def test_what_snakemake_records_does_not_depend_on_the_order_of_keys(options, random):
+    shuffled = list(options.items())
+    random.shuffle(shuffled)
+    assert repr(Flags(options)) == repr(Flags(dict(shuffled)))
+
+
+def test_swapped_values_differ():
+    assert repr(Flags({"a": 1, "b": 2})) != repr(Flags({"a": 2, "b": 1}))
+
+
+def test_listing_sees_new_changed_and_removed_files(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "1.png").write_bytes(b"1")
+    first = listing_digest(tmp_path)
+    assert listing_digest(tmp_path) == first
+    (tmp_path / "x" / "2.png").write_bytes(b"2")
+    second = listing_digest(tmp_path)
+    (tmp_path / "x" / "2.png").write_bytes(b"22")
+    third = listing_digest(tmp_path)
+    (tmp_path / "x" / "2.png").unlink()
+    assert len({first, second, third}) == 3 and listing_digest(tmp_path) == first

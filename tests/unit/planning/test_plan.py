@@ -1,0 +1,211 @@
+import copy
+
+import pytest
+import yaml
+
+from deepclust.planning.plan import ExperimentError, make_plan
+
+BASE = yaml.safe_load("""
+datasets:
+  digits: {loader: digits}
+  cifar10: {loader: cifar10}
+backbones:
+  pixels: {method: pixels}
+  simclr: {method: simclr, dataset: digits, batch_size: 256, augmentation: {crop_scale: [0.5, 1.0]}}
+heads:
+  kmeans: {method: kmeans}
+runs:
+  - {dataset: digits, backbones: [pixels, simclr, [pixels, simclr]], heads: [kmeans], k: [5, 10]}
+""")
+
+
+def plan(config):
+    return make_plan(copy.deepcopy(config), [])
+
+
+def changed(path, value):
+    """BASE with one key set, or removed if the value is ...."""
+    config = copy.deepcopy(BASE)
+    *parents, last = path
+    node = config
+    for key in parents:
+        node = node[key]
+    if value is ...:
+        del node[last]
+    else:
+        node[last] = value
+    return config
+
+
+def errors(config):
+    with pytest.raises(ExperimentError) as error:
+        plan(config)
+    assert all("\n" not in line for line in error.value.lines)
+    return error.value.lines
+
+
+def test_runs_are_all_combinations():
+    paths = [run.path for run in plan(BASE).runs]
+    assert len(paths) == len(set(paths)) == 6
+    assert "digits/pixels+simclr/kmeans/k10-held-out" in paths
+
+
+def test_defaults_are_filled_in_everywhere():
+    config = plan(BASE).config
+    assert config["seeds"] == 5
+    assert config["neighbors"]["k"] == 20
+    assert config["backbones"]["simclr"]["temperature"] == 0.1
+    assert config["backbones"]["pixels"]["features"]["pooling"] == "avg"
+
+
+def test_a_partly_given_section_keeps_the_other_defaults():
+    augmentation = plan(BASE).config["backbones"]["simclr"]["augmentation"]
+    assert augmentation["crop_scale"] == [0.5, 1.0]
+    assert augmentation["flip_probability"] == 0.5
+
+
+def test_writing_out_a_default_changes_nothing():
+    config = changed(("backbones", "simclr", "epochs"), 500)
+    assert plan(config).config == plan(BASE).config
+
+
+def test_strings_from_the_command_line_are_understood():
+    config = changed(("backbones", "simclr", "epochs"), "7")
+    config["seeds"] = "3"
+    config["backbones"]["simclr"]["weight_decay"] = "1e-4"
+    filled = plan(config)
+    assert filled.config["backbones"]["simclr"]["epochs"] == 7
+    assert filled.config["backbones"]["simclr"]["weight_decay"] == 1e-4
+    assert filled.runs[0].seeds == (0, 1, 2)
+
+
+def test_protocols():
+    config = changed(("runs", 0, "protocol"), "merged")
+    merged = plan(config)
+    assert merged.run_splits("digits", "merged") == (["train", "test"], ["train", "test"])
+    assert merged.run_splits("digits", "held-out") == (["train"], ["test"])
+    assert {run.protocol for run in merged.runs} == {"merged"}
+
+
+def test_seeds_of_a_run_override_those_of_the_experiment():
+    config = changed(("runs", 0, "seeds"), [3, 1])
+    config["runs"].append({"dataset": "digits", "backbones": ["pixels"], "heads": ["kmeans"], "k": 3})
+    runs = plan(config).runs
+    assert (runs[0].seeds, runs[-1].seeds) == ((3, 1), (0, 1, 2, 3, 4))
+
+
+def test_a_folder_without_test_images_is_scored_on_itself(tmp_path):
+    config = changed(("datasets", "mine"), {"loader": "folder", "path": str(tmp_path)})
+    config["backbones"]["pixels"]["image_size"] = 8
+    config["runs"] = [{"dataset": "mine", "backbones": ["pixels"], "heads": ["kmeans"], "k": 3}]
+    assert plan(config).run_splits("mine", plan(config).runs[0].protocol) == (["train"], ["train"])
+    config["datasets"]["mine"]["test_path"] = str(tmp_path)
+    assert plan(config).runs[0].protocol == "held-out"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where", "named"),
+    [
+        (("dataset",), {}, "dataset", "did you mean 'datasets'"),
+        (("backbones", "simclr", "epoch"), 3, "backbones.simclr.epoch", "did you mean 'epochs'"),
+        (("backbones", "simclr", "augmentation"), {"crop_scal": 1}, "augmentation.crop_scal", "did you mean"),
+        (("backbones", "simclr", "epochs"), "sixty", "backbones.simclr.epochs", "whole number"),
+        (("backbones", "simclr", "epochs"), 1.5, "backbones.simclr.epochs", "whole number"),
+        (("backbones", "simclr", "epochs"), True, "backbones.simclr.epochs", "whole number"),
+        (("backbones", "simclr", "epochs"), None, "backbones.simclr.epochs", "whole number"),
+        (("backbones", "simclr", "epochs"), 0, "backbones.simclr.epochs", "at least 1"),
+        (("backbones", "simclr", "temperature"), 0, "backbones.simclr.temperature", "greater than 0"),
+        (("backbones", "simclr", "optimizer"), "sdg", "backbones.simclr.optimizer", "did you mean 'sgd'"),
+        (("backbones", "simclr", "splits"), [], "backbones.simclr.splits", "at least 1"),
+        (("backbones", "simclr", "splits"), ["trian"], "backbones.simclr.splits", "no split 'trian'"),
+        (("backbones", "simclr", "dataset"), "digit", "backbones.simclr.dataset", "did you mean 'digits'"),
+        (("backbones", "simclr", "dataset"), ..., "backbones.simclr", "needs 'dataset'"),
+        (("backbones", "simclr", "batch_size"), 2000, "backbones.simclr.batch_size", "1347"),
+        (("backbones", "simclr", "start_from"), "simclr", "backbones.simclr.start_from", "itself"),
+        (("backbones", "simclr", "start_from"), "nobody", "backbones.simclr.start_from", "nobody"),
+        (("backbones", "simclr", "augmentation", "crop_scale"), [0.9, 0.2], "augmentation.crop_scale", "smallest"),
+        (("backbones", "simclr", "augmentation", "crop_scale"), [0.9], "augmentation.crop_scale", "2 items"),
+        (("backbones", "simclr", "augmentation", "crop_scale"), [0.9, 2], "augmentation.crop_scale.1", "at most 1"),
+        (("backbones", "simclr", "method"), "simcrl", "backbones.simclr.method", "did you mean 'simclr'"),
+        (("backbones", "simclr", "method"), ..., "backbones.simclr", "needs 'method'"),
+        (("backbones", "simclr"), "simclr", "backbones.simclr", "mapping"),
+        (("backbones", "simclr"), None, "backbones.simclr", "mapping"),
+        (("datasets", "digits", "loader"), "digitz", "datasets.digits.loader", "did you mean 'digits'"),
+        (("datasets", "cifar10", "source"), "/no/such/file", "datasets.cifar10.source", "/no/such/file"),
+        (("datasets", "cifar10", "sha256"), "abc", "datasets.cifar10.sha256", "abc"),
+        (("datasets", "mine"), {"loader": "folder", "path": "/no/such"}, "datasets.mine.path", "/no/such"),
+        (("datasets", "a/b"), {"loader": "digits"}, "datasets.a/b", "name"),
+        (("datasets", ".."), {"loader": "digits"}, "datasets...", "name"),
+        (("datasets", "a+b"), {"loader": "digits"}, "datasets.a+b", "name"),
+        (("datasets", "a b"), {"loader": "digits"}, "datasets.a b", "name"),
+        (("datasets", 3), {"loader": "digits"}, "datasets.3", "name"),
+        (("heads", "kmeans", "method"), "kmean", "heads.kmeans.method", "did you mean 'kmeans'"),
+        (("heads",), {}, "heads", "empty"),
+        (("heads",), ..., "experiment", "needs 'heads'"),
+        (("runs",), [], "runs", "at least 1"),
+        (("runs",), {"a": 1}, "runs", "list"),
+        (("runs", 0, "dataset"), "digts", "runs.0.dataset", "did you mean 'digits'"),
+        (("runs", 0, "backbones"), ["pixel"], "runs.0.backbones", "did you mean 'pixels'"),
+        (("runs", 0, "backbones"), ["pixels", "pixels"], "runs.0.backbones", "twice"),
+        (("runs", 0, "backbones"), [["pixels", "pixels"]], "runs.0.backbones", "twice"),
+        (("runs", 0, "heads"), ["kmeanz"], "runs.0.heads", "did you mean 'kmeans'"),
+        (("runs", 0, "k"), 0, "runs.0.k", "at least 1"),
+        (("runs", 0, "k"), 1348, "runs.0.k", "1347"),
+        (("runs", 0, "k"), [3, 3], "runs.0.k", "twice"),
+        (("runs", 0, "k"), "ten", "runs.0.k", "whole number"),
+        (("runs", 0, "k"), [], "runs.0.k", "at least 1"),
+        (("runs", 0, "protocol"), "heldout", "runs.0.protocol", "did you mean 'held-out'"),
+        (("runs", 0, "seeds"), [1, 1], "runs.0.seeds", "twice"),
+        (("seeds",), 0, "seeds", "at least one"),
+        (("seeds",), [], "seeds", "at least one"),
+        (("seeds",), [-1], "seeds", "at least 0"),
+        (("seeds",), "five", "seeds", "whole number"),
+        (("neighbors",), {"k": 450}, "neighbors.k", "450"),
+        (("evaluation",), {"confidence": 1.5}, "evaluation.confidence", "less than 1"),
+    ],
+)
+def test_errors_say_where_and_what(path, value, where, named):
+    lines = errors(changed(path, value))
+    assert any(where in line and named in line for line in lines), lines
+
+
+def test_all_errors_at_once():
+    config = changed(("backbones", "simclr", "epochs"), 0)
+    config["runs"][0]["k"] = 5000
+    config["heads"]["kmeans"]["n_int"] = 3
+    config["datasets"]["cifar10"]["loader"] = "cifar"
+    lines = errors(config)
+    for where in ("backbones.simclr.epochs", "runs.0.k", "heads.kmeans.n_int", "datasets.cifar10.loader"):
+        assert sum(where in line for line in lines) == 1, lines
+
+
+def test_one_error_is_one_line():
+    assert len(errors(changed(("backbones", "simclr", "epochs"), 0))) == 1
+
+
+def test_the_same_run_twice():
+    config = copy.deepcopy(BASE)
+    config["runs"].append({"dataset": "digits", "backbones": ["pixels"], "heads": ["kmeans"], "k": 10})
+    (line,) = errors(config)
+    assert "runs.1" in line and "runs.0" in line
+
+
+def test_raw_pixels_of_images_that_differ_in_size_need_one(tmp_path):
+    config = changed(("datasets", "mine"), {"loader": "folder", "path": str(tmp_path)})
+    config["runs"] = [{"dataset": "mine", "backbones": ["pixels"], "heads": ["kmeans"], "k": 3}]
+    (line,) = errors(config)
+    assert "backbones.pixels.image_size" in line
+
+
+def test_a_cycle_of_backbones():
+    config = changed(("backbones", "other"), {**BASE["backbones"]["simclr"], "start_from": "simclr"})
+    config["backbones"]["simclr"]["start_from"] = "other"
+    assert any("start from itself" in line for line in errors(config))
+
+
+def test_files_are_named(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("a: 1\n")
+    with pytest.raises(ExperimentError) as error:
+        make_plan({"a": 1}, [path])
+    assert all(line.startswith(f"{path}: ") for line in error.value.lines)

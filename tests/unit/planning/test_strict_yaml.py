@@ -1,0 +1,36 @@
+import pytest
+
+from deepclust.planning.strict_yaml import check_file
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("a: 1\na: 2\n", "duplicate key 'a'"),
+        ("a:\n  b: 1\n  c: 2\n  b: 3\n", "line 4"),
+        ("", "empty"),
+        ("# only a comment\n", "empty"),
+        ("- a\n- b\n", "mapping"),
+        ("a: [1, 2\n", "line"),
+        ("a: 'x\n", "line"),
+        ("\ta: 1\n", "line 1"),
+        ("a: !!python/object/apply:os.system [ls]\n", "line 1"),
+        ("? [1, 2]\n: 3\n", "line 1"),
+    ],
+)
+def test_problems_are_one_line_and_say_where(tmp_path, text, named):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    (line,) = check_file(path)
+    assert line.startswith(str(path)) and named in line and "\n" not in line
+
+
+def test_missing_and_binary_files(tmp_path):
+    assert len(check_file(tmp_path / "none.yaml")) == 1
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    assert len(check_file(tmp_path / "b.yaml")) == 1
+
+
+def test_a_good_file_has_no_problems(tmp_path):
+    (tmp_path / "x.yaml").write_text("a: {b: 1, c: [1, 2]}\nd: &x {e: 1}\nf: *x\n")
+    assert check_file(tmp_path / "x.yaml") == []

@@ -1,0 +1,93 @@
+"""Keeps existing results under code that changed without changing what it computes.
+
+A change of code reruns every job that reaches it. Where you know that a change is harmless and the results are expensive,
+`python tools/accept.py --why "renamed a variable" results/backbones/simclr/model.json` records the results as made by the
+new code: in Snakemake's metadata, and with your reason in their provenance. Without targets, all results of the experiment
+are meant. Only results whose sole reason to be made again is a change of code are accepted.
+"""
+
+import argparse
+import getpass
+import json
+import os
+import re
+import sys
+from ast import literal_eval
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
+
+from deepclust.common.files import write_json  # noqa: E402
+
+CODE_ITEM = re.compile(r"[A-Za-z0-9_.]+:[0-9a-f]{16}")
+
+
+def is_code(parameter: str) -> bool:
+    """Whether a recorded parameter is part of a code fingerprint."""
+    value = literal_eval(parameter)
+    items = value if isinstance(value, list) else [value]
+    return bool(items) and all(isinstance(item, str) and CODE_ITEM.fullmatch(item) for item in items)
+
+
+def only_code_changed(dag: Any, job: Any) -> bool:
+    """Whether nothing but the code of a job changed since its results were made."""
+    reason, change = dag.reason(job), dag.workflow.persistence.params_changed(job)
+    others = (
+        reason.missing_output, reason.incomplete_output, reason.updated_input, reason.code_changed,
+        reason.input_changed, reason.software_stack_changed, reason.forced,
+    )
+    return not any(others) and bool(change) and all(is_code(item) for item in change.only_old | change.only_new)
+
+
+def accept(dag: Any, job: Any, why: str) -> None:
+    """Record the outputs of a job as made by the present code."""
+    persistence = dag.workflow.persistence
+    for output in job.output:
+        key = persistence._get_key(output)
+        record = persistence._read_record(key)
+        record.params = persistence._params(job)
+        persistence._write_record(key, record)
+    for path in (Path(output) for output in job.output if str(output).endswith("provenance.json")):
+        status = path.stat()
+        provenance = json.loads(path.read_text(encoding="utf-8"))
+        code = sorted(item for value in job.params if is_code(repr(value)) for item in (value if isinstance(value, list) else [value]))
+        provenance["accepted"].append(
+            {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": getpass.getuser(), "why": why, "code": code}
+        )
+        write_json(path, provenance)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # nothing that reads it has to be made again
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("targets", nargs="*", help="results to accept; all of the experiment if none is named")
+    parser.add_argument("--why", required=True, help="why the change is harmless; goes into the provenance")
+    parser.add_argument("--configfile", type=Path, action="append", default=[], help="the experiment, as for snakemake")
+    parser.add_argument("--directory", type=Path, help="the working directory, as for snakemake")
+    arguments = parser.parse_args()
+    with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(cores=1),
+            config_settings=ConfigSettings(configfiles=[path.resolve() for path in arguments.configfile]),
+            snakefile=ROOT / "Snakefile",
+            workdir=arguments.directory,
+        )
+        workflow.dag(DAGSettings(targets=set(arguments.targets))).execute_workflow(executor="dryrun")
+        dag = workflow._workflow.dag
+        waiting = list(dag.needrun_jobs(exclude_finished=False))
+        accepted = [job for job in waiting if job.output and only_code_changed(dag, job)]
+        for job in accepted:
+            accept(dag, job, arguments.why)
+            print(f"accepted: {', '.join(str(output) for output in job.output)}")
+    print(f"{len(accepted)} of {len(waiting)} jobs that would have run were accepted")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

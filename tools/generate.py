@@ -1,0 +1,213 @@
+"""Writes the files that are derived from the code: the config's JSON schema, its reference page, the environments.
+
+Run it with `make generate` after changing an option; `--check` only tells whether the files are up to date.
+"""
+
+import argparse
+import importlib
+import json
+import pkgutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
+
+from pydantic import create_model  # noqa: E402
+
+from deepclust.common.options import Options  # noqa: E402
+from deepclust.evaluation.options import EvaluationOptions  # noqa: E402
+from deepclust.features.options import ExtractionOptions, NeighborOptions  # noqa: E402
+from deepclust.planning.experiment_options import NAME_PATTERN, RunOptions  # noqa: E402
+from deepclust.reporting.options import ReportOptions  # noqa: E402
+from envs import environment_files  # noqa: E402
+
+SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.json"
+REFERENCE = ROOT / "docs" / "options.md"
+
+Json = dict[str, Any]
+
+# kind of named thing: (section of the experiment, key that chooses the method, rooms that hold the methods)
+KINDS = {
+    "loader": ("datasets", "loader", ["data.loaders"]),
+    "backbone": ("backbones", "method", ["backbones", "pretraining"]),
+    "head": ("heads", "method", ["heads"]),
+}
+SECTION_TITLES = {
+    "loader": "Where the images come from. The loader decides which other keys a dataset has.",
+    "backbone": "Networks that turn images into features. The method decides which other keys a backbone has.",
+    "head": "Clustering heads on features. The method decides which other keys a head has.",
+}
+
+
+def methods(rooms: list[str]) -> list[ModuleType]:
+    """All modules of the rooms that define a class `Options` of their own."""
+    found = []
+    for room in rooms:
+        package = importlib.import_module(f"deepclust.{room}")
+        for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
+            module = importlib.import_module(f"{package.__name__}.{info.name}")
+            options = getattr(module, "Options", None)
+            if options is not None and options.__module__ == module.__name__:
+                found.append(module)
+    return found
+
+
+def method_schema(kind: str, key: str, module: ModuleType, definitions: Json) -> str:
+    """Add the schema of one method to `definitions`; return its name there."""
+    name = module.__name__.rsplit(".", 1)[-1]
+    options: type[Options] = module.Options
+    if kind == "backbone":
+        defaults = getattr(module, "EXTRACTION", ExtractionOptions())
+        options = create_model("Options", __base__=options, __doc__=options.__doc__, features=(ExtractionOptions, defaults))
+        options.model_fields["features"].description = "How images are turned into features."
+        options.model_rebuild(force=True)
+    schema = model_schema(options, f"{kind}.{name}", definitions)
+    schema["properties"] = {key: {"const": name, "description": first_line(module)}, **schema["properties"]}
+    schema["required"] = [key, *schema.get("required", [])]
+    facts = getattr(module, "FACTS", None)
+    schema["x-facts"] = facts.model_dump(mode="json") if facts is not None else {}
+    schema["x-module"] = module.__name__
+    definitions[f"{kind}.{name}"] = schema
+    return f"{kind}.{name}"
+
+
+def model_schema(model: type[Options], prefix: str, definitions: Json) -> Json:
+    """JSON schema of a model; the models nested in it go to `definitions` under `prefix`."""
+    schema = model.model_json_schema(ref_template=f"#/$defs/{prefix}.{{model}}", mode="validation")
+    for name, definition in schema.pop("$defs", {}).items():
+        definitions[f"{prefix}.{name}"] = definition
+    return schema
+
+
+def first_line(module: ModuleType) -> str:
+    return (module.__doc__ or "").strip().splitlines()[0]
+
+
+def config_schema() -> Json:
+    """The JSON schema of experiment files."""
+    definitions: Json = {}
+    properties: Json = {}
+    for kind, (section, key, rooms) in KINDS.items():
+        names = [method_schema(kind, key, module, definitions) for module in methods(rooms)]
+        mapping = {name.split(".", 1)[1]: f"#/$defs/{name}" for name in names}
+        definitions[kind] = {
+            "type": "object",
+            "required": [key],
+            "discriminator": {"propertyName": key, "mapping": mapping},
+            "oneOf": [{"$ref": f"#/$defs/{name}"} for name in names],
+        }
+        properties[section] = {
+            "type": "object",
+            "description": SECTION_TITLES[kind],
+            "minProperties": 1,
+            "propertyNames": {"pattern": NAME_PATTERN},
+            "additionalProperties": {"$ref": f"#/$defs/{kind}"},
+        }
+    definitions["run"] = model_schema(RunOptions, "run", definitions)
+    properties["runs"] = {
+        "type": "array",
+        "description": "What to cluster with what.",
+        "minItems": 1,
+        "items": {"$ref": "#/$defs/run"},
+    }
+    properties["seeds"] = {
+        "anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}],
+        "description": "Seeds of every run: a list, or their number (5 means 0 to 4).",
+        "default": 5,
+    }
+    for section, model in (("neighbors", NeighborOptions), ("evaluation", EvaluationOptions), ("report", ReportOptions)):
+        definitions[section] = model_schema(model, section, definitions)
+        properties[section] = {"$ref": f"#/$defs/{section}", "default": {}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "deepclust experiment",
+        "type": "object",
+        "additionalProperties": False,
+        "required": [*(section for section, _, _ in KINDS.values()), "runs"],
+        "properties": properties,
+        "$defs": definitions,
+    }
+
+
+def reference_page(schema: Json) -> str:
+    """Markdown reference of all options."""
+    lines = ["# Options of an experiment file", "", "Generated by `make generate` from the options models; do not edit.", ""]
+    for section, node in schema["properties"].items():
+        lines += [f"## {section}", ""]
+        node = schema["$defs"][node["$ref"].removeprefix("#/$defs/")] if "$ref" in node else node
+        if section == "runs":
+            lines += [node["description"], "", *table(schema["$defs"]["run"], schema), ""]
+        elif "additionalProperties" in node and isinstance(node["additionalProperties"], dict):
+            lines += [node["description"], ""]
+            kind = node["additionalProperties"]["$ref"].removeprefix("#/$defs/")
+            key = schema["$defs"][kind]["discriminator"]["propertyName"]
+            for name, reference in schema["$defs"][kind]["discriminator"]["mapping"].items():
+                method = schema["$defs"][reference.removeprefix("#/$defs/")]
+                lines += [f"### {key}: {name}", "", method["properties"][key]["description"], "", *table(method, schema), ""]
+        elif "properties" in node:
+            lines += [*table(node, schema), ""]
+        else:
+            lines += [f"{node['description']} Default: `{json.dumps(node['default'])}`.", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def table(node: Json, schema: Json) -> list[str]:
+    """One row per option, nested options with a dot."""
+    rows = list(rows_of(node, schema, "", {}))
+    if not rows:
+        return ["No options."]
+    return ["| key | type | default | meaning |", "|---|---|---|---|", *rows]
+
+
+def rows_of(node: Json, schema: Json, prefix: str, defaults: Json) -> Any:
+    for key, option in node["properties"].items():
+        if "const" in option:
+            continue
+        nested = schema["$defs"][option["$ref"].removeprefix("#/$defs/")] if "$ref" in option else None
+        default = defaults.get(key, option.get("default", ...))
+        if nested is not None and "properties" in nested:
+            yield from rows_of(nested, schema, f"{prefix}{key}.", default if isinstance(default, dict) else {})
+            continue
+        shown = "required" if default is ... else f"`{json.dumps(default)}`"
+        meaning = " ".join(option.get("description", "").split()).replace("|", "\\|")
+        yield f"| `{prefix}{key}` | {type_name(nested or option)} | {shown} | {meaning} |"
+
+
+def type_name(option: Json) -> str:
+    """A type with its range, as a person would write it."""
+    if "anyOf" in option:
+        return " or ".join(type_name(item) for item in option["anyOf"])
+    if "enum" in option or "const" in option:
+        return ", ".join(f"`{value}`" for value in option.get("enum", [option.get("const")]))
+    if option.get("type") == "array":
+        items = option.get("prefixItems")
+        return f"list of {len(items)}" if items else f"list of {type_name(option.get('items', {}))}"
+    bounds = [f"{sign} {option[key]}" for key, sign in
+              (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<")) if key in option]
+    return " ".join([option.get("type", "any"), *bounds])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is out of date")
+    check = parser.parse_args().check
+    schema = config_schema()
+    files = {
+        SCHEMA: json.dumps(schema, indent=1, ensure_ascii=False) + "\n",
+        REFERENCE: reference_page(schema),
+        **{ROOT / "envs" / name: text for name, text in environment_files().items()},
+    }
+    stale = [path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    for path in stale:
+        print(f"{'out of date' if check else 'wrote'}: {path.relative_to(ROOT)}")
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(files[path], encoding="utf-8")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

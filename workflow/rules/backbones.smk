@@ -1,0 +1,66 @@
+# Backbones: the networks whose features are clustered.
+
+
+rule pixels:
+    output:
+        model="results/backbones/{backbone}/model.json",
+        weights="results/backbones/{backbone}/model.safetensors",
+        provenance="results/backbones/{backbone}/model.provenance.json",
+    log:
+        "logs/pixels/{backbone}.log",
+    message:
+        "Describe raw pixels as backbone {wildcards.backbone}"
+    conda:
+        "../../envs/torch.yaml"
+    localrule: True
+    wildcard_constraints:
+        backbone=names_where(lambda name: not EXPERIMENT.is_pretrained_here(name)),
+    params:
+        *code("pixels"),
+        options=backbone_options,
+        command=command("pixels"),
+    shell:
+        "python {params.command} --progress {log}.progress --provenance {output.provenance}"
+        " --model {output.model} {params.options} > {log} 2>&1"
+
+
+rule pretrain:
+    input:
+        unpack(pretrain_inputs),
+    output:
+        model="results/backbones/{backbone}/model.json",
+        weights="results/backbones/{backbone}/model.safetensors",
+        log="results/backbones/{backbone}/training.jsonl",
+        provenance="results/backbones/{backbone}/model.provenance.json",
+    log:
+        "logs/pretrain/{backbone}.log",
+    message:
+        "Pretrain backbone {wildcards.backbone}"
+    conda:
+        "../../envs/torch.yaml"
+    wildcard_constraints:
+        backbone=names_where(EXPERIMENT.is_pretrained_here),
+    params:
+        *code("pretrain"),
+        method_code=method_code("pretrain", backbone_modules),
+        options=backbone_options,
+        command=command("pretrain", backbone_modules),
+        start=start_flags,
+    threads: 64
+    shell:
+        "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
+        " --images {input.images} --model {output.model} --log {output.log} {params.start} {params.options}"
+        " > {log} 2>&1"
+
+
+rule clean_states:
+    localrule: True
+    log:
+        "logs/clean_states.log",
+    message:
+        "Remove the states of unfinished trainings and the caches of finished ones"
+    conda:
+        "../../envs/data.yaml"
+    shell:
+        "find results -depth -type d \\( -name '.state-*' -o -name '.seeds-*' \\) -print -exec rm -r '{{}}' \\;"
+        " > {log} 2>&1"

@@ -1,0 +1,26 @@
+# Clustering heads on features, all seeds of a run in one job. No label is an input here or anywhere before.
+
+
+rule cluster:
+    input:
+        features=split_files("all", FEATURES),
+        neighbors=cluster_neighbors,
+    output:
+        clusters=f"results/clustering/{RUN}/clusters.safetensors",
+        seeds=f"results/clustering/{RUN}/seeds.json",
+        provenance=f"results/clustering/{RUN}/clusters.provenance.json",
+    log:
+        f"logs/cluster/{RUN}.log",
+    message:
+        "Cluster {wildcards.dataset} into {wildcards.k} with {wildcards.head} on {wildcards.backbones}"
+    conda:
+        "../../envs/clustering.yaml"
+    params:
+        *code("cluster"),
+        head_code=method_code("cluster", head_modules),
+        options=cluster_options,
+        command=command("cluster", head_modules),
+    threads: 16
+    shell:
+        "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
+        " --features {input.features} --output {output.clusters} --log {output.seeds} {params.options} > {log} 2>&1"

@@ -1,0 +1,266 @@
+# All helper functions of the rules.
+
+import functools
+import os
+import re
+import sys
+from pathlib import Path
+from shlex import quote
+
+SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+# Jobs use the Python that runs Snakemake; an activated conda environment comes before it.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+
+from deepclust.common.code import code_digest, code_params
+from deepclust.common.errors import DeepclustError
+from deepclust.planning.experiment_options import NAME_PATTERN
+from deepclust.planning.parameters import Parameters
+from deepclust.planning.plan import ExperimentError, make_plan
+from deepclust.planning.terminal import Watcher, closing_table, log_errors
+
+NAME = NAME_PATTERN.strip("^$")
+RUN = "{dataset}/{backbones}/{head}/k{k}-{protocol}"
+
+
+def default_experiment():
+    """`config.yaml` of the working directory, else the one beside the Snakefile."""
+    here = Path("config.yaml")
+    return str(here if here.exists() else Path(workflow.basedir) / here)
+
+
+def plan_experiment(config, configfiles):
+    """Check the experiment; end with one line per problem if it cannot be planned."""
+    try:
+        return Parameters(make_plan(dict(config), [Path(file) for file in configfiles]))
+    except ExperimentError as error:
+        print(*error.lines, sep="\n", file=sys.stderr)
+        sys.exit(1)
+
+
+def shown(path):
+    """A path as short as the working directory allows."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+@functools.cache
+def fingerprint(script, modules=()):
+    """`module:hash` strings of a script and all it can reach: what the code does, not how it is written."""
+    try:
+        return code_params(script, modules)
+    except DeepclustError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
+@functools.cache
+def digest(script, modules):
+    """One digest over a fingerprint."""
+    return code_digest(script, modules)
+
+
+def code(script):
+    """The part of a script's fingerprint that is the same for all its jobs."""
+    return fingerprint(script)
+
+
+def method_code(script, modules):
+    """The rest of it: what the script loads by name, as a parameter function."""
+    return lambda wildcards: [item for item in fingerprint(script, modules(wildcards)) if item not in fingerprint(script)]
+
+
+def command(script, modules=lambda wildcards: ()):
+    """A script with the digest of its code, which it checks when it starts and before it ends.
+
+    It asks for `input`, so that Snakemake does not record it: where the scripts are is no reason to run a job again.
+    """
+    path = quote(shown(SCRIPTS / f"{script}.py"))
+    return lambda wildcards, input: f"{path} --code {digest(script, modules(wildcards))}"
+
+
+def backbone_modules(wildcards):
+    """The module of a backbone's method."""
+    return (EXPERIMENT.backbone_module(wildcards.backbone),)
+
+
+def head_modules(wildcards):
+    """The module of a head's method."""
+    return (EXPERIMENT.head_module(wildcards.head),)
+
+
+def loader_modules(wildcards):
+    """The module of a dataset's loader."""
+    return (EXPERIMENT.loader_module(wildcards.dataset),)
+
+
+def names_where(wanted):
+    """A wildcard constraint: the backbones for which `wanted(name)` holds."""
+    names = [name for name in EXPERIMENT.config["backbones"] if wanted(name)]
+    return "|".join(re.escape(name) for name in names) or "(?!)"
+
+
+def archive(wildcards):
+    """The archive that a dataset is prepared from, if it has one."""
+    key = EXPERIMENT.archive(wildcards.dataset)
+    return {} if key is None else {"archive": f"resources/downloads/{key}"}
+
+
+def archive_flag(wildcards, input):
+    """Where the archive is, for the command line."""
+    return f"--archive {quote(input.archive)}" if "archive" in input.keys() else ""
+
+
+def pretrain_inputs(wildcards):
+    """The images that a backbone is pretrained on, and the backbone it starts from."""
+    options = EXPERIMENT.config["backbones"][wildcards.backbone]
+    folders = [f"results/data/{options['dataset']}/{split}" for split in options["splits"]]
+    start = options["start_from"]
+    return {
+        "images": [f"{folder}/images.bin" for folder in folders],
+        "manifests": [f"{folder}/images.json" for folder in folders],
+        **({"start": f"results/backbones/{start}/model.json"} if start else {}),
+    }
+
+
+def start_flags(wildcards, input):
+    """Where training starts from, if not from random weights."""
+    start = f"--start_model {quote(input.start)}" if "start" in input.keys() else ""
+    state = EXPERIMENT.config["backbones"][wildcards.backbone]["resume_from"]
+    return f"{start} --resume_from {quote(state)}" if state else start
+
+
+def run_of(wildcards):
+    """The run of a job."""
+    return EXPERIMENT.run(RUN.format(**dict(wildcards.items())))
+
+
+def download_options(wildcards):
+    """Where an archive comes from and what it must be."""
+    return EXPERIMENT.download(f"{wildcards.key}/{wildcards.file}")
+
+
+def prepare_options(wildcards):
+    """How a dataset is read."""
+    return EXPERIMENT.prepare(wildcards.dataset, wildcards.split)
+
+
+def folder_listings(wildcards):
+    """What is in the folders that a dataset is read from."""
+    return EXPERIMENT.folder_listings(wildcards.dataset)
+
+
+def backbone_options(wildcards):
+    """How a backbone is made."""
+    return EXPERIMENT.backbone(wildcards.backbone)
+
+
+def extract_options(wildcards):
+    """How features are read out of a backbone."""
+    return EXPERIMENT.extract_features(wildcards.backbone)
+
+
+def neighbor_options(wildcards):
+    """How neighbors are searched."""
+    return EXPERIMENT.find_neighbors()
+
+
+def cluster_options(wildcards):
+    """The head, its options and its seeds."""
+    return EXPERIMENT.cluster(run_of(wildcards))
+
+
+def cluster_neighbors(wildcards):
+    """Neighbors in the training splits, for heads that use them."""
+    needed = EXPERIMENT.head_facts(wildcards.head).get("needs_neighbors")
+    return split_files("train", NEIGHBORS)(wildcards) if needed else []
+
+
+def probe_options(wildcards):
+    """How the ceilings are measured."""
+    return EXPERIMENT.probe()
+
+
+def evaluate_options(wildcards):
+    """How a run is scored, and what it is called."""
+    return EXPERIMENT.evaluate(run_of(wildcards))
+
+
+def run_splits(wildcards):
+    """The splits a run is fitted on and those it is scored on."""
+    return EXPERIMENT.plan.run_splits(wildcards.dataset, wildcards.protocol)
+
+
+def split_files(which, pattern):
+    """An input function: `pattern` for the splits of a run ("train", "score" or "all"), and for each of its backbones."""
+
+    def files(wildcards):
+        train, score = run_splits(wildcards)
+        splits = {"train": train, "score": score, "all": train + [s for s in score if s not in train]}[which]
+        backbones = wildcards.backbones.split("+") if "{backbone}" in pattern else [""]
+        return [
+            pattern.format(dataset=wildcards.dataset, split=split, backbone=backbone)
+            for split in splits
+            for backbone in backbones
+        ]
+
+    return files
+
+
+def map_options(wildcards):
+    """How the features are mapped to two dimensions."""
+    _, score = run_splits(wildcards)
+    return EXPERIMENT.report("map", score=score)
+
+
+def figure_options(wildcards):
+    """How a run is drawn."""
+    _, score = run_splits(wildcards)
+    return EXPERIMENT.report("gallery", score=score)
+
+
+def page_options(wildcards):
+    """What the report page shows."""
+    return EXPERIMENT.report("page")
+
+
+def training_logs(wildcards):
+    """The logs of all backbones that runs use and that are pretrained here."""
+    used = {name for run in EXPERIMENT.plan.runs for backbone in run.backbones for name in EXPERIMENT.lineage(backbone)}
+    names = [name for name in EXPERIMENT.config["backbones"] if name in used and EXPERIMENT.is_pretrained_here(name)]
+    return [f"results/backbones/{name}/training.jsonl" for name in names]
+
+
+def classes_of(wildcards):
+    """Names of the classes of a run's dataset."""
+    _, score = run_splits(wildcards)
+    return f"results/labels/{wildcards.dataset}/{score[0]}/classes.json"
+
+
+FEATURES = "results/features/{dataset}/{backbone}/{split}/features.npy"
+NEIGHBORS = "results/features/{dataset}/{backbone}/{split}/neighbors.npy"
+IMAGES = "results/data/{dataset}/{split}/images.bin"
+MANIFESTS = "results/data/{dataset}/{split}/images.json"
+LABELS = "results/labels/{dataset}/{split}/labels.npy"
+
+
+PUBLISHED = shown(SCRIPTS / "deepclust" / "reporting" / "published.csv")
+
+
+def run_files(pattern):
+    """`pattern` for every run of the experiment."""
+    return [pattern.format(run=run.path) for run in EXPERIMENT.plan.runs]
+
+
+def watch_jobs():
+    """Show the progress of running jobs in the terminal."""
+    Watcher(Path("logs")).start()
+
+
+def show_results():
+    """The closing table."""
+    print(closing_table(Path("results/leaderboard.csv"), Path("results/report.html")), file=sys.stderr)
+
+
+def show_errors():
+    """The reasons that failed jobs gave."""
+    print(*log_errors(Path("logs")), sep="\n", file=sys.stderr)

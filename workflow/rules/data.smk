@@ -1,0 +1,52 @@
+# Archives and folders -> prepared images, and labels in a tree of their own.
+
+
+rule download:
+    output:
+        archive="resources/downloads/{key}/{file}",
+        provenance="resources/downloads/{key}/{file}.provenance.json",
+    log:
+        "logs/download/{key}-{file}.log",
+    message:
+        "Download {wildcards.file}"
+    conda:
+        "../../envs/data.yaml"
+    localrule: True
+    wildcard_constraints:
+        key="[0-9a-f]{8}",
+        file="[^/]+(?<!\\.provenance\\.json)",
+    params:
+        *code("download"),
+        options=download_options,
+        command=command("download"),
+    shell:
+        "python {params.command} --progress {log}.progress --provenance {output.provenance}"
+        " --output {output.archive} {params.options} > {log} 2>&1"
+
+
+rule prepare:
+    input:
+        unpack(archive),
+    output:
+        images="results/data/{dataset}/{split}/images.bin",
+        manifest="results/data/{dataset}/{split}/images.json",
+        labels="results/labels/{dataset}/{split}/labels.npy",
+        classes="results/labels/{dataset}/{split}/classes.json",
+        ids="results/labels/{dataset}/{split}/ids.csv",
+        provenance="results/data/{dataset}/{split}/images.provenance.json",
+    log:
+        "logs/prepare/{dataset}-{split}.log",
+    message:
+        "Prepare the {wildcards.split} images of {wildcards.dataset}"
+    conda:
+        "../../envs/data.yaml"
+    params:
+        *code("prepare"),
+        loader_code=method_code("prepare", loader_modules),
+        options=prepare_options,
+        listings=folder_listings,
+        command=command("prepare", loader_modules),
+        archive=archive_flag,
+    shell:
+        "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
+        " --images {output.images} --labels {output.labels} {params.archive} {params.options} > {log} 2>&1"

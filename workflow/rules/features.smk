@@ -1,0 +1,48 @@
+# One vector per image, and the nearest neighbors of every image.
+
+
+rule extract_features:
+    input:
+        images="results/data/{dataset}/{split}/images.bin",
+        manifest="results/data/{dataset}/{split}/images.json",
+        model="results/backbones/{backbone}/model.json",
+        weights="results/backbones/{backbone}/model.safetensors",
+    output:
+        features="results/features/{dataset}/{backbone}/{split}/features.npy",
+        provenance="results/features/{dataset}/{backbone}/{split}/features.provenance.json",
+    log:
+        "logs/extract_features/{dataset}-{backbone}-{split}.log",
+    message:
+        "Features of {wildcards.dataset} ({wildcards.split}) from {wildcards.backbone}"
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        *code("extract_features"),
+        options=extract_options,
+        command=command("extract_features"),
+    threads: 16
+    shell:
+        "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
+        " --images {input.images} --model {input.model} --output {output.features} {params.options} > {log} 2>&1"
+
+
+rule find_neighbors:
+    input:
+        features="results/features/{dataset}/{backbone}/{split}/features.npy",
+    output:
+        neighbors="results/features/{dataset}/{backbone}/{split}/neighbors.npy",
+        provenance="results/features/{dataset}/{backbone}/{split}/neighbors.provenance.json",
+    log:
+        "logs/find_neighbors/{dataset}-{backbone}-{split}.log",
+    message:
+        "Neighbors in {wildcards.dataset} ({wildcards.split}) by {wildcards.backbone}"
+    conda:
+        "../../envs/clustering.yaml"
+    params:
+        *code("find_neighbors"),
+        options=neighbor_options,
+        command=command("find_neighbors"),
+    threads: 16
+    shell:
+        "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
+        " --features {input.features} --output {output.neighbors} {params.options} > {log} 2>&1"

@@ -1,0 +1,111 @@
+"""Cluster images by their features, once per seed."""
+
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from pydantic import Field, create_model
+
+from deepclust.common import registry
+from deepclust.common.errors import DeepclustError
+from deepclust.common.job import Job, JobArguments, run_job
+
+
+class Files(JobArguments):
+    """Cluster images by their features, once per seed. The options of the chosen head are flags as well.
+
+    Files are ordered by split and, within a split, by backbone.
+    """
+
+    method: str
+    """Clustering head, e.g. kmeans."""
+    k: int = Field(ge=1)
+    """Number of clusters."""
+    seeds: list[int] = Field(min_length=1)
+    """Seeds, each of which gives a clustering of its own."""
+    train: list[str] = Field(min_length=1)
+    """Splits to fit on."""
+    splits: list[str] = Field(min_length=1)
+    """Splits to assign; the training splits are among them."""
+    backbones: list[str] = Field(min_length=1)
+    """Names of the backbones that the features come from."""
+    features: list[Path]
+    """`features.npy` for every split in `splits` and every backbone."""
+    neighbors: list[Path] | None = None
+    """`neighbors.npy` for every split in `train` and every backbone, for heads that need them."""
+    output: Path
+    """The `clusters.safetensors` to write."""
+    log: Path
+    """The `seeds.json` to write."""
+
+
+def modules(arguments: Files) -> list[str]:
+    return [f"deepclust.heads.{arguments.method}"]
+
+
+def main(arguments: Files, job: Job) -> None:
+    from deepclust.common.code import code_digest
+    from deepclust.heads.clustering import Run, cluster
+
+    module = registry.load("heads", arguments.method)
+    options = module.Options(**{name: getattr(arguments, name) for name in module.Options.model_fields})
+    run = Run(
+        method=arguments.method,
+        options=options,
+        k=arguments.k,
+        seeds=arguments.seeds,
+        backbones=arguments.backbones,
+        train=arguments.train,
+        features=by_split(arguments.features, arguments.splits, arguments.backbones, "features"),
+        neighbors=by_split(arguments.neighbors, arguments.train, arguments.backbones, "neighbors"),
+    )
+    cluster(
+        run, arguments.output, arguments.log, code=code_digest("cluster", modules(arguments)), progress=job.progress
+    )
+    job.options = {
+        **{name: getattr(arguments, name) for name in ("method", "k", "seeds", "train", "splits", "backbones")},
+        **options.model_dump(mode="json"),
+    }
+    for name, files in (("features", run.features), ("neighbors", run.neighbors)):
+        for split, paths in files.items():
+            job.inputs |= {f"{name}.{split}.{b}": path for b, path in zip(arguments.backbones, paths)}
+    job.outputs = {"clusters": arguments.output, "seeds": arguments.log}
+
+
+def by_split(
+    paths: Sequence[Path] | None, splits: Sequence[str], backbones: Sequence[str], name: str
+) -> dict[str, list[Path]]:
+    """Files of every split, one per backbone; nothing where no files are given.
+
+    Raises:
+        DeepclustError: their number does not fit.
+    """
+    if paths is None:
+        return {}
+    count = len(backbones)
+    if len(paths) != len(splits) * count:
+        raise DeepclustError(
+            f"cluster: {len(paths)} files of {name} for {len(splits)} splits and {count} backbones: give one for each"
+        )
+    return {split: list(paths[i * count : (i + 1) * count]) for i, split in enumerate(splits)}
+
+
+def command_line(argv: Sequence[str]) -> type[Files]:
+    """The arguments of this command with those of the head that `argv` names."""
+    named = dict(itertools.pairwise(argv))
+    threads = named.get("--threads", "")
+    if threads.isdecimal() and int(threads):
+        from deepclust.common.device import set_threads
+
+        set_threads(int(threads))  # before the head's module imports what computes
+    try:
+        module = registry.load("heads", named.get("--method", ""))
+    except DeepclustError as error:
+        sys.exit(f"error: {error}")
+    return cast(type[Files], create_model("Arguments", __base__=(Files, module.Options)))
+
+
+if __name__ == "__main__":
+    run_job("cluster", command_line(sys.argv[1:]), main, modules=modules)

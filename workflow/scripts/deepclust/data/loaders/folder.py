@@ -1,0 +1,101 @@
+"""Your own images: a folder of image files, with or without one subfolder per class.
+
+Ids follow a hash of the path, so their order tells nothing about classes and does not change when images are added.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import DirectoryPath
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.options import Options as BaseOptions
+from deepclust.data.facts import DatasetFacts
+from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit, opaque_order
+
+FACTS = DatasetFacts(splits={"train": None, "test": None}, optional_splits={"test": "test_path"})
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+
+class Options(BaseOptions):
+    """Options of a folder of images."""
+
+    path: DirectoryPath
+    """Folder of images: jpg, jpeg, png, webp, bmp, gif, tif or tiff, at any depth. Its subfolders are the classes;
+    images directly in it have no labels. Hidden and other files are ignored."""
+    test_path: DirectoryPath | None = None
+    """Folder of test images, laid out like `path`; without it there is no test split."""
+    class_folders: bool = True
+    """Whether subfolders are classes. If not, the images have no labels, wherever they are."""
+    channels: Literal[1, 3] = 3
+    """3 for color, 1 for gray; images are converted as they are decoded."""
+    on_error: Literal["fail", "skip"] = "fail"
+    """What to do if images do not decode: fail, naming them, or leave them out and list them in `skipped.csv`, beside
+    the labels."""
+
+
+def read_split(options: Options, split: str, archive: Path | None) -> EncodedSplit:
+    """The image files below `path` (train) or `test_path` (test).
+
+    Both splits have the same classes: those of either folder.
+
+    Raises:
+        DeepclustError: a folder has no images, or has them both directly in it and in subfolders.
+    """
+    train = _labelled(options.path, options.class_folders)
+    test = _labelled(options.test_path, options.class_folders) if options.test_path else {}
+    classes = sorted({label for label in [*train.values(), *test.values()] if label is not None})
+    numbers = {label: number for number, label in enumerate(classes)}
+    folder, labels = (options.test_path, test) if split == "test" else (options.path, train)
+    if folder is None:
+        raise DeepclustError("a folder of images has a test split only where test_path is given")
+    files = [
+        EncodedFile(_printable(name), numbers.get(labels[name] or "", UNKNOWN), (folder / name).read_bytes)
+        for name in opaque_order(labels)
+    ]
+    known = [] if None in labels.values() else [_printable(label) for label in classes]
+    return EncodedSplit(known, options.channels, files, skip_unreadable=options.on_error == "skip")
+
+
+def _labelled(folder: Path, class_folders: bool) -> dict[str, str | None]:
+    """The images of a folder: path relative to it → name of the class, None where there are no classes."""
+    labels: dict[str, str | None] = {}
+    try:
+        for name in _image_paths(folder, "", ()):
+            top, separator, _ = name.partition("/")
+            labels[name] = top if separator and class_folders else None
+    except OSError as error:
+        raise DeepclustError(f"{folder} cannot be read: {error.strerror} ({error.filename})") from error
+    if not labels:
+        raise DeepclustError(f"{folder} holds no images ({', '.join(sorted(EXTENSIONS))})")
+    direct = sum(label is None for label in labels.values())
+    if 0 < direct < len(labels):
+        raise DeepclustError(
+            f"{folder} holds {direct} images directly and {len(labels) - direct} in subfolders: give every class a "
+            "subfolder, or set class_folders: false"
+        )
+    return labels
+
+
+def _image_paths(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """Paths of the images at any depth. Links to folders are followed, but not to one of the folders `above`."""
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _image_paths(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
+            elif Path(entry.name).suffix.lower() in EXTENSIONS:
+                yield prefix + entry.name
+
+
+def _printable(name: str) -> str:
+    """A file name as valid Unicode; bytes that are none are escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

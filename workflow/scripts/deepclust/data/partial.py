@@ -1,0 +1,76 @@
+"""A file that has arrived in part: kept beside its final place until it is whole, also between processes."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.files import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the bytes of a partial file came from.
+
+    Attributes:
+        source: address.
+        validator: what the server says about the version of the file: a strong ETag or a date; empty: nothing.
+    """
+
+    source: str
+    validator: str
+
+
+@dataclass(frozen=True)
+class Checksum:
+    """An expected hash of the content, as `hashlib` names it."""
+
+    algorithm: str
+    value: str
+
+
+class Partial:
+    """The bytes of `target` so far, in `<target>.part`, and their origin, in `<target>.part.json`."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.path = target.with_name(f"{target.name}.part")
+        self._record = target.with_name(f"{target.name}.part.json")
+
+    @property
+    def size(self) -> int:
+        """Number of bytes so far."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where they came from; None if that is not known."""
+        try:
+            return Origin(**read_json(self._record))
+        except (FileNotFoundError, DeepclustError, TypeError):
+            return None
+
+    def begin(self, origin: Origin, keep: int) -> None:
+        """Keep the first `keep` bytes; what follows them comes from `origin`."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self._record, {"source": origin.source, "validator": origin.validator})
+        with self.path.open("ab") as file:
+            file.truncate(keep)
+
+    def discard(self) -> None:
+        """Forget all bytes."""
+        self.path.unlink(missing_ok=True)
+        self._record.unlink(missing_ok=True)
+
+    def hash(self, algorithm: str) -> str:
+        """Hexadecimal hash of the bytes so far."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+
+    def move_into_place(self) -> None:
+        """Give the file its final name, when its content has reached the disk."""
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+        self.path.replace(self.target)
+        self.discard()

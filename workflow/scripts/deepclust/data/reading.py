@@ -1,0 +1,32 @@
+"""Reading image files and checking that each decodes."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.images import decode_image
+from deepclust.data.splits import EncodedFile
+
+_AHEAD = 64  # files in memory at once, per thread
+
+
+def read_checked(
+    files: Iterable[EncodedFile], channels: int, threads: int
+) -> Iterator[tuple[EncodedFile, bytes | DeepclustError]]:
+    """Every file, in order, with its bytes, or with the reason why it is not an image."""
+
+    def read(file: EncodedFile) -> bytes | DeepclustError:
+        try:
+            data = file.read()
+            decode_image(data, channels, file.name, reduce=True)
+        except OSError as error:
+            return DeepclustError(f"{file.name} cannot be read ({error.strerror})")
+        except DeepclustError as error:
+            return error
+        return data
+
+    waiting = iter(files)
+    with ThreadPoolExecutor(threads) as pool:
+        while group := list(islice(waiting, _AHEAD * threads)):
+            yield from zip(group, pool.map(read, group))

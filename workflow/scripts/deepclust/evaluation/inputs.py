@@ -1,0 +1,131 @@
+"""What the evaluation reads, checked: features, labels, neighbors and assignments of one or several splits."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from deepclust.common.errors import DeepclustError
+
+UNKNOWN = -1  # label of an image whose class is not known
+KINDS = {"f": "floating-point numbers", "i": "integers"}
+BLOCK = 8192  # rows of features in memory at a time
+
+
+def per_split(files: Sequence[Path], splits: int, what: str) -> list[list[Path]]:
+    """Group files that are ordered by split, and by backbone within a split.
+
+    Raises:
+        DeepclustError: the number of files is no multiple of the number of splits.
+    """
+    if not files or splits < 1 or len(files) % splits:
+        raise DeepclustError(f"{len(files)} files of {what} for {splits} splits: give one per split and backbone")
+    backbones = len(files) // splits
+    return [list(files[i : i + backbones]) for i in range(0, len(files), backbones)]
+
+
+def load_array(path: Path, dimensions: int, kind: str) -> npt.NDArray:
+    """Memory-map a .npy file and check its number of dimensions and the kind of its dtype (`f` or `i`).
+
+    Raises:
+        DeepclustError: it is not such a file.
+    """
+    try:
+        array: npt.NDArray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise DeepclustError(
+            f"{path} is not a readable .npy file ({error}): delete it and run the workflow again"
+        ) from error
+    if array.ndim != dimensions or array.dtype.kind != kind:
+        raise DeepclustError(
+            f"{path} holds {array.dtype} of shape {array.shape}, expected {dimensions} dimensions of {KINDS[kind]}"
+        )
+    return array
+
+
+def read_labels(path: Path) -> npt.NDArray[np.int64]:
+    """Labels of one split, int64 [N], `UNKNOWN` where the class is not known."""
+    labels = load_array(path, 1, "i").astype(np.int64)
+    if labels.size and labels.min() < UNKNOWN:
+        raise DeepclustError(f"{path} holds label {labels.min()}: classes count from 0, {UNKNOWN} means unknown")
+    return labels
+
+
+def check_lengths(lengths: dict[str, int]) -> None:
+    """Raise a DeepclustError if files that belong to the same images have different numbers of rows."""
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+        raise DeepclustError(f"these files have different numbers of images ({listed}): delete the outdated one")
+
+
+def feature_count(files: Sequence[Path]) -> int:
+    """Images in the feature files of one split, one file per backbone."""
+    lengths = {str(path): len(load_array(path, 2, "f")) for path in files}
+    check_lengths(lengths)
+    return next(iter(lengths.values()))
+
+
+def feature_dimension(files: Sequence[Path]) -> int:
+    """Dimension of the concatenated features of several backbones."""
+    return sum(int(load_array(path, 2, "f").shape[1]) for path in files)
+
+
+def unit_features(
+    files: Sequence[Path], rows: npt.NDArray[np.integer] | None = None
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Features of one split as vectors of unit length, in blocks float32 [n, D].
+
+    The features of each backbone are L2-normalised and then concatenated, so that every backbone weighs the same: the
+    inner product of two rows is the mean of their cosines. A row of zeros stays zero.
+
+    Args:
+        files: `features.npy` of each backbone, [N, D_b].
+        rows: the rows to read, in ascending order; all by default.
+
+    Raises:
+        DeepclustError: the files do not belong together, or hold values that are not finite.
+    """
+    count = feature_count(files)
+    arrays = [load_array(path, 2, "f") for path in files]
+    total = count if rows is None else len(rows)
+    for start in range(0, total, BLOCK):
+        wanted = slice(start, min(start + BLOCK, total)) if rows is None else rows[start : start + BLOCK]
+        blocks = []
+        for path, array in zip(files, arrays):
+            block = array[wanted].astype(np.float64)  # squares of large features overflow float32
+            norms = np.linalg.norm(block, axis=1, keepdims=True)
+            if not np.isfinite(norms).all():
+                raise DeepclustError(
+                    f"{path} holds values that are not finite: delete it and extract the features again"
+                )
+            norms[norms == 0] = 1
+            block /= norms
+            blocks.append(block.astype(np.float32))
+        yield blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1) * np.float32(len(blocks) ** -0.5)
+
+
+def read_assignments(path: Path, seeds: Sequence[int], splits: Sequence[str], k: int) -> list[npt.NDArray[np.int64]]:
+    """Clusters of every image for every seed, int64 [S, N_split] per split.
+
+    Args:
+        path: `clusters.safetensors` with `seed<seed>/assignments/<split>`, integers [N_split].
+
+    Raises:
+        DeepclustError: the file is damaged, a seed or split is missing, or a cluster is not in 0 … k-1.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            per_seed = [[file.get_tensor(f"seed{seed}/assignments/{split}") for seed in seeds] for split in splits]
+    except SafetensorError as error:
+        raise DeepclustError(f"{path}: {error}: delete it and cluster again") from error
+    assignments = []
+    for split, tensors in zip(splits, per_seed):
+        check_lengths({f"{path}, seed {seed}, {split}": len(tensor) for seed, tensor in zip(seeds, tensors)})
+        stacked = np.stack(tensors).astype(np.int64)
+        if stacked.size and not 0 <= stacked.min() <= stacked.max() < k:
+            raise DeepclustError(f"{path} holds clusters {stacked.min()} to {stacked.max()}, expected 0 to {k - 1}")
+        assignments.append(stacked)
+    return assignments

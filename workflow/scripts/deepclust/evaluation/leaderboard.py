@@ -1,0 +1,126 @@
+"""One table over all runs."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.files import read_json
+
+COLUMNS = (
+    "dataset",
+    "backbone",
+    "head",
+    "k",
+    "classes",
+    "protocol",
+    "split",
+    "images",
+    "seeds",
+    "failed_seeds",
+    "acc_mean",
+    "acc_std",
+    "acc_low",
+    "acc_high",
+    "nmi_mean",
+    "nmi_std",
+    "ari_mean",
+    "ari_std",
+    "ami_mean",
+    "ami_std",
+    "purity_mean",
+    "silhouette_mean",
+    "silhouette_std",
+    "neighbor_agreement_mean",
+    "stability",
+    "knn_acc",
+    "linear_acc",
+    "selected_seed",
+    "criterion",
+    "acc_selected",
+    "seconds",
+    "peak_memory_mb",
+    "device",
+    "versions",
+)
+
+Row = dict[str, Any]
+
+
+def leaderboard(files: Iterable[Path]) -> list[Row]:
+    """One row per run, by dataset, protocol and k, the best first (ACC; silhouette where there are no labels).
+
+    Raises:
+        DeepclustError: a file is not the metrics of a run.
+    """
+    return sorted((_row(path) for path in files), key=_order)
+
+
+def _row(path: Path) -> Row:
+    metrics = read_json(path)
+    try:
+        return _flat(metrics)
+    except (KeyError, TypeError, StopIteration) as error:
+        raise DeepclustError(
+            f"{path} is not a run's metrics ({type(error).__name__}: {error}): delete it and evaluate again"
+        ) from error
+
+
+def _flat(metrics: Mapping[str, Any]) -> Row:
+    run, summary, cost = metrics["run"], metrics["summary"], metrics["cost"]
+    chosen = next(entry for entry in metrics["seeds"] if entry["seed"] == metrics["selected"])
+    row: Row = {name: run[name] for name in ("dataset", "head", "k", "protocol", "split")}
+    row |= {f"{metric}_{part}": value for metric, numbers in summary.items() for part, value in numbers.items()}
+    row |= {name: metrics["probe"].get(name) for name in ("knn_acc", "linear_acc")}
+    row |= {name: cost[name] for name in ("seconds", "peak_memory_mb", "device")}
+    return row | {
+        "backbone": "+".join(run["backbones"]),
+        "classes": len(metrics["classes"]) or None,
+        "images": metrics["images"],
+        "seeds": len(metrics["seeds"]) - len(metrics["failed"]),
+        "failed_seeds": len(metrics["failed"]),
+        "stability": metrics["stability"],
+        "selected_seed": metrics["selected"],
+        "criterion": metrics["criterion"],
+        "acc_selected": chosen["acc"],
+        "versions": " ".join(f"{name}={version}" for name, version in sorted(cost["packages"].items())),
+    }
+
+
+def _order(row: Row) -> tuple:
+    score = row["acc_mean"] if row["acc_mean"] is not None else row["silhouette_mean"]
+    names = row["backbone"], row["head"]
+    return row["dataset"], row["protocol"], row["k"], row["acc_mean"] is None, score is None, -(score or 0), *names
+
+
+def version_warnings(rows: Sequence[Row]) -> list[str]:
+    """One line per package of which the rows used several versions."""
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        for item in row["versions"].split():
+            name, version = item.split("=", 1)
+            found.setdefault(name, set()).add(version)
+    return [
+        f"rows were computed with different versions of {name}: {', '.join(sorted(versions))}"
+        for name, versions in sorted(found.items())
+        if len(versions) > 1
+    ]
+
+
+def to_csv(rows: Iterable[Row]) -> str:
+    """The table as CSV: scores with four digits, seconds and MiB with one, nothing where there is no number."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([_cell(name, row[name]) for name in COLUMNS] for row in rows)
+    return text.getvalue()
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.1f}" if column in {"seconds", "peak_memory_mb"} else f"{value:.4f}"
+    return str(value)

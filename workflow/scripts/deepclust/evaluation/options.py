@@ -1,0 +1,34 @@
+"""Options of the evaluation stage: `evaluate` takes `ScoringOptions`, `probe` takes `ProbeOptions`."""
+
+from pydantic import Field
+
+from deepclust.common.options import Options
+
+
+class ProbeOptions(Options):
+    """How the ceilings on the same features are measured: k-NN and linear probe."""
+
+    knn: int = Field(20, ge=1)
+    """Neighbors that vote in the k-NN probe."""
+    l2: float = Field(1e-5, gt=0)
+    """Strength of the L2 penalty of the linear probe, per image: mean cross-entropy + l2/2 · ‖W‖² on features of unit
+    mean square length."""
+    samples: int = Field(100_000, ge=100)
+    """Images that the linear probe is fitted on, and images that both probes are scored on, at most; of more, a fixed
+    random sample is used. k-NN always searches all training images."""
+
+
+class ScoringOptions(Options):
+    """How the scores of a run are summarised."""
+
+    bootstrap: int = Field(1000, ge=0)
+    """Resamples of the images behind the confidence intervals; 0: no intervals."""
+    confidence: float = Field(0.95, gt=0, lt=1)
+    """Coverage of the confidence intervals."""
+
+
+class EvaluationOptions(ScoringOptions):
+    """How runs are scored."""
+
+    probe: ProbeOptions = ProbeOptions()
+    """The ceilings: how well labels can be read off the same features with supervision."""

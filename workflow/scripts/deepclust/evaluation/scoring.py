@@ -1,0 +1,224 @@
+"""All scores of one run, as they stand in `metrics.json`."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.progress import Progress
+from deepclust.evaluation.bootstrap import Interval, mean_interval, score_intervals
+from deepclust.evaluation.inputs import (
+    UNKNOWN,
+    check_lengths,
+    feature_count,
+    load_array,
+    read_assignments,
+    read_labels,
+    unit_features,
+)
+from deepclust.evaluation.labelfree import neighbor_agreement, silhouette, size_entropy, stability
+from deepclust.evaluation.metrics import METRICS, accuracy_per_class, contingency, match, scores
+from deepclust.evaluation.options import ScoringOptions
+
+LABEL_FREE = ("silhouette", "neighbor_agreement")
+SUMMARISED = (*METRICS, *LABEL_FREE)
+SEED_KEYS = (*SUMMARISED, "sizes", "size_entropy", "matching", "confusion", "per_class")
+
+
+@dataclass(frozen=True)
+class ScoredSplits:
+    """The scored images of a run: its splits one after the other.
+
+    Attributes:
+        assignments: cluster of each image for each seed that succeeded, int64 [S, N].
+        labels: class of each image, -1 where unknown, int64 [N].
+        classes: number of classes, 0 without labels.
+        features: per split, `features.npy` of each backbone.
+        neighbors: per split, `neighbors.npy` of each backbone.
+        lengths: images of each split.
+    """
+
+    assignments: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    classes: int
+    features: list[list[Path]]
+    neighbors: list[list[Path]]
+    lengths: list[int]
+
+    def unit_features(self) -> Iterator[npt.NDArray[np.float32]]:
+        """Features of all images in blocks of unit vectors."""
+        for files in self.features:
+            yield from unit_features(files)
+
+
+def read_scored(
+    clusters: Path,
+    seeds: Sequence[int],
+    splits: Sequence[str],
+    k: int,
+    *,
+    features: list[list[Path]],
+    neighbors: list[list[Path]],
+    labels: Sequence[Path],
+    classes: int,
+) -> ScoredSplits:
+    """Read what a run is scored on.
+
+    Args:
+        features, neighbors: per split, one file per backbone.
+        labels: `labels.npy` of each split; empty without labels.
+        classes: number of named classes.
+
+    Raises:
+        DeepclustError: the files do not belong together.
+    """
+    if labels and len(labels) != len(splits):
+        raise DeepclustError(f"{len(labels)} files of labels for {len(splits)} scored splits: give one for each")
+    assignments = read_assignments(clusters, seeds, splits, k)
+    lengths = [tensor.shape[1] for tensor in assignments]
+    for split, length, files in zip(splits, lengths, features):
+        check_lengths({f"{clusters}, {split}": length, str(files[0]): feature_count(files)})
+    for split, length, files in zip(splits, lengths, neighbors):
+        check_lengths({f"{clusters}, {split}": length} | {str(path): len(load_array(path, 2, "i")) for path in files})
+    known = [read_labels(path) for path in labels] or [np.full(length, UNKNOWN, np.int64) for length in lengths]
+    for split, length, values in zip(splits, lengths, known):
+        check_lengths({f"{clusters}, {split}": length, f"labels of {split}": len(values)})
+    together = np.concatenate(known)
+    if not len(together):
+        raise DeepclustError(f"{clusters} holds no images to score in {'+'.join(splits)}")
+    found = int(together.max()) + 1
+    if classes and found > classes:
+        raise DeepclustError(f"label {found - 1} has no name among the {classes} classes: prepare the dataset again")
+    return ScoredSplits(np.concatenate(assignments, axis=1), together, classes or found, features, neighbors, lengths)
+
+
+def score_run(
+    scored: ScoredSplits,
+    seeds: Sequence[Mapping[str, Any]],
+    selected: int,
+    k: int,
+    options: ScoringOptions,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Score every seed and summarise.
+
+    Args:
+        seeds: the entries of `seeds.json`; those with status `ok` have a row of assignments each, in this order.
+        selected: the seed that was chosen without labels; only its confusion matrix is kept.
+
+    Returns:
+        `images`, `labelled`, `seeds` (one entry per seed, failed ones too), `summary` (mean, std over seeds, and
+        interval of each score), `failed` and `stability`; None for what cannot be computed.
+    """
+    per_image = {
+        "silhouette": silhouette(scored.unit_features, scored.assignments, k),
+        "neighbor_agreement": _neighbor_agreement(scored),
+    }
+    entries = []
+    rows = iter(range(len(scored.assignments)))
+    with progress.task("score", len(seeds), "seeds") as task:
+        for entry in seeds:
+            result = {name: entry.get(name) for name in ("seed", "status", "reason", "objective")}
+            if entry["status"] == "ok":
+                row = next(rows)
+                result |= _score_seed(scored, row, k, {name: values[row] for name, values in per_image.items()})
+                if entry["seed"] != selected:
+                    result["confusion"] = None
+            else:
+                result |= dict.fromkeys(SEED_KEYS)
+            entries.append(result)
+            task.advance()
+    intervals = _intervals(scored, per_image, options, progress)
+    return {
+        "images": len(scored.labels),
+        "labelled": int((scored.labels != UNKNOWN).sum()),
+        "seeds": entries,
+        "summary": {name: _summary([e[name] for e in entries], intervals.get(name)) for name in SUMMARISED},
+        "failed": [entry["seed"] for entry in entries if entry["status"] != "ok"],
+        "stability": stability(scored.assignments),
+    }
+
+
+def _score_seed(scored: ScoredSplits, row: int, k: int, per_image: Mapping[str, npt.NDArray]) -> dict[str, Any]:
+    clusters = scored.assignments[row]
+    sizes = np.bincount(clusters, minlength=k).tolist()
+    result: dict[str, Any] = dict.fromkeys(SEED_KEYS)
+    result |= {name: _number(values.mean()) for name, values in per_image.items()}
+    result |= {"sizes": sizes, "size_entropy": size_entropy(sizes)}
+    known = scored.labels != UNKNOWN
+    if known.any():
+        table = contingency(scored.labels[known], clusters[known], scored.classes, k)
+        matching = match(table)
+        result |= scores(scored.labels[known], clusters[known], table)
+        result |= {
+            "matching": matching.tolist(),
+            "confusion": table.tolist(),
+            "per_class": accuracy_per_class(table, matching),
+        }
+    return result
+
+
+def _neighbor_agreement(scored: ScoredSplits) -> npt.NDArray[np.float64]:
+    """Agreement of each image with its neighbors, averaged over backbones, [S, N]."""
+    agreement = np.empty(scored.assignments.shape)
+    start = 0
+    for length, files in zip(scored.lengths, scored.neighbors):
+        rows = slice(start, start + length)
+        start += length
+        arrays = [load_array(path, 2, "i") for path in files]
+        for row, clusters in enumerate(scored.assignments[:, rows]):
+            agreement[row, rows] = np.mean([neighbor_agreement(array, clusters) for array in arrays], axis=0)
+    return agreement
+
+
+def _intervals(
+    scored: ScoredSplits, per_image: Mapping[str, npt.NDArray], options: ScoringOptions, progress: Progress
+) -> dict[str, Interval]:
+    if not options.bootstrap:
+        return {}
+    intervals: dict[str, Interval] = {}
+    for name, values in per_image.items():
+        defined = values[~np.isnan(values).any(axis=1)]
+        if len(defined):
+            intervals[name] = mean_interval(
+                defined.mean(axis=0),
+                options.bootstrap,
+                options.confidence,
+                lowest=-1.0 if name == "silhouette" else 0.0,
+            )
+    known = scored.labels != UNKNOWN
+    if known.any():
+        with progress.task("bootstrap", options.bootstrap, "resamples") as task:
+            intervals |= score_intervals(
+                scored.labels[known], scored.assignments[:, known], options.bootstrap, options.confidence, task
+            )
+    return intervals
+
+
+def _summary(values: Sequence[float | None], interval: Interval | None) -> dict[str, float | None]:
+    """Mean and standard deviation (n - 1) over the seeds that have the score, and its interval."""
+    present = [value for value in values if value is not None]
+    low, high = interval or (None, None)
+    return {
+        "mean": float(np.mean(present)) if present else None,
+        "std": float(np.std(present, ddof=1)) if len(present) > 1 else None,
+        "low": low,
+        "high": high,
+    }
+
+
+def gap(accuracy: float | None, probe: Mapping[str, Any]) -> dict[str, float | None]:
+    """How far the clustering accuracy stays below each ceiling."""
+    ceilings = {"knn": probe.get("knn_acc"), "linear": probe.get("linear_acc")}
+    return {
+        name: None if accuracy is None or ceiling is None else ceiling - accuracy for name, ceiling in ceilings.items()
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,139 @@
+"""The clustering of a run: every seed of a head fitted once, kept, and all put together into one result."""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.files import sha256_file, write_json
+from deepclust.common.progress import Progress
+from deepclust.heads.head import Head, HeadOptions, Prediction, SeedResult, TrainingData, load_head
+from deepclust.heads.store import SeedStore, fitted_seed, write_clusters
+
+CRITERION = "objective on the training splits (label-free)"
+
+Arrays = dict[str, list[npt.NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is clustered, and how."""
+
+    method: str
+    options: HeadOptions
+    k: int
+    seeds: Sequence[int]
+    backbones: Sequence[str]
+    train: Sequence[str]
+    """Splits that the head is fitted on."""
+    features: dict[str, list[Path]]
+    """For every split that is assigned, training splits included, `features.npy` of every backbone."""
+    neighbors: dict[str, list[Path]]
+    """For every training split `neighbors.npy` of every backbone; empty for heads that need none."""
+
+
+def cluster(run: Run, clusters: Path, log: Path, *, code: str, progress: Progress) -> None:
+    """Fit the seeds of a run that no earlier attempt left behind; write `clusters.safetensors` and `seeds.json`.
+
+    Args:
+        code: digest of the code; seeds that other code fitted are not taken over.
+
+    Raises:
+        DeepclustError: files do not fit together, the head cannot be fitted on them, or every seed failed.
+    """
+    head = load_head(run.method)
+    features = _open(run.features)
+    _check(run, head.FACTS.needs_neighbors, head.FACTS.max_backbones, features)
+    store = SeedStore(clusters.parent, fingerprint(run, code))
+    missing = [seed for seed in run.seeds if seed not in store]
+    if missing:
+        _fit(run, head, features, missing, store, progress)
+    seeds = [store.read(seed) for seed in run.seeds]
+    succeeded = [fitted.entry for fitted in seeds if fitted.succeeded]
+    if not succeeded:
+        first = seeds[0].entry
+        raise DeepclustError(f"every seed of {run.method} failed; seed {first['seed']}: {first['reason']}")
+    facts = {
+        "method": run.method,
+        "k": run.k,
+        "backbones": list(run.backbones),
+        "selected": min(succeeded, key=lambda entry: entry["objective"])["seed"],
+    }
+    dimensions = [array.shape[1] for array in features[run.train[0]]]
+    write_clusters(clusters, seeds, {**facts, "options": run.options.model_dump(mode="json"), "dimensions": dimensions})
+    write_json(log, {**facts, "criterion": CRITERION, "seeds": [fitted.entry for fitted in seeds]})
+    store.remove_stale()
+
+
+def fingerprint(run: Run, code: str) -> str:
+    """Digest of everything that decides a seed's result; the list of seeds is not part of it."""
+    hashes = {
+        name: {split: [sha256_file(path) for path in paths] for split, paths in files.items()}
+        for name, files in (("features", run.features), ("neighbors", run.neighbors))
+    }
+    facts = [code, run.method, run.options.model_dump(mode="json"), run.k, list(run.train), hashes]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _open(files: dict[str, list[Path]]) -> Arrays:
+    return {split: [np.load(path, mmap_mode="r") for path in paths] for split, paths in files.items()}
+
+
+def _check(run: Run, needs_neighbors: bool, max_backbones: int | None, features: Arrays) -> None:
+    """That the head can read these files, and that they describe the same images."""
+    if max_backbones is not None and len(run.backbones) > max_backbones:
+        raise DeepclustError(f"{run.method} reads at most {max_backbones} backbones, got {', '.join(run.backbones)}")
+    if needs_neighbors and not run.neighbors:
+        raise DeepclustError(f"{run.method} needs neighbors: give neighbors.npy of the training splits (--neighbors)")
+    if unknown := [split for split in run.train if split not in features]:
+        raise DeepclustError(f"no features of the training splits {', '.join(unknown)}: name them among the splits")
+    for split, arrays in features.items():
+        if len({len(array) for array in arrays}) > 1:
+            raise DeepclustError(f"the backbones' features of {split} differ in number: extract them again")
+        if [array.shape[1] for array in arrays] != [array.shape[1] for array in features[run.train[0]]]:
+            raise DeepclustError(
+                f"features of {split} have other dimensions than those of {run.train[0]}: extract again"
+            )
+
+
+def _fit(run: Run, head: Head, features: Arrays, seeds: Sequence[int], store: SeedStore, progress: Progress) -> None:
+    """Fit `seeds` and keep each with its predictions for every split."""
+    data = _training_data(run, features)
+    started = time.perf_counter()
+    for result in head.fit(data, run.k, seeds, run.options, progress):
+        predictions = _predict(run, head, result, features)
+        training = [prediction.assignments for split, prediction in predictions.items() if split in run.train]
+        sizes = np.bincount(np.concatenate(training), minlength=run.k).tolist() if training else []
+        store.write(fitted_seed(result, predictions, sizes, time.perf_counter() - started))
+        started = time.perf_counter()
+
+
+def _predict(run: Run, head: Head, result: SeedResult, features: Arrays) -> dict[str, Prediction]:
+    if result.failure is not None:
+        return {}
+    return {split: head.predict(result.weights, arrays, run.options) for split, arrays in features.items()}
+
+
+def _training_data(run: Run, features: Arrays) -> TrainingData:
+    """The training splits, one after the other; a single one is not copied."""
+    joined = [_concatenate([features[split][b] for split in run.train]) for b in range(len(run.backbones))]
+    if not run.neighbors:
+        return TrainingData(joined)
+    neighbors: dict[str, list[npt.NDArray[np.int32]]] = _open(run.neighbors)
+    offsets = np.cumsum([0, *(len(features[split][0]) for split in run.train)])
+    shifted = [
+        _concatenate([neighbors[split][b] + np.int32(offset) for split, offset in zip(run.train, offsets)])
+        for b in range(len(run.backbones))
+    ]
+    return TrainingData(joined, shifted)
+
+
+def _concatenate(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

@@ -1,0 +1,112 @@
+"""What a clustering head is: a module `deepclust.heads.<name>` that has the members of `Head`.
+
+A head is fitted on the features of the training splits, once per seed, and then assigns the images of any split. It
+sees no labels and writes no files: `deepclust.heads.clustering` does the rest.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from deepclust.common import registry
+from deepclust.common.options import Options
+from deepclust.common.progress import Progress
+
+Features = npt.NDArray[np.floating]
+Weights = dict[str, npt.NDArray[Any]]
+
+
+class HeadOptions(Options):
+    """Options that all heads have."""
+
+    normalize: Literal["none", "l2", "standardize"] = "none"
+    """What happens to the features first. `l2`: each image's are scaled to length 1. `standardize`: each dimension is
+    scaled to mean 0 and variance 1 over the training splits. Where several backbones are joined, the features of each
+    are always scaled to length 1 before, so that they weigh the same."""
+
+
+class Facts(BaseModel):
+    """What planning has to know about a head."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    needs_neighbors: bool
+    """Whether `fit` reads neighbors."""
+    max_backbones: int | None
+    """How many backbones it can read together; None: any number."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a head is fitted on: the N images of all training splits, one after the other."""
+
+    features: list[Features]
+    """For every backbone [N, D_b], float16 or float32, read-only and possibly memory-mapped."""
+    neighbors: list[npt.NDArray[np.int32]] | None = None
+    """For every backbone [N, n], row numbers of the nearest images, nearest first; None for heads that need none."""
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return len(self.features[0])
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One fitted head."""
+
+    seed: int
+    weights: Weights
+    """All that `predict` needs; empty if the seed failed."""
+    objective: float | None
+    """What chooses among seeds: lower is better; from the training splits, without labels. None if the seed failed."""
+    failure: str | None = None
+    """Why this seed has no usable result, in one line: what was seen and what to try."""
+    log: list[dict[str, Any]] = field(default_factory=list)
+    """One entry per step worth showing (epoch, restart); numbers and strings."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Clusters of N images."""
+
+    assignments: npt.NDArray[np.int32]
+    """[N], values 0 … k - 1."""
+    probabilities: npt.NDArray[np.float16] | None = None
+    """[N, k], where the head is a probabilistic one."""
+
+
+class Head(Protocol):
+    """The members of a head's module."""
+
+    FACTS: ClassVar[Facts]
+    Options: ClassVar[type[HeadOptions]]
+
+    def fit(
+        self, data: TrainingData, k: int, seeds: Sequence[int], options: Any, progress: Progress
+    ) -> Iterator[SeedResult]:
+        """Yield one result per seed, in any order, each as soon as it is there.
+
+        A seed's result does not depend, to the bit, on which seeds are fitted with it.
+
+        Raises:
+            DeepclustError: no seed can succeed on such data.
+        """
+        ...
+
+    def predict(self, weights: Weights, features: list[Features], options: Any) -> Prediction:
+        """Clusters of N images from their features, for every backbone [N, D_b]; in blocks."""
+        ...
+
+
+def load_head(method: str) -> Head:
+    """The head called `method`.
+
+    Raises:
+        DeepclustError: there is none.
+    """
+    return cast(Head, registry.load("heads", method))

@@ -1,0 +1,138 @@
+"""Fitted seeds on disk: kept one by one while a run is made, then together in `clusters.safetensors`.
+
+Tensors of `clusters.safetensors`, for every seed s that succeeded and every split:
+    seed{s}/assignments/{split}    int32 [N], values 0 … k - 1
+    seed{s}/probabilities/{split}  float16 [N, k], if the head is a probabilistic one
+    seed{s}/weights/{name}         what the head needs to assign other images
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+from safetensors import safe_open
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.files import remove_tree, write_tensors
+from deepclust.heads.head import Features, Prediction, SeedResult, load_head
+
+METADATA = "deepclust"  # one key, because safetensors keeps the order of several at random
+
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class FittedSeed:
+    """One seed of a run."""
+
+    entry: dict[str, Any]
+    """Its entry in `seeds.json`."""
+    tensors: Tensors
+    """Its part of `clusters.safetensors`, without `seed{s}/`; empty if it failed."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has a result."""
+        return bool(self.entry["status"] == "ok")
+
+
+def fitted_seed(result: SeedResult, predictions: dict[str, Prediction], sizes: list[int], seconds: float) -> FittedSeed:
+    """A fitted head and what it predicts for every split, in the form in which it is stored."""
+    entry = {
+        "seed": result.seed,
+        "status": "ok" if result.failure is None else "failed",
+        "reason": result.failure,
+        "objective": result.objective,
+        "seconds": round(seconds, 3),
+        "sizes": sizes,
+        "log": result.log,
+    }
+    tensors = {f"weights/{name}": array for name, array in result.weights.items()}
+    for split, prediction in predictions.items():
+        tensors[f"assignments/{split}"] = prediction.assignments
+        if prediction.probabilities is not None:
+            tensors[f"probabilities/{split}"] = prediction.probabilities
+    return FittedSeed(entry, tensors)
+
+
+class SeedStore:
+    """The folder that keeps the fitted seeds of one run: more seeds, or another attempt, compute only what is new."""
+
+    def __init__(self, parent: Path, fingerprint: str) -> None:
+        """Args: `fingerprint` of everything that would invalidate a seed's result, but not of the other seeds."""
+        self._folder = parent / f".seeds-{fingerprint}"
+
+    def __contains__(self, seed: int) -> bool:
+        return self._path(seed).is_file()
+
+    def write(self, fitted: FittedSeed) -> None:
+        """Keep one seed."""
+        write_tensors(self._path(fitted.entry["seed"]), fitted.tensors, {METADATA: json.dumps(fitted.entry)})
+
+    def read(self, seed: int) -> FittedSeed:
+        """A seed that is kept."""
+        entry, tensors = read_tensors(self._path(seed))
+        return FittedSeed(entry, tensors)
+
+    def remove_stale(self) -> None:
+        """Remove the seeds that other code, options or features left beside."""
+        for folder in self._folder.parent.glob(".seeds-*"):
+            if folder != self._folder:
+                remove_tree(folder)
+
+    def _path(self, seed: int) -> Path:
+        return self._folder / f"{seed}.safetensors"
+
+
+def write_clusters(path: Path, seeds: list[FittedSeed], description: dict[str, Any]) -> None:
+    """Write the seeds that succeeded as `clusters.safetensors`.
+
+    Args:
+        description: what `predict` needs to know: `method`, `options`, `k`, `backbones`, `dimensions`, `selected`.
+    """
+    tensors = {
+        f"seed{fitted.entry['seed']}/{name}": array for fitted in seeds for name, array in fitted.tensors.items()
+    }
+    write_tensors(path, tensors, {METADATA: json.dumps(description)})
+
+
+def read_tensors(path: Path, prefix: str = "") -> tuple[dict[str, Any], Tensors]:
+    """The description in a file of tensors, and its tensors whose names start with `prefix`, without it.
+
+    Raises:
+        DeepclustError: the file is missing.
+    """
+    if not path.is_file():
+        raise DeepclustError(f"{path} is missing: run the clustering first")
+    with safe_open(path, "numpy") as file:
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118  # not a dict
+        return json.loads(file.metadata()[METADATA]), {
+            name.removeprefix(prefix): file.get_tensor(name) for name in names
+        }
+
+
+def predict(clusters: Path, features: list[Features], seed: int | None = None) -> Prediction:
+    """Clusters of new images by a saved head.
+
+    Args:
+        clusters: `clusters.safetensors` of a run.
+        features: for every backbone of the run, in its order, features [N, D_b] of the same images.
+        seed: which of the run's seeds; None: the one that was selected without labels.
+
+    Raises:
+        DeepclustError: the features are not those of the run's backbones, or the seed has no result.
+    """
+    description, _ = read_tensors(clusters, "none/")
+    seed = description["selected"] if seed is None else seed
+    dimensions = [array.shape[1] for array in features]
+    if dimensions != description["dimensions"]:
+        raise DeepclustError(
+            f"{clusters} was fitted on features of {description['dimensions']} dimensions, these have {dimensions}"
+        )
+    _, weights = read_tensors(clusters, f"seed{seed}/weights/")
+    if not weights:
+        raise DeepclustError(f"{clusters} has no result of seed {seed}")
+    head = load_head(description["method"])
+    return head.predict(weights, features, head.Options(**description["options"]))

@@ -1,0 +1,28 @@
+"""The parts of an experiment file that belong to no single stage."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from deepclust.common.options import Options
+
+# Names become parts of paths and of HTML pages; `+` joins backbones in paths.
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
+
+
+class RunOptions(Options):
+    """Runs: one dataset with every combination of the named backbones, heads and numbers of clusters."""
+
+    dataset: str
+    """Name of the dataset to cluster."""
+    backbones: list[str | list[str]] = Field(min_length=1)
+    """Names of backbones. A list inside the list is one run that reads several backbones together."""
+    heads: list[str] = Field(min_length=1)
+    """Names of clustering heads."""
+    k: int | Annotated[list[int], Field(min_length=1)]
+    """Number of clusters, or a list of numbers."""
+    protocol: Literal["held-out", "merged"] | None = None
+    """`held-out`: fit on the train split, score the test split. `merged`: fit and score on all splits together, which
+    flatters the scores. By default held-out where the dataset has a test split, else merged."""
+    seeds: int | list[int] | None = None
+    """Seeds of these runs, if not those of the experiment."""

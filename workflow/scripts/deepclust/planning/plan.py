@@ -1,0 +1,323 @@
+"""What an experiment asks for: its resolved options and its runs, or all its errors at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from deepclust.planning.strict_yaml import check_file
+from deepclust.planning.validation import Schema, check_and_fill, did_you_mean
+
+Config = dict[str, Any]
+
+
+class ExperimentError(Exception):
+    """An experiment that cannot be planned.
+
+    Attributes:
+        lines: one line per problem: where, what, what to do.
+    """
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+@dataclass(frozen=True)
+class Run:
+    """A dataset × one or several backbones × a head × k, with all its seeds."""
+
+    dataset: str
+    backbones: tuple[str, ...]
+    head: str
+    k: int
+    protocol: str
+    seeds: tuple[int, ...]
+
+    @property
+    def path(self) -> str:
+        """Where its results are, below the folder of a stage."""
+        return f"{self.dataset}/{'+'.join(self.backbones)}/{self.head}/k{self.k}-{self.protocol}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked experiment.
+
+    Attributes:
+        config: the experiment with every default in it.
+        runs: all runs, in the order of the file.
+        schema: the schema it was checked with.
+    """
+
+    config: Config
+    runs: tuple[Run, ...]
+    schema: Schema
+
+    def dataset_facts(self, dataset: str) -> Config:
+        """What the loader of a dataset says about it (splits and their sizes, classes, archive …)."""
+        return self.schema.facts("loader", self.config["datasets"][dataset]["loader"])
+
+    def run_splits(self, dataset: str, protocol: str) -> tuple[list[str], list[str]]:
+        """The splits that a head is fitted on, and those it is scored on."""
+        splits = splits_of(self.config["datasets"][dataset], self.dataset_facts(dataset))
+        if protocol == "held-out":
+            return ["train"], ["test"]
+        merged = [split for split in ("train", "test") if split in splits]
+        return merged, merged
+
+
+def make_plan(config: Config, files: list[Path], schema: Schema | None = None) -> Plan:
+    """Check an experiment and list its runs.
+
+    Args:
+        config: the experiment as Snakemake merged it.
+        files: the files it came from, read again to find what merging hides (duplicate keys).
+
+    Raises:
+        ExperimentError: with every problem that can be known before the first job.
+    """
+    broken = [line for file in files for line in check_file(file)]
+    if broken:
+        raise ExperimentError(broken)
+    schema = schema or Schema()
+    filled, errors = check_and_fill(config, schema)
+    checker = _Checker(filled, schema)
+    errors += [line for line in checker.check() if line not in errors]
+    if errors:
+        prefix = f"{files[-1]}: " if len(files) == 1 else ""
+        raise ExperimentError([prefix + line for line in errors])
+    return Plan(filled, tuple(checker.runs), schema)
+
+
+def splits_of(dataset: Config, facts: Config) -> dict[str, int | None]:
+    """The splits of a dataset and their sizes (None: not known before it is prepared)."""
+    optional = facts.get("optional_splits", {})
+    return {
+        split: size
+        for split, size in facts["splits"].items()
+        if split not in optional or dataset.get(optional[split]) is not None
+    }
+
+
+class _Checker:
+    """What a schema cannot say: names that must exist, sizes that must fit, paths that must be there."""
+
+    def __init__(self, config: Config, schema: Schema) -> None:
+        self.config = config
+        self.schema = schema
+        self.runs: list[Run] = []
+
+    def section(self, name: str) -> dict[str, Config]:
+        """The well-formed entries of a section of named things."""
+        entries = self.config.get(name)
+        return {k: v for k, v in entries.items() if isinstance(v, dict)} if isinstance(entries, dict) else {}
+
+    def facts(self, dataset: str) -> Config | None:
+        loader = self.section("datasets").get(dataset, {}).get("loader")
+        return self.schema.facts("loader", loader) if f"loader.{loader}" in self.schema.definitions else None
+
+    def splits(self, dataset: str) -> dict[str, int | None] | None:
+        facts = self.facts(dataset)
+        return None if facts is None else splits_of(self.section("datasets")[dataset], facts)
+
+    def check(self) -> Iterator[str]:
+        for name, options in self.section("datasets").items():
+            yield from self.check_paths(f"datasets.{name}", options, "loader")
+            yield from self.check_source(f"datasets.{name}", options)
+        for name, options in self.section("backbones").items():
+            yield from self.check_paths(f"backbones.{name}", options, "method")
+            yield from self.check_backbone(name, options)
+        yield from self.check_seeds("seeds", self.config.get("seeds"))
+        yield from self.check_runs()
+
+    def check_paths(self, where: str, options: Config, discriminator: str) -> Iterator[str]:
+        kind = "loader" if discriminator == "loader" else "backbone"
+        definition = self.schema.definitions.get(f"{kind}.{options.get(discriminator)}", {})
+        for key, node in definition.get("properties", {}).items():
+            formats = {option.get("format") for option in [node, *node.get("anyOf", [])]}
+            value = options.get(key)
+            if not isinstance(value, str):
+                continue
+            if "directory-path" in formats and not Path(value).is_dir():
+                yield f"{where}.{key}: there is no folder {value}"
+            elif "path" in formats and not Path(value).exists():
+                yield f"{where}.{key}: there is no file or folder {value}"
+
+    def check_source(self, where: str, options: Config) -> Iterator[str]:
+        sources = options.get("source")
+        for source in [sources] if isinstance(sources, str) else sources or []:
+            if isinstance(source, str) and (path := local_path(source)) is not None and not path.is_file():
+                yield f"{where}.source: there is no file {source}"
+
+    def check_backbone(self, name: str, options: Config) -> Iterator[str]:
+        where = f"backbones.{name}"
+        dataset = options.get("dataset")
+        if isinstance(dataset, str):
+            yield from self.known(f"{where}.dataset", dataset, "datasets")
+            known = self.splits(dataset)
+            for split in options.get("splits") or [] if known is not None else []:
+                if split not in (known or {}):
+                    yield f"{where}.splits: {dataset} has no split {split!r} (it has {', '.join(known or {})})"
+            yield from self.check_training_images(where, dataset, options)
+        start = options.get("start_from")
+        if isinstance(start, str):
+            yield from self.known(f"{where}.start_from", start, "backbones")
+            yield from self.check_start(where, name, options, self.section("backbones").get(start, {}))
+
+    def check_start(self, where: str, name: str, options: Config, start: Config) -> Iterator[str]:
+        if name in self.ancestors(name):
+            yield f"{where}.start_from: {name} would start from itself"
+        for key in ("architecture", "stem"):
+            if start and options.get(key) != start.get(key):
+                yield f"{where}.{key}: {options.get(key)} differs from {options['start_from']}'s {start.get(key)}, where it starts"
+
+    def check_training_images(self, where: str, dataset: str, options: Config) -> Iterator[str]:
+        """What training needs to know of its images: a common size, and enough of them for one batch."""
+        facts, splits = self.facts(dataset), self.splits(dataset)
+        if facts is None or splits is None:
+            return
+        if facts.get("shape") is None and options.get("image_size") is None:
+            yield f"{where}.image_size: images of {dataset} differ in size: give the side to train with, e.g. 96"
+        sizes = [splits.get(split) for split in options.get("splits") or []]
+        known = [size for size in sizes if size is not None]
+        batch = options.get("batch_size")
+        if known and len(known) == len(sizes) and isinstance(batch, int) and batch > sum(known):
+            yield f"{where}.batch_size: {batch} is more than the {sum(known)} images of {dataset}"
+
+    def ancestors(self, backbone: str) -> set[str]:
+        """The backbones that a backbone starts from, directly or not."""
+        found: set[str] = set()
+        current = self.section("backbones").get(backbone, {}).get("start_from")
+        while isinstance(current, str) and current not in found:
+            found.add(current)
+            current = self.section("backbones").get(current, {}).get("start_from")
+        return found
+
+    def known(self, where: str, name: Any, section: str) -> Iterator[str]:
+        entries = self.config.get(section)
+        if isinstance(entries, dict) and name not in entries:
+            yield f"{where}: {section} defines no {name!r}{did_you_mean(name, entries)}"
+
+    def check_seeds(self, where: str, seeds: Any) -> Iterator[str]:
+        for seed in seed_list(seeds):
+            if seed < 0:
+                yield f"{where}: a seed must be at least 0, got {seed}"
+        yield from self.twice(where, seed_list(seeds))
+        if isinstance(seeds, int) and seeds < 1 or seeds == []:
+            yield f"{where}: needs at least one seed"
+
+    def twice(self, where: str, items: list[Any]) -> Iterator[str]:
+        for item in {str(item): item for item in items if items.count(item) > 1}.values():
+            yield f"{where}: {item!r} is named twice"
+
+    def check_runs(self) -> Iterator[str]:
+        entries = self.config.get("runs")
+        seen: dict[str, int] = {}
+        for index, entry in enumerate(entries if isinstance(entries, list) else []):
+            if not isinstance(entry, dict):
+                continue
+            where = f"runs.{index}"
+            problems = list(self.check_run(where, entry))
+            yield from problems
+            for run in self.expand(entry) if not problems else []:
+                if run.path in seen:
+                    yield f"{where}: {run.path} is already part of runs.{seen[run.path]}"
+                seen[run.path] = index
+                self.runs.append(run)
+
+    def check_run(self, where: str, entry: Config) -> Iterator[str]:
+        dataset, backbones, heads = entry.get("dataset"), entry.get("backbones"), entry.get("heads")
+        if not (isinstance(dataset, str) and isinstance(backbones, list) and isinstance(heads, list)):
+            yield f"{where}: is incomplete"
+            return
+        yield from self.known(f"{where}.dataset", dataset, "datasets")
+        yield from self.twice(f"{where}.backbones", backbones)
+        yield from self.twice(f"{where}.heads", heads)
+        for item in backbones:
+            for backbone in item if isinstance(item, list) else [item]:
+                yield from self.known(f"{where}.backbones", backbone, "backbones")
+                yield from self.check_native_size(where, dataset, backbone)
+            if isinstance(item, list):
+                yield from self.twice(f"{where}.backbones", item)
+                yield from self.check_joint(where, item, heads)
+        for head in heads:
+            yield from self.known(f"{where}.heads", head, "heads")
+        yield from self.check_seeds(f"{where}.seeds", entry.get("seeds"))
+        yield from self.check_sizes(where, dataset, entry)
+
+    def check_native_size(self, where: str, dataset: str, backbone: Any) -> Iterator[str]:
+        """Raw pixels of images of different sizes have no common length."""
+        options = self.section("backbones").get(backbone, {}) if isinstance(backbone, str) else {}
+        facts = self.facts(dataset)
+        size = options.get("image_size") or (options.get("features") or {}).get("image_size")
+        if facts and options.get("method") == "pixels" and facts.get("shape") is None and size is None:
+            yield f"{where}.backbones: images of {dataset} differ in size: give backbones.{backbone}.image_size, e.g. 32"
+
+    def check_joint(self, where: str, backbones: list[str], heads: list[str]) -> Iterator[str]:
+        for head in heads:
+            method = self.section("heads").get(head, {}).get("method") if isinstance(head, str) else None
+            if f"head.{method}" in self.schema.definitions:
+                most = self.schema.facts("head", str(method)).get("max_backbones")
+                if most is not None and len(backbones) > most:
+                    yield f"{where}.backbones: head {head} reads at most {most} at once, got {backbones}"
+
+    def check_sizes(self, where: str, dataset: str, entry: Config) -> Iterator[str]:
+        splits = self.splits(dataset)
+        if splits is None:
+            return
+        if entry.get("protocol") == "held-out" and "test" not in splits:
+            yield f"{where}.protocol: {dataset} has no test split: use protocol: merged"
+            return
+        train = ["train"] if _protocol(entry, splits) == "held-out" else [s for s in ("train", "test") if s in splits]
+        sizes = [splits[split] for split in train]
+        known = sum(size for size in sizes if size is not None) if None not in sizes else None
+        numbers = _as_list(entry.get("k"))
+        yield from self.twice(f"{where}.k", numbers)
+        for k in numbers:
+            if isinstance(k, int) and k < 1:
+                yield f"{where}.k: must be at least 1, got {k}"
+            elif isinstance(k, int) and known is not None and k > known:
+                yield f"{where}.k: {k} clusters are more than the {known} images of {dataset} ({'+'.join(train)})"
+        neighbors = (self.config.get("neighbors") or {}).get("k")
+        smallest = min((size for size in splits.values() if size is not None), default=None)
+        if isinstance(neighbors, int) and smallest is not None and neighbors >= smallest:
+            yield f"neighbors.k: {neighbors} neighbors need more than the {smallest} images of a split of {dataset}"
+
+    def expand(self, entry: Config) -> Iterator[Run]:
+        splits = self.splits(entry["dataset"])
+        if splits is None:
+            return
+        seeds = tuple(seed_list(entry.get("seeds") if entry.get("seeds") is not None else self.config.get("seeds")))
+        for backbones, head, k in product(entry["backbones"], entry["heads"], _as_list(entry["k"])):
+            joint = tuple(_as_list(backbones))
+            yield Run(entry["dataset"], joint, head, k, _protocol(entry, splits), seeds)
+
+
+def _protocol(entry: Config, splits: dict[str, int | None]) -> str:
+    return entry.get("protocol") or ("held-out" if "test" in splits else "merged")
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def seed_list(seeds: Any) -> list[int]:
+    """`5` means the seeds 0 to 4; a list is taken as it is."""
+    if isinstance(seeds, bool):
+        return []
+    if isinstance(seeds, int):
+        return list(range(seeds))
+    return [seed for seed in seeds if isinstance(seed, int)] if isinstance(seeds, list) else []
+
+
+def local_path(source: str) -> Path | None:
+    """The path of a source that is a file here, None for an address elsewhere."""
+    parts = urlsplit(source)
+    if parts.scheme == "file":
+        return Path(parts.path)
+    return None if parts.scheme in {"http", "https"} else Path(source)
+
+

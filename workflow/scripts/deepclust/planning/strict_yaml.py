@@ -1,0 +1,48 @@
+"""Experiment files, read so that nothing in them is lost without a word."""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _StrictLoader(SafeLoader):  # type: ignore[misc, valid-type]
+    """A YAML loader to which duplicate keys are errors; YAML itself keeps the last one silently."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, "key is not a plain value", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
+            seen.add(key)
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+def check_file(path: Path) -> list[str]:
+    """Problems of an experiment file that can be seen without knowing what it means, one line each."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return [f"{path}: there is no such file"]
+    except (OSError, UnicodeDecodeError) as error:
+        return [f"{path}: cannot be read ({error})"]
+    try:
+        content = yaml.load(text, Loader=_StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        return [f"{path}{where}: {error.problem or 'is not valid YAML'}"]
+    except yaml.YAMLError as error:
+        return [f"{path}: is not valid YAML ({' '.join(str(error).split())})"]
+    if content is None:
+        return [f"{path}: is empty; see config.yaml for an example"]
+    if not isinstance(content, dict):
+        return [f"{path}: must be a mapping with keys such as 'datasets', got {type(content).__name__}"]
+    return []

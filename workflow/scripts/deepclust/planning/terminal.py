@@ -1,0 +1,176 @@
+"""What a person sees while the workflow runs, and at its end.
+
+Jobs write their output to log files and their progress to small files beside them (`deepclust.common.progress`). A
+thread of Snakemake's main process shows these: on a terminal as lines that stay below Snakemake's own messages and are
+repainted in place, elsewhere as a plain line now and then. Only this thread paints, so parallel jobs cannot garble each other.
+"""
+
+import csv
+import json
+import logging
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TextIO
+
+REPAINT = 0.5  # seconds between two repaints on a terminal
+PLAIN = 15.0  # seconds between two lines of one job elsewhere
+STALE = 120.0  # seconds without a sign of life after which a job is no longer shown
+ERASE_LINE = "\x1b[2K"
+UP = "\x1b[1A"
+
+
+class Watcher:
+    """Shows the progress of running jobs until the process ends."""
+
+    def __init__(self, folder: Path, stream: TextIO | None = None) -> None:
+        self.folder = folder
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
+        self._lock = threading.RLock()
+        self._painted = 0
+        self._last_plain: dict[str, float] = {}
+        self._started = time.time()
+
+    def start(self) -> None:
+        """Watch in the background. Progress files of earlier runs are ignored."""
+        if self.live:
+            for handler in logging.getLogger("snakemake.logging").handlers + logging.getLogger().handlers:
+                self._clear_before(handler)
+        threading.Thread(target=self._run, name="progress", daemon=True).start()
+
+    def _clear_before(self, handler: logging.Handler) -> None:
+        """Let a log handler write its message above the progress lines instead of into them."""
+        emit = handler.emit
+
+        def emit_above(record: logging.LogRecord) -> None:
+            with self._lock:
+                self.erase()
+                emit(record)
+
+        handler.emit = emit_above  # type: ignore[method-assign]
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(REPAINT)
+            try:
+                self.show(running_jobs(self.folder, self._started))
+            except (OSError, ValueError):  # the terminal is gone: nobody is watching
+                return
+
+    def show(self, jobs: list[dict[str, Any]]) -> None:
+        """Show the state of jobs, once."""
+        with self._lock:
+            if self.live:
+                self.erase()
+                width = shutil.get_terminal_size().columns - 1
+                for job in jobs:
+                    self.stream.write(describe(job)[:width] + "\n")
+                self._painted = len(jobs)
+            else:
+                for job in jobs:
+                    if time.time() - self._last_plain.get(job["file"], self._started - PLAIN / 2) >= PLAIN:
+                        self._last_plain[job["file"]] = time.time()
+                        self.stream.write(describe(job) + "\n")
+            self.stream.flush()
+
+    def erase(self) -> None:
+        """Take the progress lines away."""
+        with self._lock:
+            self.stream.write((UP + ERASE_LINE) * self._painted)
+            self.stream.flush()
+            self._painted = 0
+
+
+def running_jobs(folder: Path, since: float) -> list[dict[str, Any]]:
+    """The progress of the jobs that gave a sign of life lately, by log file."""
+    jobs = []
+    for file in sorted(folder.rglob("*.progress")):
+        try:
+            job = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # just being replaced or removed
+        if job["time"] >= since and time.time() - job["time"] < STALE and "error" not in job:
+            label = str(file.relative_to(folder)).removesuffix(".log.progress")
+            jobs.append({**job, "file": str(file), "label": label})
+    return jobs
+
+
+def describe(job: dict[str, Any]) -> str:
+    """One line: what runs, how far it is, how fast, how long it still takes."""
+    parts = [job["label"], job["what"]]
+    if job["total"]:
+        parts.append(f"{100 * job['done'] / job['total']:3.0f} %")
+    if job["rate"]:
+        parts.append(f"{job['rate']:,.0f} {job['unit']}/s" if job["rate"] >= 10 else f"{job['rate']:.2g} {job['unit']}/s")
+    if job["eta"] is not None:
+        parts.append(f"{duration(job['eta'])} left")
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """`0:07`, `12:30` or `3:05:00`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def log_errors(folder: Path, newer_than: float = 0.0) -> list[str]:
+    """The reasons that failed jobs left beside their logs, one line each; the notes are removed."""
+    lines = []
+    for file in sorted(folder.rglob("*.progress")):
+        try:
+            job = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if "error" in job and job["time"] >= newer_than:
+            lines.append(f"error in {job['name']}: {job['error']} (log: {str(file).removesuffix('.progress')})")
+            file.unlink(missing_ok=True)
+    return lines
+
+
+def closing_table(leaderboard: Path, page: Path) -> str:
+    """The scores of all runs, what was gained over raw pixels, and where the report is."""
+    if not leaderboard.exists():
+        return ""
+    with leaderboard.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    labelled = any(row["acc_mean"] for row in rows)
+    metrics = ("acc", "nmi", "ari") if labelled else ("silhouette",)
+    shown = rows[:20]
+    header = ["dataset", "backbone", "head", "k", "split", *(metric.upper() if labelled else metric for metric in metrics)]
+    lines = [header + (["vs pixels"] if labelled else [])]
+    for row in shown:
+        cells = [row["dataset"], row["backbone"], row["head"], row["k"], row["split"]]
+        cells += [_score(row, metric) for metric in metrics]
+        lines.append(cells + ([_gain(row, rows)] if labelled else []))
+    more = f"\n  … and {len(rows) - len(shown)} more rows in {leaderboard}" if len(rows) > len(shown) else ""
+    where = f"\n\n  Report: {page}   Table: {leaderboard}" if page.exists() else f"\n\n  Table: {leaderboard}"
+    return "\n" + _columns(lines) + more + where + "\n"
+
+
+def _score(row: dict[str, str], metric: str) -> str:
+    mean, spread = row.get(f"{metric}_mean") or "", row.get(f"{metric}_std") or ""
+    if not mean:
+        return "–"
+    scale, digits = (1, 3) if metric == "silhouette" else (100, 1)
+    return f"{scale * float(mean):.{digits}f}" + (f" ± {scale * float(spread):.{digits}f}" if spread else "")
+
+
+def _gain(row: dict[str, str], rows: list[dict[str, str]]) -> str:
+    """ACC above that of the same run on raw pixels."""
+    same = ("dataset", "head", "k", "protocol")
+    floor = next((r for r in rows if r["backbone"] == "pixels" and all(r[key] == row[key] for key in same)), None)
+    if floor is None or floor is row or not row["acc_mean"] or not floor["acc_mean"]:
+        return ""
+    return f"{100 * (float(row['acc_mean']) - float(floor['acc_mean'])):+.1f}"
+
+
+def _columns(lines: Iterable[list[str]]) -> str:
+    table = list(lines)
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    text = ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table]
+    return "\n".join([text[0], "  " + "─" * (len(text[0]) - 2), *text[1:]])

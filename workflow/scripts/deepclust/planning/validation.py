@@ -1,0 +1,190 @@
+"""Checks an experiment against the generated JSON schema and fills in the defaults.
+
+Planning validates against the schema rather than the pydantic models because the models stand beside code that imports
+torch, and a plan must be there in a second. Every message is one line with the path of the key.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+SCHEMA_PATH = Path(__file__).resolve().parents[3] / "schemas" / "config.schema.json"
+
+
+class Schema:
+    """The JSON schema of experiment files, with what planning reads from it."""
+
+    def __init__(self, path: Path = SCHEMA_PATH) -> None:
+        self.root: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        self.definitions: dict[str, dict[str, Any]] = self.root["$defs"]
+
+    def resolve(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Follow a `$ref`."""
+        while "$ref" in schema:
+            schema = self.definitions[schema["$ref"].removeprefix("#/$defs/")]
+        return schema
+
+    def facts(self, kind: str, name: str) -> dict[str, Any]:
+        """What a method says about itself, e.g. `facts("loader", "cifar10")["splits"]`."""
+        facts: dict[str, Any] = self.definitions[f"{kind}.{name}"]["x-facts"]
+        return facts
+
+    def module(self, kind: str, name: str) -> str:
+        """The library module of a method, e.g. `deepclust.heads.kmeans`."""
+        module: str = self.definitions[f"{kind}.{name}"]["x-module"]
+        return module
+
+
+def check_and_fill(config: dict[str, Any], schema: Schema) -> tuple[dict[str, Any], list[str]]:
+    """The experiment with all defaults in it, and its errors, one line each.
+
+    Strings that look like a number or a truth value are accepted where one is wanted: `--config` hands over strings,
+    and YAML reads `1e-4` as one.
+    """
+    filled = _fill(config, schema.root, schema)
+    return filled, list(_errors(filled, schema.root, schema, ()))
+
+
+def _fill(value: Any, node: dict[str, Any], schema: Schema) -> Any:
+    node = _choose(value, schema.resolve(node), schema)
+    if isinstance(value, dict):
+        properties, others = node.get("properties", {}), node.get("additionalProperties")
+        filled = {}
+        for key, item in value.items():
+            child = properties.get(key, others if isinstance(others, dict) else {})
+            filled[key] = _fill(_over_default(item, child), child, schema)
+        for key, child in properties.items():
+            if key not in filled and "default" in child:
+                filled[key] = _fill(child["default"], child, schema)
+        return filled
+    if isinstance(value, list):
+        items = node.get("items", {})
+        return [_fill(item, items, schema) if isinstance(items, dict) else item for item in value]
+    return _coerce(value, node, schema) if isinstance(value, str) else value
+
+
+def _over_default(value: Any, node: dict[str, Any]) -> Any:
+    """A partly given nested section keeps the defaults of the method that it stands in."""
+    default = node.get("default")
+    return {**default, **value} if isinstance(default, dict) and isinstance(value, dict) else value
+
+
+def _choose(value: Any, node: dict[str, Any], schema: Schema) -> dict[str, Any]:
+    """The alternative of a discriminated union that `value` names."""
+    discriminator = node.get("discriminator")
+    if discriminator is None or not isinstance(value, dict):
+        return node
+    name = value.get(discriminator["propertyName"])
+    reference = discriminator["mapping"].get(name) if isinstance(name, str) else None
+    return schema.resolve({"$ref": reference}) if reference else {}
+
+
+def _coerce(value: str, node: dict[str, Any], schema: Schema) -> Any:
+    types = {schema.resolve(option).get("type") for option in node.get("anyOf", [node])}
+    if "string" in types or not types & {"integer", "number", "boolean"}:
+        return value
+    if "boolean" in types and value.lower() in {"true", "false"}:
+        return value.lower() == "true"
+    if "null" in types and value.lower() in {"null", "~"}:
+        return None
+    for kind, convert in (("integer", int), ("number", float)):
+        if kind in types:
+            try:
+                return convert(value)
+            except ValueError:
+                continue
+    return value
+
+
+def _errors(value: Any, node: dict[str, Any], schema: Schema, path: tuple[str, ...]) -> Iterator[str]:
+    """All errors below `path`; unions are resolved by their discriminator first, so that messages stay specific."""
+    node = schema.resolve(node)
+    if "discriminator" in node and isinstance(value, dict):
+        key = node["discriminator"]["propertyName"]
+        known = list(node["discriminator"]["mapping"])
+        if key not in value:
+            yield f"{_join(path)}: needs '{key}' (one of {', '.join(known)})"
+            return
+        if value[key] not in known:
+            yield f"{_join((*path, key))}: unknown {key} {value[key]!r}{did_you_mean(value[key], known)}"
+            return
+        node = _choose(value, node, schema)
+    if isinstance(value, dict) and ("properties" in node or isinstance(node.get("additionalProperties"), dict)):
+        yield from _mapping_errors(value, node, schema, path)
+        return
+    validator = jsonschema.Draft202012Validator({**node, "$defs": schema.definitions})
+    errors = list(validator.iter_errors(value))
+    yield from (_describe(error, path) for error in errors)
+    if not errors and len(node.get("prefixItems", [])) == 2 and value[0] > value[1]:
+        yield f"{_join(path)}: must be [smallest, largest], got {json.dumps(value)}"
+
+
+def _mapping_errors(value: dict[str, Any], node: dict[str, Any], schema: Schema, path: tuple[str, ...]) -> Iterator[str]:
+    properties, others = node.get("properties", {}), node.get("additionalProperties")
+    names = jsonschema.Draft202012Validator(node.get("propertyNames", {}))
+    if not value and node.get("minProperties"):
+        yield f"{_join(path)}: must not be empty"
+    for key, item in value.items():
+        if not isinstance(key, str) or not names.is_valid(key):
+            yield f"{_join((*path, key))}: a name may hold letters, digits, '_', '-' and '.', and starts with a letter or digit"
+        elif key in properties:
+            yield from _errors(item, properties[key], schema, (*path, key))
+        elif isinstance(others, dict):
+            yield from _errors(item, others, schema, (*path, key))
+        else:
+            yield f"{_join((*path, key))}: unknown key{did_you_mean(key, properties)}"
+    for key in node.get("required", []):
+        if key not in value:
+            yield f"{_join(path)}: needs '{key}'"
+
+
+def _describe(error: jsonschema.ValidationError, path: tuple[str, ...]) -> str:
+    # Of a union's alternatives (`int or null`, `int or list`), the one that got furthest says what is wrong.
+    while error.context:
+        error = max(error.context, key=lambda e: (len(e.absolute_path), e.validator not in {"type", "const"}))
+    where = _join((*path, *map(str, error.absolute_path)))
+    got = json.dumps(error.instance, ensure_ascii=False, default=str)
+    limit = error.validator_value
+    messages = {
+        "minimum": f"must be at least {limit}, got {got}",
+        "exclusiveMinimum": f"must be greater than {limit}, got {got}",
+        "maximum": f"must be at most {limit}, got {got}",
+        "exclusiveMaximum": f"must be less than {limit}, got {got}",
+        "minItems": f"needs at least {limit} item{'s' if limit != 1 else ''}, got {got}",
+        "maxItems": f"takes at most {limit} item{'s' if limit != 1 else ''}, got {got}",
+        "minLength": "must not be empty",
+        "pattern": f"has a form that is not allowed: {got}",
+    }
+    if error.validator == "type":
+        types = limit if isinstance(limit, list) else [limit]
+        parent = error.parent
+        if parent is not None:
+            types = [item["type"] for item in parent.validator_value if "type" in item and item["type"] != "null"]
+        return f"{where}: must be {_a(types)}, got {got}"
+    if error.validator in {"enum", "const"}:
+        known = limit if isinstance(limit, list) else [limit]
+        return f"{where}: must be one of {', '.join(map(str, known))}, got {got}{did_you_mean(error.instance, known)}"
+    return f"{where}: {messages.get(str(error.validator), error.message)}"
+
+
+def _a(types: Iterable[str]) -> str:
+    names = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "a text"}
+    names |= {"array": "a list", "object": "a mapping", "null": "null"}
+    return " or ".join(names[kind] for kind in types)
+
+
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` where something similar is known, else the list of what is known."""
+    known = [str(item) for item in known]
+    close = difflib.get_close_matches(str(name), known, n=1)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f" (known: {', '.join(known)})" if known else ""
+
+
+def _join(path: Iterable[Any]) -> str:
+    return ".".join(map(str, path)) or "the experiment"

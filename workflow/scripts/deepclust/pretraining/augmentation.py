@@ -1,0 +1,77 @@
+"""Random views of a batch of images, drawn on the device without a loop over images and without waiting for it."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from deepclust.pretraining import color
+from deepclust.pretraining.crop import random_boxes, resized_crop
+from deepclust.pretraining.options import AugmentationOptions
+
+
+class Augmentation(nn.Module):
+    """Crop, flip, colour jitter, grey, normalisation: uint8 images to one random view of each.
+
+    Every image has its own crop and factors. The order of the four colour changes is random too, but common to a batch:
+    for each single image it is distributed as in torchvision's ColorJitter.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, options: AugmentationOptions, size: tuple[int, int], mean: list[float], std: list[float]
+    ) -> None:
+        """Args: `size` of a view (height, width) in pixels; `mean` and `std` per channel of pixels in [0, 1]."""
+        super().__init__()
+        self.options = options
+        self.size = size
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, seed: int) -> Tensor:
+        """One view of each image; the same seed gives the same views.
+
+        Args:
+            images: uint8 [B, C, H, W] with C 1 or 3.
+
+        Returns:
+            float32 [B, C, *size], normalised, channels last.
+        """
+        options, count = self.options, len(images)
+        generator = torch.Generator(images.device).manual_seed(seed)
+        height, width = images.shape[-2:]
+        boxes = random_boxes(count, (height, width), options.crop_scale, options.crop_ratio, generator)
+        flip = self._chance(count, options.flip_probability, generator)
+        views = resized_crop(images.float().div_(255), boxes, self.size, flip)
+        views = self._jitter(views, seed, generator)
+        if images.shape[1] == 3 and options.grayscale_probability > 0:
+            gray = self._chance(count, options.grayscale_probability, generator).view(-1, 1, 1, 1)
+            views = torch.where(gray, color.grayscale(views), views)
+        return ((views - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def _jitter(self, images: Tensor, seed: int, generator: torch.Generator) -> Tensor:
+        options, count = self.options, len(images)
+        changes: list[tuple[Callable[[Tensor, Tensor], Tensor], float, int]] = [
+            (color.adjust_brightness, options.brightness, 1),
+            (color.adjust_contrast, options.contrast, 1),
+        ]
+        if images.shape[1] == 3:
+            changes += [(color.adjust_saturation, options.saturation, 1), (color.adjust_hue, options.hue, 0)]
+        applied = self._chance(count, options.jitter_probability, generator)
+        # The order is needed here and now: drawn on the CPU, it does not wait for the device.
+        order = torch.randperm(len(changes), generator=torch.Generator().manual_seed(seed)).tolist()
+        for change, strength, neutral in (changes[i] for i in order):
+            offset = strength * (2 * self._random(count, generator) - 1)
+            if strength > 0 and options.jitter_probability > 0:
+                images = change(images, torch.where(applied, neutral + offset, neutral).view(-1, 1, 1, 1))
+        return images
+
+    @staticmethod
+    def _random(count: int, generator: torch.Generator) -> Tensor:
+        return torch.rand(count, generator=generator, device=generator.device)
+
+    def _chance(self, count: int, probability: float, generator: torch.Generator) -> Tensor:
+        return self._random(count, generator) < probability

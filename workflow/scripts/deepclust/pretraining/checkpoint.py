@@ -1,0 +1,85 @@
+"""Checkpoints of a training: whole files whose names tell their content, the newest two kept."""
+
+import hashlib
+import io
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.files import atomic_path
+
+KEPT = 2
+
+State = dict[str, Any]
+
+
+class StateFolder:
+    """The folder that holds the state of one training until its result is there.
+
+    A file's name is the number of steps done and the start of its content's SHA-256, so a damaged one is recognised.
+    """
+
+    def __init__(self, model_json: Path, fingerprint: str) -> None:
+        """Args: `fingerprint` of everything that would invalidate the state."""
+        self.path = Path(model_json).parent / f".state-{fingerprint}"
+        self.path.mkdir(parents=True, exist_ok=True)
+        for leftover in self.path.glob(".*.partial"):
+            leftover.unlink(missing_ok=True)
+
+    def save(self, state: State, steps: int) -> None:
+        """Write `state` (tensors, numbers, strings, lists, dicts) as the newest checkpoint; remove old ones."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getbuffer()
+        with atomic_path(self.path / f"{steps:09d}-{_digest(content)}.pt") as temporary:
+            temporary.write_bytes(content)
+        for old in _checkpoints(self.path)[KEPT:]:
+            old.unlink(missing_ok=True)
+
+    def load(self) -> State | None:
+        """The newest checkpoint that is whole, or None; damaged ones are reported and removed."""
+        for path in _checkpoints(self.path):
+            try:
+                return load_state(path)
+            except DeepclustError as error:
+                print(f"warning: {error}; trying the one before", file=sys.stderr, flush=True)
+                path.unlink(missing_ok=True)
+        return None
+
+    def remove(self) -> None:
+        """Remove the folder and all in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def load_state(path: Path) -> State:
+    """Load a checkpoint, or the newest one in a folder of checkpoints, on to the CPU.
+
+    Raises:
+        DeepclustError: there is none, or it is damaged.
+    """
+    if path.is_dir():
+        found = _checkpoints(path)
+        if not found:
+            raise DeepclustError(f"{path} holds no checkpoint")
+        path = found[0]
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DeepclustError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+    if not path.stem.endswith(_digest(content)):
+        raise DeepclustError(f"checkpoint {path} is damaged")
+    state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return state
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Newest first."""
+    return sorted(folder.glob("[0-9]*-*.pt"), reverse=True)
+
+
+def _digest(content: bytes | memoryview) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

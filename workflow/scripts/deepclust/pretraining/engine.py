@@ -1,0 +1,153 @@
+"""Pretraining from images to a backbone: puts network, method, images and trainer together."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.images import Images
+from deepclust.common.models import Model, build_network, save_model
+from deepclust.common.progress import Progress
+from deepclust.common.seeding import derive_seed
+from deepclust.common.training_log import TrainingLog
+from deepclust.pretraining.checkpoint import StateFolder, load_state
+from deepclust.pretraining.image_store import ImageStore
+from deepclust.pretraining.method import ImageFacts, Method
+from deepclust.pretraining.options import PretrainingOptions
+from deepclust.pretraining.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a pretraining reads and writes."""
+
+    splits: list[Images]
+    """Images to train on."""
+    start_model: Path | None
+    """`model.json` of the backbone to start from; None: fresh weights."""
+    model: Path
+    """`model.json` to write, with `model.safetensors` beside it."""
+    log: Path
+    """Training log to write: one JSON object per epoch."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What belongs to one process rather than to the training."""
+
+    device: torch.device
+    progress: Progress
+    code: str
+    """Digest of the code that trains."""
+    checkpoint_seconds: float
+    """Time between two checkpoints."""
+    listen: Callable[[Callable[[int], None]], None]
+    """Called with the function that a termination signal is to call."""
+
+
+def pretrain(name: str, module: ModuleType, options: PretrainingOptions, files: Files, session: Session) -> None:
+    """Train a backbone, or go on where an interrupted process left off, and write it.
+
+    Args:
+        name: of the method, for the record.
+        module: the method's; its `METHOD` is a class derived from `Method`.
+
+    Raises:
+        DeepclustError: the inputs do not fit, or see `Trainer.run`.
+    """
+    start = None if files.start_model is None else Model.load(files.start_model, torch.device("cpu"))
+    states = StateFolder(files.model, fingerprint(session.code, options, files.splits, start))
+    store = ImageStore(files.splits, options.image_size, session.device, session.progress, torch.get_num_threads())
+    spec = _spec(name, options, store, start)
+    method = _build_method(module, options, store, spec, start)
+    method.to(session.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    log = TrainingLog(states.path / "training.jsonl")
+    trainer = Trainer(
+        method,
+        Model(method.backbone, spec),
+        store,
+        options,
+        states,
+        log,
+        session.progress,
+        session.checkpoint_seconds,
+    )
+    _restore(trainer, states, options.resume_from)
+    session.listen(trainer.stop)
+    trainer.run()
+
+    save_model(files.model, method.backbone, spec)
+    log.write(files.log)
+    states.remove()
+
+
+def fingerprint(code: str, options: PretrainingOptions, splits: list[Images], start: Model | None) -> str:
+    """A name for a training: equal as long as its state can be continued."""
+    parts: list[Any] = [
+        code,
+        options.model_dump(mode="json", exclude={"resume_from"}),
+        [split.sha256 for split in splits],
+        None if start is None else start.spec["sha256"],
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _spec(name: str, options: PretrainingOptions, store: ImageStore, start: Model | None) -> dict[str, Any]:
+    """The description of the backbone that comes out, see `SPEC_KEYS` in `deepclust.common.models`."""
+    architecture = {"name": options.architecture, "stem": options.stem, "in_channels": store.shape[0]}
+    if start is not None and start.spec["architecture"] != architecture:
+        raise DeepclustError(
+            f"backbone {options.start_from} is {_describe(start.spec['architecture'])}, but {_describe(architecture)} "
+            "is to be trained: give both the same architecture and stem, and images of the same channels"
+        )
+    # Weights that start from a backbone were trained with its normalisation.
+    mean, std = (store.mean, store.std) if start is None else (start.spec["mean"], start.spec["std"])
+    return {
+        "architecture": architecture,
+        "image_size": options.image_size,
+        "interpolation": "bilinear",
+        "mean": mean,
+        "std": std,
+        "feature_dim": None,
+        "method": name,
+        "dataset": options.dataset,
+        "splits": options.splits,
+        "epochs": options.epochs,
+        "start_from": options.start_from,
+    }
+
+
+def _describe(architecture: dict[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in architecture.items())
+
+
+def _build_method(
+    module: ModuleType, options: PretrainingOptions, store: ImageStore, spec: dict[str, Any], start: Model | None
+) -> Method:
+    _, height, width = store.shape
+    size = (height, width) if options.image_size is None else (options.image_size, options.image_size)
+    facts = ImageFacts(store.count, size, spec["mean"], spec["std"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(options.seed, "weights"))
+        backbone = build_network(spec["architecture"]) if start is None else start.network
+        method: Method = module.METHOD(options, backbone, facts)
+    spec["feature_dim"] = backbone.feature_dim
+    return method
+
+
+def _restore(trainer: Trainer, states: StateFolder, resume_from: str | None) -> None:
+    state, origin = states.load(), str(states.path)
+    if state is None and resume_from is not None:
+        state, origin = load_state(Path(resume_from)), resume_from
+    if state is None:
+        return
+    trainer.restore(state)
+    position = trainer.position
+    print(f"continuing from {origin}: epoch {position.epoch + 1}, step {position.step}", flush=True)

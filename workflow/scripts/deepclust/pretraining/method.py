@@ -1,0 +1,122 @@
+"""What a pretraining method is to the engine.
+
+The engine owns the images, the order of steps, mixed precision, micro-batches, the optimizer, checkpoints and logs. A
+method is one file with a class `Options(PretrainingOptions)` and a class derived from `Method`; it owns the views, what
+is attached to the backbone, the loss and its own state.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deepclust.pretraining.augmentation import Augmentation
+from deepclust.pretraining.optimization import cosine_schedule
+from deepclust.pretraining.options import AugmentationOptions, PretrainingOptions
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What a method may know of the images before it sees them."""
+
+    count: int
+    """Number of images N; an image is known by its index, 0 to N - 1."""
+    size: tuple[int, int]
+    """Height and width of a view in pixels."""
+    mean: list[float]
+    """Mean per channel of pixels scaled to [0, 1]."""
+    std: list[float]
+    """Standard deviation per channel of pixels scaled to [0, 1]."""
+
+    def augmentation(self, options: AugmentationOptions) -> Augmentation:
+        """An augmentation that makes views of these images."""
+        return Augmentation(options, self.size, self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What the engine offers at the start and the end of an epoch."""
+
+    number: int
+    """Counted from 0."""
+    seed: int
+    """For random draws; equal whenever this epoch is repeated."""
+    features: Callable[[], Tensor]
+    """Computes the backbone's features of all images without augmentation: float32 [N, D] on the CPU."""
+    forget: Callable[[Iterable[nn.Parameter]], None]
+    """Drops what the optimizer remembers of parameters, for instance because they were initialised anew."""
+
+
+class Method(nn.Module, ABC):
+    """Base of all pretraining methods.
+
+    The engine takes one step as follows: `views` of a batch, `embed`, `loss`, backward, optimizer step, `after_step`.
+    With micro-batches `embed` is called on parts of the batch, each part twice (see `gradient_cache`), `loss` still on
+    the embeddings of the whole batch.
+
+    Training can be killed and continued at any step, so everything that later steps depend on must be a parameter or a
+    registered buffer (assignments, banks, dual variables, snapshots of prototypes: `register_buffer`), and every random
+    draw must come from the seed that is passed in. An epoch that is continued is not started again.
+
+    Attributes:
+        backbone: the network that is saved at the end; images [B, C, H, W] to features [B, D].
+    """
+
+    def __init__(self, options: PretrainingOptions, backbone: nn.Module, images: ImageFacts) -> None:
+        """Attach to `backbone` what the method trains with it. Weights are drawn from torch's global generator."""
+        super().__init__()
+        self.options = options
+        self.backbone = backbone
+
+    @abstractmethod
+    def views(self, images: Tensor, seed: int) -> list[Tensor]:
+        """Augmented views, each float [B, C, H, W] normalised, of images uint8 [B, C, H, W]."""
+
+    @abstractmethod
+    def embed(self, views: list[Tensor]) -> tuple[Tensor, ...]:
+        """What the loss needs of some images, as tensors whose first dimension is the image's; draws nothing random."""
+
+    @abstractmethod
+    def loss(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> dict[str, Tensor]:
+        """The loss of a batch under the key `loss`, and any other scalars whose mean over an epoch is worth logging.
+
+        It may be called again for the same batch (after running out of memory), so it changes no state; `after_step`
+        does.
+
+        Args:
+            embeddings: float32, from `embed`, for all images of the batch.
+            indices: int64 [B], which images these are.
+        """
+
+    def after_step(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> None:
+        """Update the method's own state (dual variables, banks, averaged weights) once per step, without gradient."""
+
+    def start_epoch(self, epoch: Epoch) -> None:
+        """Before the first step of an epoch: cluster all features, take a snapshot of prototypes, and the like."""
+
+    def end_epoch(self, epoch: Epoch) -> dict[str, float]:
+        """After the last step of an epoch; returns what to log of it."""
+        return {}
+
+    def order(self, count: int, seed: int) -> Tensor:
+        """Indices of the images in the order of an epoch, int64 [count]; a method may weight or repeat images.
+
+        It must give the same order whenever it is called within the same epoch.
+        """
+        return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameters as the optimizer takes them, in groups if they have options of their own (e.g. `weight_decay`)."""
+        return [{"params": list(self.parameters())}]
+
+    def learning_rates(self, position: float) -> list[float]:
+        """Learning rate of each group of `parameter_groups`.
+
+        Args:
+            position: epochs done, with fractions.
+        """
+        rate = self.options.learning_rate * cosine_schedule(position, self.options.epochs, self.options.warmup_epochs)
+        return [rate] * len(self.parameter_groups())

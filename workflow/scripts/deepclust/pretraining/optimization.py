@@ -1,0 +1,32 @@
+"""Optimizers and the learning rate's schedule."""
+
+import math
+from typing import Any
+
+import torch
+
+from deepclust.pretraining.options import PretrainingOptions
+
+
+def cosine_schedule(position: float, epochs: float, warmup: float = 0) -> float:
+    """Share of the highest learning rate: a linear rise from 0, then half a cosine to 0 (Loshchilov & Hutter 2017).
+
+    Args:
+        position: epochs done, with fractions.
+        epochs: epochs in all.
+        warmup: epochs of the rise.
+    """
+    if position < warmup:
+        return position / warmup
+    if epochs <= warmup:
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (position - warmup) / (epochs - warmup))))
+
+
+def build_optimizer(groups: list[dict[str, Any]], options: PretrainingOptions) -> torch.optim.Optimizer:
+    """The optimizer of the options, fused into one kernel for all parameters."""
+    if options.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
+    return torch.optim.SGD(
+        groups, lr=options.learning_rate, momentum=options.momentum, weight_decay=options.weight_decay, fused=True
+    )

@@ -1,0 +1,79 @@
+"""Options that all pretraining methods share. A method derives its own from `PretrainingOptions`."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from deepclust.common.options import Options
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class AugmentationOptions(Options):
+    """How a view of an image is drawn: crop, flip, colour jitter, grey (Chen et al. 2020, appendix A)."""
+
+    crop_scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.2, 1.0)
+    """Range of the crop's share of the image's area."""
+    crop_ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (3 / 4, 4 / 3)
+    """Range of the crop's aspect ratio (width / height) before it is resized."""
+    flip_probability: Probability = 0.5
+    """Probability of a horizontal flip."""
+    jitter_probability: Probability = 0.8
+    """Probability that brightness, contrast, saturation and hue are changed."""
+    brightness: float = Field(0.4, ge=0, le=1)
+    """Brightness is multiplied by a factor from [1 - brightness, 1 + brightness]."""
+    contrast: float = Field(0.4, ge=0, le=1)
+    """Contrast is multiplied by a factor from [1 - contrast, 1 + contrast]."""
+    saturation: float = Field(0.4, ge=0, le=1)
+    """Saturation is multiplied by a factor from [1 - saturation, 1 + saturation]; colour images only."""
+    hue: float = Field(0.1, ge=0, le=0.5)
+    """Hue is shifted by up to this share of the colour circle; colour images only."""
+    grayscale_probability: Probability = 0.2
+    """Probability that colours are removed; colour images only."""
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        for name in ("crop_scale", "crop_ratio"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must be [smallest, largest], got [{low}, {high}]")
+        return self
+
+
+class PretrainingOptions(Options):
+    """Options of every pretraining method."""
+
+    dataset: str
+    """Dataset whose images train the backbone; it may differ from the one that is clustered."""
+    splits: list[str] = Field(["train"], min_length=1)
+    """Splits of the dataset to train on, together."""
+    start_from: str | None = None
+    """Backbone whose weights training starts from; it must have the same architecture."""
+    architecture: Literal["resnet10_w32", "resnet18", "resnet34", "resnet50"] = "resnet18"
+    """Network."""
+    stem: Literal["cifar", "stl", "imagenet"] = "cifar"
+    """First layers: `cifar` for images around 32 pixels, `stl` around 96, `imagenet` around 224."""
+    image_size: int | None = Field(None, ge=4)
+    """Side in pixels of the images that the network sees; none: as they are. Images of varying sizes need it."""
+    augmentation: AugmentationOptions = AugmentationOptions()
+    """How views of an image are drawn."""
+    epochs: int = Field(500, ge=1)
+    """Passes over the images."""
+    batch_size: int = Field(512, ge=2)
+    """Images per step; what is left over at the end of an epoch waits for another epoch's order."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Optimizer: SGD with momentum, or AdamW."""
+    learning_rate: float = Field(0.4, gt=0)
+    """Highest learning rate; it falls to 0 along a half cosine."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum of SGD; AdamW does not use it."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """Weight decay, on all parameters."""
+    warmup_epochs: float = Field(0, ge=0)
+    """Epochs over which the learning rate first rises from 0."""
+    seed: int = Field(0, ge=0)
+    """Seed of the initial weights, the order of the images and the augmentation."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Number format of the network's computations; `auto`: bf16 where the hardware is fast at it."""
+    resume_from: str | None = None
+    """State to continue from although the code or the options changed: a `.state-...` folder or a file in it."""

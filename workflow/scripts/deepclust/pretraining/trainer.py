@@ -1,0 +1,255 @@
+"""The training loop that all pretraining methods share."""
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from deepclust.common.device import has_fast_bf16
+from deepclust.common.errors import DeepclustError
+from deepclust.common.models import Model
+from deepclust.common.progress import Progress, Task
+from deepclust.common.seeding import derive_seed
+from deepclust.common.training_log import TrainingLog
+from deepclust.pretraining.checkpoint import State, StateFolder
+from deepclust.pretraining.gradient_cache import backward
+from deepclust.pretraining.image_store import ImageStore
+from deepclust.pretraining.method import Epoch, Method
+from deepclust.pretraining.monitors import check_finite, check_spread, feature_spread
+from deepclust.pretraining.optimization import build_optimizer
+from deepclust.pretraining.options import PretrainingOptions
+
+CHECK_EVERY = 100  # steps between two looks at the loss; each makes the device finish its work
+MONITORED = 256  # images whose features are watched
+
+
+@dataclass
+class Position:
+    """Where a training stands."""
+
+    epoch: int = 0
+    step: int = 0
+    """Steps done in this epoch."""
+    micro_batch: int = 0
+    """Images sent through the network at a time."""
+    seconds: float = 0.0
+    """Time spent on this epoch by earlier processes."""
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    """Sums over this epoch's steps of what the method's loss returned."""
+
+
+class Trainer:
+    """Trains one method, from its last checkpoint to its end.
+
+    Every random draw comes from a seed derived from its purpose and place, so there is no generator to save.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        model: Model,
+        store: ImageStore,
+        options: PretrainingOptions,
+        states: StateFolder,
+        log: TrainingLog,
+        progress: Progress,
+        checkpoint_seconds: float,
+    ) -> None:
+        """Args: `method` on the images' device; `model`, its backbone with the preparation of images."""
+        self.method, self.model, self.store, self.options = method, model, store, options
+        self.states, self.log, self.progress = states, log, progress
+        self.checkpoint_seconds = checkpoint_seconds
+        self.device = store.device
+        self.bf16 = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(self.device))
+        self.optimizer = build_optimizer(method.parameter_groups(), options)
+        self.batch = min(options.batch_size, store.count)
+        self.steps = store.count // self.batch
+        self.position = Position(micro_batch=self.batch)
+        self._signal: int | None = None
+        self._clock = self._saved = time.perf_counter()
+
+    def stop(self, signal_number: int) -> None:
+        """Save the state after the current step and end, because of a signal."""
+        self._signal = signal_number
+
+    def restore(self, state: State) -> None:
+        """Go on from a checkpoint. One of other options may fit too; its epoch then starts anew if its steps differ.
+
+        Raises:
+            DeepclustError: the checkpoint is of another network or optimizer.
+        """
+        if state["optimizer_name"] != self.options.optimizer:
+            raise DeepclustError(
+                f"the checkpoint is of optimizer {state['optimizer_name']}, it does not fit {self.options.optimizer}"
+            )
+        try:
+            self.method.load_state_dict(state["method"])
+            # What the optimizer remembers, under the options of now.
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+        except (RuntimeError, ValueError) as error:
+            raise DeepclustError(
+                f"the checkpoint does not fit these options: {' '.join(str(error).split())}"
+            ) from error
+        self.position = Position(**state["position"])
+        self.position.sums = {name: value.to(self.device) for name, value in self.position.sums.items()}
+        if (state["batch"], state["steps"]) != (self.batch, self.steps):
+            self.position = Position(self.position.epoch, micro_batch=self.batch)
+        self.log.restore(state["log"])
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises:
+            DeepclustError: the training diverged or collapsed, does not fit into memory, or was stopped by a signal.
+        """
+        print(
+            f"{self.store.count} images ({'on the device' if self.store.resident else 'read as needed'}), "
+            f"{self.options.epochs} epochs of {self.steps} steps of {self.batch} images on {self.device}, "
+            f"{'bf16' if self.bf16 else 'fp32'}",
+            flush=True,
+        )
+        position, per_epoch = self.position, self.steps * self.batch
+        done = position.epoch * per_epoch + position.step * self.batch
+        self._saved = time.perf_counter()
+        with self.progress.task("start", self.options.epochs * per_epoch, "images", done) as task:
+            while self.position.epoch < self.options.epochs:
+                self._run_epoch(task)
+                if self._due() and self.position.epoch < self.options.epochs:
+                    self._save()
+
+    def _run_epoch(self, task: Task) -> None:
+        position = self.position
+        self._clock = time.perf_counter()
+        self.method.train()
+        if position.step == 0:
+            self.method.start_epoch(self._epoch())
+        order = self.method.order(self.store.count, self._seed("order", position.epoch))
+        left = order[position.step * self.batch : self.steps * self.batch]
+        what = f"epoch {position.epoch + 1}/{self.options.epochs}"
+        for indices, images in self.store.batches(left, self.batch):
+            rates = self._step(images, indices)
+            position.step += 1
+            task.advance(self.batch, what)
+            last = position.step == self.steps
+            if position.step % CHECK_EVERY == 0 and not last:
+                self._means()
+            if self._due() and not last:
+                self._save()
+        self._end_epoch(rates)
+
+    def _step(self, images: Tensor, indices: Tensor) -> list[float]:
+        position = self.position
+        step = position.epoch * self.steps + position.step
+        rates = self.method.learning_rates(step / self.steps)
+        for group, rate in zip(self.optimizer.param_groups, rates):
+            group["lr"] = rate
+        scalars, embeddings = self._backward(images, indices, self._seed("views", step))
+        self.optimizer.step()
+        with torch.no_grad():
+            self.method.after_step(embeddings, indices)
+        for name, value in scalars.items():
+            position.sums[name] = position.sums[name] + value if name in position.sums else value.clone()
+        return rates
+
+    def _backward(self, images: Tensor, indices: Tensor, seed: int) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+        """Gradients of one batch, in micro-batches as small as the device's memory asks for."""
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                views = self.method.views(images, seed)
+                return backward(self.method, views, indices, self.position.micro_batch, self.bf16)
+            except torch.OutOfMemoryError as error:
+                if self.position.micro_batch == 1:
+                    raise DeepclustError(f"out of memory on {self.device} even for one image at a time") from error
+            # Here, outside the handler, the failed attempt's tensors are free.
+            self.position.micro_batch = math.ceil(self.position.micro_batch / 2)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            print(
+                f"out of memory: going on with micro-batches of {self.position.micro_batch} images, "
+                f"still {self.batch} images per step",
+                flush=True,
+            )
+
+    def _end_epoch(self, rates: list[float]) -> None:
+        means = self._means()
+        position = self.position
+        seconds = position.seconds + time.perf_counter() - self._clock
+        record = {
+            "epoch": position.epoch + 1,
+            **means,
+            "learning_rate": rates[0],
+            "feature_std": self._feature_std(),
+            **self.method.end_epoch(self._epoch()),
+            "seconds": seconds,
+            "images_per_second": self.steps * self.batch / seconds,
+        }
+        self.log.add(record)
+        print(self.log.lines[-1], flush=True)
+        self.position = Position(position.epoch + 1, micro_batch=position.micro_batch)
+
+    def _means(self) -> dict[str, float]:
+        """Means over this epoch's steps so far; waits for the device."""
+        means = {name: (total / self.position.step).item() for name, total in self.position.sums.items()}
+        check_finite(means, self.position.epoch)
+        return means
+
+    def _feature_std(self) -> float:
+        some = torch.linspace(0, self.store.count - 1, min(MONITORED, self.store.count)).long()
+        spread = feature_spread(self._features(some))
+        check_spread(spread, self.position.epoch)
+        return spread
+
+    @torch.no_grad()
+    def _features(self, indices: Tensor) -> Tensor:
+        """Features without augmentation: float32 [n, D] on the CPU."""
+        self.method.eval()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            batches = self.store.batches(indices, self.position.micro_batch)
+            features = [self.model.features(self.model.preprocess(images), "avg").cpu() for _, images in batches]
+        self.method.train()
+        return torch.cat(features)
+
+    def _epoch(self) -> Epoch:
+        number = self.position.epoch
+        return Epoch(number, self._seed("epoch", number), self._all_features, self._forget)
+
+    def _all_features(self) -> Tensor:
+        return self._features(torch.arange(self.store.count))
+
+    def _forget(self, parameters: Iterable[nn.Parameter]) -> None:
+        for parameter in parameters:
+            self.optimizer.state.pop(parameter, None)
+
+    def _seed(self, purpose: str, number: int) -> int:
+        return derive_seed(self.options.seed, purpose, number)
+
+    def _due(self) -> bool:
+        return self._signal is not None or time.perf_counter() - self._saved >= self.checkpoint_seconds
+
+    def _save(self) -> None:
+        position = self.position
+        if position.step:
+            self._means()  # a diverged state is not worth keeping
+            position.seconds += time.perf_counter() - self._clock
+            self._clock = time.perf_counter()
+        state = {
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],
+            "optimizer_name": self.options.optimizer,
+            "position": asdict(position),
+            "batch": self.batch,
+            "steps": self.steps,
+            "log": self.log.lines,
+        }
+        self.states.save(state, position.epoch * self.steps + position.step)
+        self._saved = time.perf_counter()
+        if self._signal is not None:
+            raise DeepclustError(
+                f"stopped by signal {self._signal} in epoch {position.epoch + 1}: the state is saved, "
+                "run again to continue"
+            )

@@ -1,0 +1,113 @@
+"""What is in the clusters: a random sample of images of each, errors outlined where labels exist."""
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+
+from deepclust.common.seeding import derive_seed
+from deepclust.reporting.runs import NO_CLASS, Run
+from deepclust.reporting.scored import Scored
+from deepclust.reporting.style import DPI, ERROR, INK, MUTED, new_figure, printable
+
+# Pixels of the figure
+_THUMBNAIL = 96
+_GAP = 12
+_OUTLINE = 5
+_TEXT = 400
+_HEADER = 108
+
+
+def gallery(run: Run, scored: Scored, images: int, most_clusters: int) -> Figure:
+    """One row per cluster of the selected seed: its number, size and matched class, and a sample of its images.
+
+    Args:
+        images: images per cluster.
+        most_clusters: rows at most; of more clusters, those are shown that lie evenly from the largest to the smallest.
+    """
+    shown = _choose(run, scored, most_clusters)
+    width = _TEXT + images * (_THUMBNAIL + _GAP)
+    height = _HEADER + len(shown) * (_THUMBNAIL + 2 * _GAP)
+    figure = new_figure(width / DPI, height / DPI, layout=None)
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    for row, cluster in enumerate(shown):
+        top = _HEADER + row * (_THUMBNAIL + 2 * _GAP)
+        members = np.flatnonzero(scored.assignments == cluster)
+        for column, index in enumerate(_sample(members, images, run.path, cluster)):
+            left = _TEXT + column * (_THUMBNAIL + _GAP)
+            _paste(canvas, scored.decode(int(index)), left, top)
+            if _is_error(run, cluster, int(scored.labels[index])):
+                _outline(canvas, left, top)
+        _describe(figure, run, scored, cluster, (top + _THUMBNAIL / 2) / height)
+    # One pixel of the canvas is one pixel of the file, so that small images stay sharp.
+    figure.figimage(canvas, zorder=-1)
+    _title(figure, run, scored, len(shown), height)
+    return figure
+
+
+def _choose(run: Run, scored: Scored, most: int) -> list[int]:
+    order = run.chosen.cluster_order()
+    if len(order) <= most:
+        return order
+    by_size = np.argsort(-np.bincount(scored.assignments, minlength=len(order)), kind="stable")
+    kept = set(by_size[np.linspace(0, len(order) - 1, most).round().astype(int)].tolist())
+    return [cluster for cluster in order if cluster in kept]
+
+
+def _sample(members: npt.NDArray[np.intp], count: int, run: str, cluster: int) -> npt.NDArray[np.intp]:
+    generator = np.random.default_rng(derive_seed("gallery", run, cluster))
+    return generator.permutation(members)[:count]
+
+
+def _is_error(run: Run, cluster: int, label: int) -> bool:
+    """Whether ACC counts the image as wrong; images without a label are not counted."""
+    return label >= 0 and bool(run.chosen.matching) and run.chosen.matching[cluster] != label
+
+
+def _paste(canvas: npt.NDArray[np.uint8], image: npt.NDArray[np.uint8], left: int, top: int) -> None:
+    """Draw `image`, [C, H, W], in the middle of its square, shrunk smoothly or enlarged to visible pixels."""
+    pixels = np.repeat(image, 3, axis=0) if len(image) == 1 else image
+    height, width = pixels.shape[1:]
+    scale = _THUMBNAIL / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    resampling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+    thumbnail = np.asarray(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).resize(size, resampling))
+    x, y = left + (_THUMBNAIL - size[0]) // 2, top + (_THUMBNAIL - size[1]) // 2
+    canvas[y : y + size[1], x : x + size[0]] = thumbnail
+
+
+def _outline(canvas: npt.NDArray[np.uint8], left: int, top: int) -> None:
+    color = np.round(255 * np.asarray(to_rgb(ERROR))).astype(np.uint8)
+    inner = canvas[top : top + _THUMBNAIL, left : left + _THUMBNAIL].copy()
+    canvas[top - _OUTLINE : top + _THUMBNAIL + _OUTLINE, left - _OUTLINE : left + _THUMBNAIL + _OUTLINE] = color
+    canvas[top : top + _THUMBNAIL, left : left + _THUMBNAIL] = inner
+
+
+def _describe(figure: Figure, run: Run, scored: Scored, cluster: int, center: float) -> None:
+    labels = scored.labels[scored.assignments == cluster]
+    known = labels[labels >= 0]
+    title, detail = f"cluster {cluster}", f"{len(labels):,} image{'' if len(labels) == 1 else 's'}"
+    if run.chosen.matching and scored.labelled:
+        matched = run.chosen.matching[cluster]
+        if matched == NO_CLASS:
+            detail += ", no class"
+        else:
+            title = printable(run.classes[matched], 20)
+            detail = f"cluster {cluster}: {detail}"
+            if len(known):
+                detail += f", {100 * (known == matched).mean():.0f} % right"
+    up = 1 - center
+    figure.text(16 / DPI / figure.get_figwidth(), up, title, va="bottom", color=INK, fontsize=8.5, fontweight="bold")
+    figure.text(16 / DPI / figure.get_figwidth(), up, detail, va="top", color=MUTED, fontsize=7)
+
+
+def _title(figure: Figure, run: Run, scored: Scored, shown: int, height: int) -> None:
+    left = 16 / DPI / figure.get_figwidth()
+    total = len(run.chosen.sizes)
+    what = "every cluster" if shown == total else f"{shown} of {total:,} clusters, from the largest to the smallest"
+    figure.text(left, 1 - 22 / height, f"A random sample of {what}", va="top", fontsize=9, fontweight="bold")
+    explanation = f"seed {run.selected}"
+    if run.chosen.matching and scored.labelled:
+        explanation += "; clusters are named by their matched class, outlined images are of another class"
+    figure.text(left, 1 - 56 / height, explanation, va="top", fontsize=8, color=MUTED)

@@ -1,0 +1,176 @@
+"""All runs in one picture, with their ceilings and the published numbers of the same datasets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from deepclust.reporting.published import Published, comparable
+from deepclust.reporting.runs import Run, by_dataset, seed_spread
+from deepclust.reporting.style import ACCENT, ERROR, INK, MUTED, RULE, new_figure, note, printable
+
+MOST_RUNS = 25  # per dataset
+MOST_PUBLISHED = 12  # per dataset
+METRIC_NAMES = {"acc": "ACC", "silhouette": "silhouette"}
+
+_ROW = 0.235  # inches
+_HEAD = 0.95
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One line of the figure. All numbers in percent."""
+
+    label: str
+    text: str
+    score: float
+    std: float | None = None
+    interval: tuple[float, float] | None = None
+    ceilings: dict[str, float] = field(default_factory=dict)
+    published: bool = False
+
+
+def leaderboard_figure(runs: Sequence[Run], published: Sequence[Published]) -> Figure:
+    """A dot plot per dataset: mean over seeds with spread and interval, ceilings, and published results below."""
+    panels = []
+    for dataset, group in by_dataset(runs).items():
+        rows = _run_rows(group)
+        rows += _published_rows(group, published) if rows else []
+        panels.append((dataset, group, rows))
+    heights = [_HEAD + _ROW * max(1, len(rows)) for _, _, rows in panels]
+    figure = new_figure(8.2, sum(heights) + 0.5)
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for panel, (dataset, group, rows) in zip(axes, panels):
+        _draw(panel, rows)
+        panel.set_title(printable(dataset, 60), pad=18)
+        note(panel, _description(group, rows))
+        panel.set_xlabel(f"{METRIC_NAMES[group[0].metric]}, percent")
+    _legend(figure, [row for _, _, rows in panels for row in rows])
+    return figure
+
+
+def _run_rows(group: Sequence[Run]) -> list[_Row]:
+    several_k = len({run.k for run in group}) > 1
+    several_protocols = len({run.protocol for run in group}) > 1
+    metric = group[0].metric
+    rows = []
+    for run in group:
+        numbers = {name: 100 * value for name, value in run.summary.get(metric, {}).items()}
+        if run.metric != metric or "mean" not in numbers:
+            continue
+        parts = ["+".join(run.backbones), run.head]
+        parts += [f"k = {run.k}"] if several_k else []
+        parts += [run.protocol] if several_protocols else []
+        rows.append(
+            _Row(
+                label=printable(" · ".join(parts), 48),
+                text=seed_spread(run, metric),
+                score=numbers["mean"],
+                std=numbers.get("std"),
+                interval=(numbers["low"], numbers["high"]) if {"low", "high"} <= numbers.keys() else None,
+                ceilings={name: 100 * run.probe[name] for name in ("knn_acc", "linear_acc") if name in run.probe}
+                if metric == "acc"
+                else {},
+            )
+        )
+    return rows[:MOST_RUNS]
+
+
+def _published_rows(group: Sequence[Run], published: Sequence[Published]) -> list[_Row]:
+    if group[0].metric != "acc":
+        return []
+    found = comparable(published, group[0].published_as, {run.protocol for run in group}, "acc", MOST_PUBLISHED)
+    return [
+        _Row(
+            label=printable(f"{result.method} · {result.backbone}", 48),
+            text=f"{100 * result.scores['acc']:.1f}  {result.protocol}",
+            score=100 * result.scores["acc"],
+            published=True,
+        )
+        for result in found
+    ]
+
+
+def _description(group: Sequence[Run], rows: Sequence[_Row]) -> str:
+    shown = sum(not row.published for row in rows)
+    some = group[0]
+    parts = [f"{shown} of {len(group)} runs" if shown < len(group) else f"{len(group)} run{'s' if shown > 1 else ''}"]
+    if len({(run.protocol, run.split) for run in group}) == 1:
+        parts.append(f"{some.protocol}: {some.images:,} images of split {some.split}")
+    if len({run.k for run in group}) == 1:
+        parts.append(f"k = {some.k}")
+    return ", ".join(parts)
+
+
+def _draw(axes: Axes, rows: Sequence[_Row]) -> None:
+    values = [value for row in rows for value in (row.score, *(row.interval or ()), *row.ceilings.values())]
+    low, high = (min(values), max(values)) if values else (0.0, 100.0)
+    margin = max(1.0, 0.06 * (high - low))
+    axes.set_xlim(max(low - margin, -100), min(high + margin, 100.5))
+    for y, row in enumerate(rows):
+        axes.axhline(y, color=RULE, linewidth=0.6, zorder=0)
+        if row.published:
+            axes.plot(row.score, y, marker="s", color="white", markeredgecolor=MUTED, markersize=5)
+        else:
+            _draw_run(axes, y, row)
+        axes.annotate(
+            row.text,
+            (1, y),
+            (6, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            color=MUTED if row.published else INK,
+        )
+    axes.set_yticks(range(len(rows)), [row.label for row in rows])
+    for label, row in zip(axes.get_yticklabels(), rows):
+        label.set_color(MUTED if row.published else INK)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.tick_params(length=0)
+    axes.grid(axis="x", color=RULE)
+    axes.spines[:].set_visible(False)
+    first = next((y for y, row in enumerate(rows) if row.published), None)
+    if first is not None:
+        axes.axhline(first - 0.5, color=MUTED, linewidth=0.9)
+
+
+def _draw_run(axes: Axes, y: int, row: _Row) -> None:
+    if row.interval is not None:
+        axes.plot(row.interval, (y, y), color=ACCENT, linewidth=1.2)
+    if row.std is not None:
+        axes.plot(
+            (row.score - row.std, row.score + row.std),
+            (y, y),
+            color=ACCENT,
+            linewidth=4,
+            alpha=0.35,
+            solid_capstyle="butt",
+        )
+    axes.plot(row.score, y, marker="o", color=ACCENT, markersize=6)
+    for name, value in row.ceilings.items():
+        axes.plot(value, y, **_CEILING_MARKS[name])
+
+
+_CEILING_MARKS: dict[str, Any] = {
+    "knn_acc": {"marker": "|", "color": ERROR, "markersize": 9, "markeredgewidth": 1.6, "linestyle": ""},
+    "linear_acc": {"marker": "D", "color": "white", "markeredgecolor": ERROR, "markersize": 5, "linestyle": ""},
+}
+
+
+def _legend(figure: Figure, rows: Sequence[_Row]) -> None:
+    handles = [Line2D([], [], color=ACCENT, marker="o", linestyle="", label="mean over seeds")]
+    if any(row.std is not None for row in rows):
+        handles.append(Line2D([], [], color=ACCENT, linewidth=4, alpha=0.35, label="± standard deviation over seeds"))
+    if any(row.interval for row in rows):
+        handles.append(Line2D([], [], color=ACCENT, linewidth=1.2, label="bootstrap interval over images"))
+    names = {"knn_acc": "k-NN on the same features", "linear_acc": "linear probe on the same features"}
+    for name, style in _CEILING_MARKS.items():
+        if any(name in row.ceilings for row in rows):
+            handles.append(Line2D([], [], label=names[name], **style))
+    if any(row.published for row in rows):
+        mark: Any = {"marker": "s", "color": "white", "markeredgecolor": MUTED, "linestyle": ""}
+        handles.append(Line2D([], [], markersize=5, label="published, with protocol", **mark))
+    figure.legend(handles=handles, loc="outside lower left", ncols=3, columnspacing=1.6, handletextpad=0.6)

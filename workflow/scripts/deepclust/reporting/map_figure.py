@@ -1,0 +1,83 @@
+"""The map of the features, coloured by cluster and, where there are labels, by class."""
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from deepclust.common.errors import DeepclustError
+from deepclust.reporting.runs import NO_CLASS, Run
+from deepclust.reporting.scored import Scored
+from deepclust.reporting.style import RULE, category_style, new_figure, note, printable
+
+LEGEND_LIMIT = 30  # categories; more cannot be told apart by colour and marker anyway
+
+
+def map_figure(run: Run, scored: Scored, ids: npt.NDArray[np.int64], coordinates: npt.NDArray[np.float32]) -> Figure:
+    """Two maps side by side: clusters of the selected seed and true classes; without labels the clusters alone.
+
+    A cluster has the colour and marker of the class that it is matched to, so errors are points that look different on
+    both sides.
+
+    Args:
+        ids: numbers of the images on the map, [n].
+        coordinates: where they are, [n, 2].
+    """
+    if len(ids) and ids[-1] >= len(scored.assignments):
+        raise DeepclustError("the map is of other images than those that are scored: make it again")
+    clusters, labels = scored.assignments[ids], scored.labels[ids]
+    look = _cluster_looks(run)
+    both = scored.labelled and bool(run.chosen.matching)
+    total = len(run.chosen.sizes)
+    names = run.classes if both else [f"cluster {cluster}" for cluster in range(total)]
+    legend = len(names) <= LEGEND_LIMIT
+
+    figure = new_figure((8.2 if both else 4.6) + (1.5 if legend else 0), 4.4)
+    panels = figure.subplots(1, 2 if both else 1, squeeze=False)[0]
+    _scatter(panels[0], coordinates, np.asarray([look[cluster] for cluster in clusters]))
+    panels[0].set_title("Clusters", pad=18)
+    note(panels[0], f"seed {run.selected}, {len(ids):,} of {run.images:,} images")
+    if both:
+        _scatter(panels[1], coordinates, labels)
+        panels[1].set_title("Classes", pad=18)
+        extra = sum(matched == NO_CLASS for matched in run.chosen.matching)
+        same = "a cluster looks like the class it is matched to"
+        note(panels[1], f"{same}; {extra} are matched to none" if extra else same)
+    if legend:
+        _legend(figure, names)
+    return figure
+
+
+def _cluster_looks(run: Run) -> list[int]:
+    """Number of the look of each cluster: that of its class, or one that no class has."""
+    if not run.chosen.matching:
+        return list(range(len(run.chosen.sizes)))
+    unmatched = iter(range(len(run.classes), len(run.classes) + len(run.chosen.sizes)))
+    return [next(unmatched) if matched == NO_CLASS else matched for matched in run.chosen.matching]
+
+
+def _scatter(axes: Axes, coordinates: npt.NDArray[np.float32], looks: npt.NDArray[np.int64]) -> None:
+    size = float(np.clip(9000 / max(1, len(coordinates)), 3, 30))
+    for look in np.unique(looks):
+        points = coordinates[looks == look]
+        if look < 0:
+            axes.scatter(points[:, 0], points[:, 1], s=size, color=RULE, marker=".", linewidths=0)
+            continue
+        color, marker = category_style(int(look))
+        axes.scatter(points[:, 0], points[:, 1], s=size, color=color, marker=marker, alpha=0.75, linewidths=0)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(True)
+    axes.set_box_aspect(1)
+
+
+def _legend(figure: Figure, names: list[str]) -> None:
+    handles = []
+    for index, name in enumerate(names):
+        color, marker = category_style(index)
+        handles.append(
+            Line2D([], [], color=color, marker=marker, linestyle="", markersize=5, label=printable(name, 18))
+        )
+    columns = 1 if len(names) <= 20 else 2
+    figure.legend(handles=handles, loc="outside right center", ncols=columns, handletextpad=0.2)

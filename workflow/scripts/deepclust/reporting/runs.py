@@ -1,0 +1,197 @@
+"""Runs as the evaluation left them: `metrics.json`, typed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.files import read_json
+
+NO_CLASS = -1
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One seed of a run.
+
+    Attributes:
+        status: `ok` or `failed`.
+        reason: why it failed, else empty.
+        scores: single numbers by name (`acc`, `nmi`, `silhouette` …); what could not be computed is missing.
+        sizes: images per cluster, [k].
+        matching: class that each cluster was matched to one-to-one, `NO_CLASS` for none, [k]; empty without labels.
+        confusion: images per class (rows) and cluster (columns), None without labels.
+        per_class: accuracy per class, NaN for classes without images; empty without labels.
+    """
+
+    seed: int
+    status: str
+    reason: str
+    scores: dict[str, float]
+    sizes: list[int]
+    matching: list[int]
+    confusion: npt.NDArray[np.int64] | None
+    per_class: list[float]
+
+    def cluster_order(self) -> list[int]:
+        """Clusters in the order of the classes they are matched to, then the unmatched ones from large to small."""
+
+        def position(cluster: int) -> tuple[int, int, int]:
+            matched = self.matching[cluster] if self.matching else NO_CLASS
+            return (matched, 0, 0) if matched != NO_CLASS else (len(self.sizes), -self.sizes[cluster], cluster)
+
+        return sorted(range(len(self.sizes)), key=position)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A dataset × backbones × a head × k, with all its seeds.
+
+    Attributes:
+        split: the scored split, or several joined by `+`.
+        published_as: the dataset's name in the literature, empty where it has none.
+        images: number of scored images.
+        classes: names of the classes, empty without labels.
+        summary: `mean` and `std` over seeds, and `low` and `high` of the bootstrap interval, by metric; what could not
+            be computed is missing.
+        failed: seeds that failed.
+        selected: the seed that was chosen without labels; the figures show it.
+        criterion: what it was chosen by.
+        stability: mean pairwise ARI between seeds, None with fewer than two.
+        probe: ceilings on the same features (`knn_acc`, `linear_acc`), as far as there are labels.
+        cost: what clustering took (`seconds`, `peak_memory_mb`, `device`, `packages`), as far as it was recorded.
+    """
+
+    dataset: str
+    backbones: tuple[str, ...]
+    head: str
+    k: int
+    protocol: str
+    split: str
+    published_as: str
+    images: int
+    classes: list[str]
+    seeds: list[SeedResult]
+    failed: list[int]
+    selected: int
+    criterion: str
+    summary: dict[str, dict[str, float]]
+    stability: float | None
+    probe: dict[str, float]
+    cost: dict[str, Any]
+
+    @property
+    def path(self) -> str:
+        """Where its results are, below the folder of a stage."""
+        return f"{self.dataset}/{'+'.join(self.backbones)}/{self.head}/k{self.k}-{self.protocol}"
+
+    @property
+    def metric(self) -> str:
+        """The score that runs are ranked by: ACC, or silhouette where there are no labels."""
+        return "acc" if "mean" in self.summary.get("acc", {}) else "silhouette"
+
+    def mean(self, metric: str) -> float | None:
+        """Mean of a score over the seeds, None where it could not be computed."""
+        return self.summary.get(metric, {}).get("mean")
+
+    @property
+    def chosen(self) -> SeedResult:
+        """The result of the selected seed."""
+        return next(result for result in self.seeds if result.seed == self.selected)
+
+
+def read_run(path: Path) -> Run:
+    """Read a `metrics.json`.
+
+    Raises:
+        DeepclustError: it is not the file of a run.
+    """
+    content = read_json(path)
+    try:
+        return _run(content)
+    except (KeyError, TypeError, ValueError, StopIteration) as error:
+        raise DeepclustError(
+            f"{path} is not a run's metrics ({type(error).__name__}: {error}): delete it and evaluate again"
+        ) from error
+
+
+def _run(content: dict[str, Any]) -> Run:
+    names = content["run"]
+    run = Run(
+        dataset=names["dataset"],
+        backbones=tuple(names["backbones"]),
+        head=names["head"],
+        k=int(names["k"]),
+        protocol=names["protocol"],
+        split=names["split"],
+        published_as=names.get("published_as") or "",
+        images=int(content["images"]),
+        classes=_class_names(content),
+        seeds=[_seed(entry) for entry in content["seeds"]],
+        failed=list(content["failed"]),
+        selected=int(content["selected"]),
+        criterion=content.get("criterion") or "",
+        summary={name: _numbers(value) for name, value in content["summary"].items()},
+        stability=content.get("stability"),
+        probe=_numbers(content.get("probe") or {}),
+        cost=content.get("cost") or {},
+    )
+    if run.chosen.status != "ok":
+        raise ValueError(f"the selected seed {run.selected} failed")
+    return run
+
+
+def _class_names(content: dict[str, Any]) -> list[str]:
+    """Names of the classes; labels without names get numbers."""
+    names = [str(name) for name in content["classes"]]
+    found = max((len(entry.get("confusion") or []) for entry in content["seeds"]), default=0)
+    return names + [f"class {index}" for index in range(len(names), found)]
+
+
+def _seed(entry: dict[str, Any]) -> SeedResult:
+    confusion = entry.get("confusion")
+    return SeedResult(
+        seed=int(entry["seed"]),
+        status=entry["status"],
+        reason=entry.get("reason") or "",
+        scores={name: value for name, value in _numbers(entry).items() if name != "seed"},
+        sizes=[int(size) for size in entry.get("sizes") or []],
+        matching=[NO_CLASS if matched is None else int(matched) for matched in entry.get("matching") or []],
+        confusion=np.asarray(confusion, np.int64) if confusion else None,
+        per_class=[np.nan if value is None else float(value) for value in entry.get("per_class") or []],
+    )
+
+
+def _numbers(entry: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in entry.items() if type(value) in (int, float)}
+
+
+def ranked(runs: Iterable[Run]) -> list[Run]:
+    """Runs by dataset, and within a dataset the best first."""
+
+    def position(run: Run) -> tuple[str, bool, float, str]:
+        score = run.mean(run.metric)
+        return run.dataset, run.metric != "acc", float("inf") if score is None else -score, run.path
+
+    return sorted(runs, key=position)
+
+
+def by_dataset(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Ranked runs of each dataset."""
+    groups: dict[str, list[Run]] = {}
+    for run in ranked(runs):
+        groups.setdefault(run.dataset, []).append(run)
+    return groups
+
+
+def seed_spread(run: Run, metric: str) -> str:
+    """`83.1 ± 0.4`: mean and standard deviation over seeds in percent; without the latter for a single seed."""
+    numbers = run.summary.get(metric, {})
+    if "mean" not in numbers:
+        return ""
+    spread = f" ± {100 * numbers['std']:.1f}" if "std" in numbers else ""
+    return f"{100 * numbers['mean']:.1f}{spread}"

@@ -1,0 +1,45 @@
+"""Download one file from the first of several sources that has it."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.job import Job, JobArguments, run_job
+
+
+class Arguments(JobArguments):
+    """Download one file from the first of several sources that has it."""
+
+    sources: Annotated[list[str], Field(min_length=1)]
+    """Addresses (https, http, file) or paths, in the order in which they are tried."""
+    sha256: str | None = Field(None, pattern="^([0-9a-f]{64}|any)$")
+    """Expected SHA-256 of the file; `any` accepts whatever arrives."""
+    md5: str | None = Field(None, pattern="^[0-9a-f]{32}$")
+    """Expected MD5; only looked at where no SHA-256 is given."""
+    output: Path
+    """Where to put the file. What has arrived of it is kept beside it, in `<output>.part`, and continued."""
+
+
+def main(arguments: Arguments, job: Job) -> None:
+    from deepclust.data.downloading import download
+    from deepclust.data.partial import Checksum
+
+    if arguments.sha256 == "any":
+        checksum = None
+    elif arguments.sha256 is not None:
+        checksum = Checksum("sha256", arguments.sha256)
+    elif arguments.md5 is not None:
+        checksum = Checksum("md5", arguments.md5)
+    else:
+        raise DeepclustError("give the checksum of the file (--sha256 or --md5), or --sha256 any to do without")
+    source = download(arguments.sources, arguments.output, checksum, job.progress)
+    print(f"{arguments.output} from {source}")
+
+    job.options = {"sources": arguments.sources, "sha256": arguments.sha256, "md5": arguments.md5, "used": source}
+    job.outputs = {"file": arguments.output}
+
+
+if __name__ == "__main__":
+    run_job("download", Arguments, main)

@@ -1,0 +1,101 @@
+"""Score the clusters of a run: against labels where there are any, and without them."""
+
+from pathlib import Path
+
+from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.evaluation.options import ScoringOptions
+from pydantic import Field
+
+
+class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic merges the configs
+    """Files are ordered by scored split, and by backbone within a split."""
+
+    clusters: Path
+    """`clusters.safetensors` of the run."""
+    seeds_log: Path
+    """`seeds.json` of the run."""
+    score: list[str]
+    """Names of the scored splits."""
+    features: list[Path]
+    """`features.npy` of the scored splits."""
+    neighbors: list[Path]
+    """`neighbors.npy` of the scored splits."""
+    labels: list[Path] | None = None
+    """`labels.npy` of the scored splits; none without labels."""
+    classes: Path | None = None
+    """Names of the classes."""
+    probe: Path | None = None
+    """Ceilings on the same features."""
+    cost: Path | None = None
+    """Provenance of the clusters: what they took."""
+    output: Path
+    """The `metrics.json` to write."""
+    dataset: str
+    """Name of the dataset."""
+    backbones: list[str]
+    """Names of the backbones."""
+    head: str
+    """Name of the head."""
+    k: int = Field(ge=1)
+    """Number of clusters."""
+    protocol: str
+    """`held-out` or `merged`."""
+    published_as: str | None = None
+    """Name of the dataset in the literature."""
+
+
+def main(arguments: Arguments, job: Job) -> None:
+    from deepclust.common.errors import DeepclustError
+    from deepclust.common.files import read_json, write_json
+    from deepclust.evaluation.inputs import per_split
+    from deepclust.evaluation.scoring import gap, read_scored, score_run
+
+    options = ScoringOptions(**{name: getattr(arguments, name) for name in ScoringOptions.model_fields})
+    log = read_json(arguments.seeds_log)
+    succeeded = [entry["seed"] for entry in log["seeds"] if entry["status"] == "ok"]
+    if not succeeded:
+        raise DeepclustError(f"{arguments.seeds_log}: every seed failed, so there is nothing to score")
+    splits = len(arguments.score)
+    classes = read_json(arguments.classes) if arguments.classes else []
+    scored = read_scored(
+        arguments.clusters,
+        succeeded,
+        arguments.score,
+        arguments.k,
+        features=per_split(arguments.features, splits, "features"),
+        neighbors=per_split(arguments.neighbors, splits, "neighbors"),
+        labels=arguments.labels or [],
+        classes=len(classes),
+    )
+    result = score_run(scored, log["seeds"], log["selected"], arguments.k, options, job.progress)
+    probe = read_json(arguments.probe) if arguments.probe else {}
+    cost = read_json(arguments.cost) if arguments.cost else {}
+    run = {name: getattr(arguments, name) for name in ("dataset", "backbones", "head", "k", "protocol")}
+    metrics = {
+        "run": {**run, "split": "+".join(arguments.score), "published_as": arguments.published_as},
+        "classes": classes,
+        **result,
+        "selected": log["selected"],
+        "criterion": log["criterion"],
+        "probe": probe,
+        "cost": {name: cost.get(name) for name in ("seconds", "peak_memory_mb", "device")}
+        | {"packages": cost.get("packages", {})},
+        "gap": gap(result["summary"]["acc"]["mean"], probe),
+    }
+    write_json(arguments.output, metrics)
+
+    job.options = options.model_dump() | metrics["run"]
+    read = [
+        arguments.clusters,
+        arguments.seeds_log,
+        *arguments.features,
+        *arguments.neighbors,
+        *(arguments.labels or []),
+    ]
+    read += [path for path in (arguments.classes, arguments.probe, arguments.cost) if path is not None]
+    job.inputs = {str(path): path for path in read}
+    job.outputs = {"metrics": arguments.output}
+
+
+if __name__ == "__main__":
+    run_job("evaluate", Arguments, main)

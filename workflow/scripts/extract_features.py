@@ -1,0 +1,44 @@
+"""Turn images into features: one vector per image."""
+
+from pathlib import Path
+
+from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.features.options import ExtractionOptions
+
+
+class Arguments(JobArguments, ExtractionOptions):  # type: ignore[misc]  # pydantic merges the configs
+    """Turn the images of a split into features, one vector per image."""
+
+    images: Path
+    """Prepared images (`images.bin`)."""
+    model: Path
+    """Backbone (`model.json`)."""
+    output: Path
+    """The `features.npy` to write."""
+
+
+def main(arguments: Arguments, job: Job) -> None:
+    from deepclust.common.code import code_digest
+    from deepclust.common.device import choose_device, device_name
+    from deepclust.common.images import Images
+    from deepclust.features.extract import extract
+
+    options = ExtractionOptions(**{name: getattr(arguments, name) for name in ExtractionOptions.model_fields})
+    device = choose_device()
+    extract(
+        Images(arguments.images.parent),
+        arguments.model,
+        arguments.output,
+        options,
+        device=device,
+        code=code_digest("extract_features"),
+        progress=job.progress,
+    )
+    job.device = device_name(device)
+    job.options = options.model_dump(mode="json")
+    job.inputs = {"images": arguments.images.with_suffix(".json"), "model": arguments.model}
+    job.outputs = {"features": arguments.output}
+
+
+if __name__ == "__main__":
+    run_job("extract_features", Arguments, main)

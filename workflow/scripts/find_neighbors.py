@@ -1,0 +1,28 @@
+"""Find the nearest neighbors of every image by its features."""
+
+from pathlib import Path
+
+from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.features.options import NeighborOptions
+
+
+class Arguments(JobArguments, NeighborOptions):  # type: ignore[misc]  # pydantic merges the configs
+    """Find the nearest neighbors of every image of a split, by cosine similarity of features."""
+
+    features: Path
+    """Features (`features.npy`)."""
+    output: Path
+    """The `neighbors.npy` to write."""
+
+
+def main(arguments: Arguments, job: Job) -> None:
+    from deepclust.features.neighbors import find_neighbors
+
+    find_neighbors(arguments.features, arguments.output, arguments.k, job.progress)
+    job.options = {"k": arguments.k}
+    job.inputs = {"features": arguments.features}
+    job.outputs = {"neighbors": arguments.output}
+
+
+if __name__ == "__main__":
+    run_job("find_neighbors", Arguments, main)

@@ -1,0 +1,76 @@
+"""Prepare one split of a dataset: images in one folder, labels and names in another."""
+
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from pydantic import create_model
+
+from deepclust.common import registry
+from deepclust.common.errors import DeepclustError
+from deepclust.common.job import Job, JobArguments, run_job
+
+
+class Files(JobArguments):
+    """Prepare one split of a dataset. The options of the chosen loader are flags as well."""
+
+    loader: str
+    """Loader of the dataset, e.g. cifar10."""
+    split: str
+    """Split to prepare, e.g. train."""
+    archive: Path | None = None
+    """Downloaded archive, where the dataset has one."""
+    images: Path
+    """Images to write (`images.bin`; the manifest goes beside it)."""
+    labels: Path
+    """Labels to write (`labels.npy`; names of classes and images go beside it)."""
+
+
+def modules(arguments: Files) -> list[str]:
+    return [f"deepclust.data.loaders.{arguments.loader}"]
+
+
+def main(arguments: Files, job: Job) -> None:
+    from deepclust.data.writing import write_split
+
+    module = registry.load("data.loaders", arguments.loader)
+    facts = module.FACTS
+    if arguments.split not in facts.splits:
+        raise DeepclustError(f"{arguments.loader} has no split {arguments.split!r}, only {', '.join(facts.splits)}")
+    if facts.archive is not None and arguments.archive is None:
+        raise DeepclustError(f"{arguments.loader} needs --archive, the path of {facts.archive.file}")
+    options = module.Options(**{name: getattr(arguments, name) for name in module.Options.model_fields})
+    write_split(
+        module.read_split(options, arguments.split, arguments.archive),
+        arguments.images.parent,
+        arguments.labels.parent,
+        progress=job.progress,
+        count=facts.splits[arguments.split],
+        threads=arguments.threads,
+    )
+
+    job.options = {"loader": arguments.loader, "split": arguments.split, **options.model_dump(mode="json")}
+    job.inputs = {"archive": arguments.archive} if arguments.archive is not None else {}
+    job.outputs = {
+        "images": arguments.images.with_suffix(".json"),
+        "labels": arguments.labels,
+        "classes": arguments.labels.with_name("classes.json"),
+        "ids": arguments.labels.with_name("ids.csv"),
+    }
+
+
+def command_line(argv: Sequence[str]) -> type[Files]:
+    """The arguments of this command with those of the loader that `argv` names."""
+    loader = dict(pairwise(argv)).get("--loader")
+    if loader is None:
+        return Files
+    try:
+        module = registry.load("data.loaders", loader)
+    except DeepclustError as error:
+        sys.exit(f"error: {error}")
+    return create_model("Arguments", __base__=(Files, module.Options))
+
+
+if __name__ == "__main__":
+    run_job("prepare", command_line(sys.argv[1:]), main, modules=modules)

@@ -1,0 +1,85 @@
+"""Train a backbone on images without labels."""
+
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from pydantic import Field, create_model
+
+from deepclust.common import registry
+from deepclust.common.code import code_digest
+from deepclust.common.errors import DeepclustError
+from deepclust.common.job import Job, JobArguments, on_terminate, run_job
+
+
+class Files(JobArguments):
+    """Train a backbone on images without labels. The options of the chosen method are flags as well."""
+
+    method: str
+    """Pretraining method, e.g. simclr."""
+    images: list[Path] = Field(min_length=1)
+    """Prepared images (`images.bin`), one flag per split."""
+    start_model: Path | None = None
+    """Backbone to start from (`model.json`)."""
+    model: Path
+    """Backbone to write (`model.json`; the weights go beside it)."""
+    log: Path
+    """Training log to write."""
+    checkpoint_seconds: float = Field(300, gt=0)
+    """Time between two checkpoints."""
+
+
+def modules(arguments: Files) -> list[str]:
+    return [f"deepclust.pretraining.{arguments.method}"]
+
+
+def main(arguments: Files, job: Job) -> None:
+    from deepclust.common.device import choose_device, device_name
+    from deepclust.common.images import Images
+    from deepclust.pretraining import engine
+
+    module = registry.load("pretraining", arguments.method)
+    options = module.Options(**{name: getattr(arguments, name) for name in module.Options.model_fields})
+    device = choose_device()
+    session = engine.Session(
+        device=device,
+        progress=job.progress,
+        code=code_digest("pretrain", modules(arguments)),
+        checkpoint_seconds=arguments.checkpoint_seconds,
+        listen=on_terminate,
+    )
+    splits = [Images(path.parent) for path in arguments.images]
+    files = engine.Files(splits, arguments.start_model, arguments.model, arguments.log)
+    engine.pretrain(arguments.method, module, options, files, session)
+
+    job.device = device_name(device)
+    job.options = {"method": arguments.method, **options.model_dump(mode="json")}
+    job.inputs = {f"images.{i}": path.with_suffix(".json") for i, path in enumerate(arguments.images)}
+    if arguments.start_model is not None:
+        job.inputs["start_model"] = arguments.start_model
+    job.outputs = {
+        "model": arguments.model,
+        "weights": arguments.model.with_suffix(".safetensors"),
+        "log": arguments.log,
+    }
+
+
+def command_line(argv: Sequence[str]) -> type[Files]:
+    """The arguments of this command with those of the method that `argv` names."""
+    named = dict(itertools.pairwise(argv))
+    threads = named.get("--threads", "")
+    if threads.isdecimal() and int(threads):
+        from deepclust.common.device import set_threads
+
+        set_threads(int(threads))  # before the method's module imports torch
+    try:
+        module = registry.load("pretraining", named.get("--method", ""))
+    except DeepclustError as error:
+        sys.exit(f"error: {error}")
+    return cast(type[Files], create_model("Arguments", __base__=(Files, module.Options)))
+
+
+if __name__ == "__main__":
+    run_job("pretrain", command_line(sys.argv[1:]), main, modules=modules)
