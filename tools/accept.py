@@ -39,8 +39,13 @@ def only_code_changed(dag: Any, job: Any) -> bool:
     """Whether nothing but the code of a job changed since its results were made."""
     reason, change = dag.reason(job), dag.workflow.persistence.params_changed(job)
     others = (
-        reason.missing_output, reason.incomplete_output, reason.updated_input, reason.code_changed,
-        reason.input_changed, reason.software_stack_changed, reason.forced,
+        reason.missing_output,
+        reason.incomplete_output,
+        reason.updated_input,
+        reason.code_changed,
+        reason.input_changed,
+        reason.software_stack_changed,
+        reason.forced,
     )
     return not any(others) and bool(change) and all(is_code(item) for item in change.only_old | change.only_new)
 
@@ -56,7 +61,12 @@ def accept(dag: Any, job: Any, why: str) -> None:
     for path in (Path(output) for output in job.output if str(output).endswith("provenance.json")):
         status = path.stat()
         provenance = json.loads(path.read_text(encoding="utf-8"))
-        code = sorted(item for value in job.params if is_code(repr(value)) for item in (value if isinstance(value, list) else [value]))
+        code = sorted(
+            item
+            for value in job.params
+            if is_code(repr(value))
+            for item in (value if isinstance(value, list) else [value])
+        )
         provenance["accepted"].append(
             {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": getpass.getuser(), "why": why, "code": code}
         )

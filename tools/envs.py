@@ -19,7 +19,9 @@ ENVIRONMENTS = {
 
 def pins() -> dict[str, str]:
     """Pinned version of every direct requirement."""
-    found = re.findall(r"^([A-Za-z0-9_.\-]+)==(\S+)", (ENVS / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.findall(
+        r"^([A-Za-z0-9_.\-]+)==(\S+)", (ENVS / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE
+    )
     return dict(found)
 
 

@@ -3,6 +3,11 @@ import resource
 import subprocess
 
 import pytest
+from hypothesis import settings
+
+# Time limits per example fail on busy machines.
+settings.register_profile("deepclust", deadline=None, max_examples=50)
+settings.load_profile("deepclust")
 
 
 @pytest.fixture

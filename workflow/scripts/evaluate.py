@@ -4,7 +4,6 @@ from pathlib import Path
 
 from deepclust.common.job import Job, JobArguments, run_job
 from deepclust.evaluation.options import ScoringOptions
-from pydantic import Field
 
 
 class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic merges the configs
@@ -36,7 +35,7 @@ class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic
     """Names of the backbones."""
     head: str
     """Name of the head."""
-    k: int = Field(ge=1)
+    k: int
     """Number of clusters."""
     protocol: str
     """`held-out` or `merged`."""

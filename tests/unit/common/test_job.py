@@ -41,7 +41,11 @@ def test_arguments_ignore_the_environment(monkeypatch):
 
 @pytest.mark.parametrize(
     ("words", "named"),
-    [([], "images"), (["--images", "a", "--epochs", "many"], "epochs"), (["--images", "a", "--epoch_s", "1"], "epoch_s")],
+    [
+        ([], "images"),
+        (["--images", "a", "--epochs", "many"], "epochs"),
+        (["--images", "a", "--epoch_s", "1"], "epoch_s"),
+    ],
 )
 def test_bad_arguments_are_one_line(words, named):
     with pytest.raises(Exception, match=named) as error:
@@ -130,7 +134,9 @@ def test_code_that_changed_before_the_start_is_refused(library):
 @pytest.mark.parametrize(("text", "accepted"), [("\nCHANGED = True\n", False), ("\n# a comment\n", True)])
 def test_code_that_changes_while_the_job_runs(library, text, accepted):
     """The module that changed is an imported one."""
-    job = start(library, "--code", digest(library), "--wait_for", str(library / "go"), "--progress", str(library / "d.progress"))
+    job = start(
+        library, "--code", digest(library), "--wait_for", str(library / "go"), "--progress", str(library / "d.progress")
+    )
     while not (library / "d.progress").exists():
         time.sleep(0.05)
         assert job.poll() is None
@@ -156,4 +162,3 @@ def test_killed_leaves_no_result(library):
     os.kill(job.pid, signal.SIGKILL)
     job.communicate(timeout=60)
     assert not (library / "out.txt").exists()
-

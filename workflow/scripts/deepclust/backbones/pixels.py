@@ -1,6 +1,7 @@
-"""Raw pixels as features: the floor that anything learned has to beat."""
+"""Raw pixels as features: the floor that every learned backbone has to beat."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -9,16 +10,16 @@ from deepclust.common.options import Options as BaseOptions
 
 
 class Options(BaseOptions):
-    """Options of raw pixels."""
+    """Options of the raw-pixel backbone."""
 
     image_size: int | None = Field(None, ge=1)
     """Side in pixels to which images are resized; none: as they are. Images of varying sizes need it."""
 
 
-def write(options: Options, model: Path) -> None:
-    """Write the backbone that flattens images scaled to [0, 1]: `model` (model.json) and its (empty) weights."""
+def write(options: Options, model_json: Path) -> None:
+    """Write the backbone whose features are an image's pixels, scaled to [0, 1] and flattened: [n, C*H*W]."""
     architecture = {"name": "pixels"}
-    spec = {
+    spec: dict[str, Any] = {
         "architecture": architecture,
         "image_size": options.image_size,
         "interpolation": "bilinear",
@@ -27,8 +28,8 @@ def write(options: Options, model: Path) -> None:
         "feature_dim": None,
         "method": None,
         "dataset": None,
-        "splits": None,
-        "epochs": None,
+        "splits": [],
+        "epochs": 0,
         "start_from": None,
     }
-    save_model(model, build_network(architecture), spec)
+    save_model(model_json, build_network(architecture), spec)

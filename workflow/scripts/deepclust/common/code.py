@@ -8,7 +8,6 @@ tree without comments, docstrings and positions, and is the same on every suppor
 import ast
 import functools
 import hashlib
-import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -125,17 +124,30 @@ def canonical(node: ast.AST) -> str:
 
 def _canonical_value(value: object) -> str:
     if isinstance(value, ast.JoinedStr):
-        # Python versions cut the literal parts of an f-string differently.
-        parts = [
-            "".join(str(part.value) for part in group) if literal else "".join(canonical(part) for part in group)
-            for literal, group in itertools.groupby(value.values, lambda part: isinstance(part, ast.Constant))
-        ]
-        return f"f-string:{[part for part in parts if part]!r}"
+        return f"f-string:{_joined(value)!r}"
     if isinstance(value, ast.AST):
         return canonical(value)
     if isinstance(value, list):
         return "[" + ",".join(_canonical_value(item) for item in value if not _is_docstring(item)) + "]"
     return f"{type(value).__name__}:{value!r}"
+
+
+def _joined(node: ast.JoinedStr) -> list[str]:
+    """The parts of an f-string. Python versions cut its literal text differently, so neighbors are put together."""
+    parts: list[str] = []
+    literal = False
+    for part in node.values:
+        if isinstance(part, ast.Constant):
+            text = str(part.value)
+            if literal:
+                parts[-1] += text
+            elif text:
+                parts.append(text)
+            literal = literal or bool(text)
+        else:
+            parts.append(canonical(part))
+            literal = False
+    return parts
 
 
 def _is_docstring(node: object) -> bool:

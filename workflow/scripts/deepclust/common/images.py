@@ -95,7 +95,7 @@ class Images:
         """One image as uint8 [C, H, W], whatever the storage. Orientation tags are honoured; palettes become RGB.
 
         Raises:
-            DeepclustError: the bytes are not an image.
+            UnreadableImageError: the bytes are not an image.
         """
         if self.shape is not None:
             return np.array(self._pixels[index])
@@ -109,6 +109,18 @@ def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...], offset: in
     return np.asarray(np.memmap(path, dtype, "r", offset, shape))
 
 
+class UnreadableImageError(DeepclustError):
+    """An image file that does not decode.
+
+    Attributes:
+        reason: a few words, without the name of the image.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} does not decode ({reason}): replace or remove it")
+        self.reason = reason
+
+
 def decode_image(data: bytes, channels: int, name: str, *, reduce: bool = False) -> npt.NDArray[np.uint8]:
     """Decode one image file to uint8 [C, H, W] with 1 or 3 channels.
 
@@ -117,17 +129,19 @@ def decode_image(data: bytes, channels: int, name: str, *, reduce: bool = False)
         reduce: decode a JPEG to an eighth of its size. All of it is read, so damage is found several times faster.
 
     Raises:
-        DeepclustError: `name` does not decode.
+        UnreadableImageError: `name` does not decode.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as image:
             if reduce:
                 image.draft(None, (1, 1))
             upright = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB" if channels == 3 else "L")
+    except UnidentifiedImageError as error:  # its message holds a memory address
+        raise UnreadableImageError(name, "not an image") from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged bytes
-        raise DeepclustError(f"{name} does not decode ({error}): replace or remove it") from error
+        raise UnreadableImageError(name, str(error) or type(error).__name__) from error
     pixels = np.asarray(upright)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1) if channels == 3 else pixels[None])
 

@@ -46,7 +46,7 @@ class JobArguments(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Values come from the command line alone, never from environment variables that happen to have such names."""
         return (init_settings,)
@@ -194,10 +194,16 @@ def _check_code(rule: str, modules: Sequence[str], planned: str, parsed_outputs:
 def _check_modules(rule: str, modules: Sequence[str]) -> None:
     """Refuse a result that used a module outside the fingerprint: its changes would go unnoticed."""
     # A package's own (empty) __init__ counts with its modules.
-    used = {name for name, module in sys.modules.items() if name.startswith(f"{PACKAGE}.") and not hasattr(module, "__path__")}
+    used = {
+        name
+        for name, module in sys.modules.items()
+        if name.startswith(f"{PACKAGE}.") and not hasattr(module, "__path__")
+    }
     untracked = used - reachable_modules(rule, modules) - HARMLESS
     if untracked:
-        raise DeepclustError(f"{rule} used {', '.join(sorted(untracked))}, which its code fingerprint does not cover: name it in modules=")
+        raise DeepclustError(
+            f"{rule} used {', '.join(sorted(untracked))}, which its code fingerprint does not cover: name it in modules="
+        )
 
 
 def _fail(progress: Progress, message: str) -> NoReturn:

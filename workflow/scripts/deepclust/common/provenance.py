@@ -14,7 +14,21 @@ from typing import Any
 
 from deepclust.common.files import sha256_file
 
-PACKAGES = ("deepclust", "torch", "torchvision", "timm", "faiss-cpu", "faiss-gpu", "numpy", "scipy", "scikit-learn", "snakemake")
+PACKAGES = (
+    *(
+        "deepclust",
+        "torch",
+        "torchvision",
+        "timm",
+        "faiss-cpu",
+        "faiss-gpu",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "pillow",
+    ),
+    *("openTSNE", "snakemake"),
+)
 
 
 class Recorder:
@@ -67,7 +81,7 @@ def _peak_gpu_memory_mb() -> float | None:
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
         return None
-    return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return round(float(torch.cuda.max_memory_allocated()) / 2**20, 1)
 
 
 def package_versions() -> dict[str, str]:
@@ -88,7 +102,12 @@ def _git_revision() -> str | None:
     try:
         revision, status = (
             subprocess.run(
-                ["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=10, env=environment, check=True
+                ["git", "-C", str(folder), *command],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                env=environment,
+                check=True,
             ).stdout.strip()
             for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         )

@@ -39,6 +39,8 @@ def read_tar(archive: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
         raise DeepclustError(f"{archive} is damaged ({error}): delete it and get it again") from error
     except FileNotFoundError as error:
         raise DeepclustError(f"{archive} is missing: download it first") from error
+    except OSError as error:
+        raise DeepclustError(f"{archive} cannot be read: {error.strerror}") from error
     if missing := sorted(set(sizes) - set(found)):
         raise DeepclustError(f"{archive} lacks {', '.join(missing)}: it is not the official archive")
     return found

@@ -55,12 +55,14 @@ def download(
     Raises:
         DeepclustError: no source has the file, or the disk is full.
     """
+    patience = patience or Patience()
     partial = Partial(target)
     problems = []
-    with explain_disk_errors(target):
+    timeout = httpx.Timeout(patience.read, connect=patience.connect)
+    with explain_disk_errors(target), httpx.Client(timeout=timeout) as client:
         for source in sources:
             try:
-                _get(source, partial, checksum, progress, patience or Patience())
+                _get(source, partial, checksum, client, progress, patience)
             except SourceError as error:
                 problems.append(f"{source}: {error}")
                 continue
@@ -71,15 +73,21 @@ def download(
     )
 
 
-def _get(source: str, partial: Partial, checksum: Checksum | None, progress: Progress, patience: Patience) -> None:
-    timeout = httpx.Timeout(patience.read, connect=patience.connect)
+def _get(
+    source: str,
+    partial: Partial,
+    checksum: Checksum | None,
+    client: httpx.Client,
+    progress: Progress,
+    patience: Patience,
+) -> None:
     failures, furthest = 0, partial.size
     while True:
         origin = partial.origin
         same = origin is not None and origin.source == source and bool(origin.validator)
         resume = partial.size > 0 and (checksum is not None or same)
         try:
-            fetch(source, partial, resume, timeout, progress)
+            fetch(source, partial, resume, client, progress)
             if checksum is not None:
                 _verify(partial, checksum, continued=resume)
             return

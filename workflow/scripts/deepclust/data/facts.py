@@ -1,5 +1,7 @@
 """What a loader says about its dataset before anything is downloaded: the class behind every loader's `FACTS`."""
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deepclust.common.options import Options
@@ -46,7 +48,7 @@ class DatasetFacts(BaseModel):
 class ArchiveOptions(Options):
     """Options of every dataset that is downloaded. They concern `download`; `prepare` reads what it has fetched."""
 
-    source: str | list[str] | None = None
+    source: str | Annotated[list[str], Field(min_length=1)] | None = None
     """Where to get the archive instead of the official addresses: a path, or an address (https, http, file), or a list
     of them that is tried in order. The official checksum is still required, unless `sha256` says otherwise."""
     sha256: str | None = Field(default=None, pattern="^([0-9a-f]{64}|any)$")

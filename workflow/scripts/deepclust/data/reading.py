@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.images import decode_image
+from deepclust.common.images import UnreadableImageError, decode_image
 from deepclust.data.splits import EncodedFile
 
 _AHEAD = 64  # files in memory at once, per thread
@@ -13,16 +12,16 @@ _AHEAD = 64  # files in memory at once, per thread
 
 def read_checked(
     files: Iterable[EncodedFile], channels: int, threads: int
-) -> Iterator[tuple[EncodedFile, bytes | DeepclustError]]:
+) -> Iterator[tuple[EncodedFile, bytes | UnreadableImageError]]:
     """Every file, in order, with its bytes, or with the reason why it is not an image."""
 
-    def read(file: EncodedFile) -> bytes | DeepclustError:
+    def read(file: EncodedFile) -> bytes | UnreadableImageError:
         try:
             data = file.read()
             decode_image(data, channels, file.name, reduce=True)
         except OSError as error:
-            return DeepclustError(f"{file.name} cannot be read ({error.strerror})")
-        except DeepclustError as error:
+            return UnreadableImageError(file.name, error.strerror or str(error))
+        except UnreadableImageError as error:
             return error
         return data
 

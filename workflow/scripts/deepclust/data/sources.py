@@ -29,7 +29,7 @@ class SourceError(Exception):
         self.wait = wait
 
 
-def fetch(source: str, partial: Partial, resume: bool, timeout: httpx.Timeout, progress: Progress) -> None:
+def fetch(source: str, partial: Partial, resume: bool, client: httpx.Client, progress: Progress) -> None:
     """Bring `partial` to the full length of the file at `source`.
 
     Args:
@@ -40,7 +40,7 @@ def fetch(source: str, partial: Partial, resume: bool, timeout: httpx.Timeout, p
     """
     parts = urlsplit(source)
     if parts.scheme in {"http", "https"}:
-        _fetch_http(source, partial, resume, timeout, progress)
+        _fetch_http(source, partial, resume, client, progress)
     elif parts.scheme == "file" and parts.netloc in {"", "localhost"}:
         _copy(Path(unquote(parts.path)), partial, progress)
     elif "://" in source:
@@ -69,7 +69,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
         raise SourceError(error.strerror or str(error)) from error
 
 
-def _fetch_http(source: str, partial: Partial, resume: bool, timeout: httpx.Timeout, progress: Progress) -> None:
+def _fetch_http(source: str, partial: Partial, resume: bool, client: httpx.Client, progress: Progress) -> None:
     # Not compressed for the way: the bytes of the file itself are wanted, and ranges of them.
     headers = {"Accept-Encoding": "identity"}
     if resume and partial.size:
@@ -78,7 +78,7 @@ def _fetch_http(source: str, partial: Partial, resume: bool, timeout: httpx.Time
             headers["If-Range"] = partial.origin.validator
     with (
         _explain_http_errors(),
-        httpx.stream("GET", source, headers=headers, timeout=timeout, follow_redirects=True) as response,
+        client.stream("GET", source, headers=headers, follow_redirects=True) as response,
     ):
         start, total = _extent(response, partial.size)
         if start is None:

@@ -89,7 +89,7 @@ class _SplitWriter:
                     self._collect(np.array([file.label]), [file.name])
                     yield data
                 else:
-                    self.skipped.append((file.name, str(data)))
+                    self.skipped.append((file.name, data.reason))
                 task.advance()
         self._check_skipped(split.skip_unreadable)
         self._check_count()
@@ -114,11 +114,11 @@ class _SplitWriter:
 
     def _check_skipped(self, allowed: bool) -> None:
         if self.skipped and not (allowed and self.names):
-            some = "; ".join(reason for _, reason in self.skipped[:_SHOWN])
-            more = f"; and {len(self.skipped) - _SHOWN} more" if len(self.skipped) > _SHOWN else ""
+            some = ", ".join(f"{name} ({reason})" for name, reason in self.skipped[:_SHOWN])
+            more = f" and {len(self.skipped) - _SHOWN} more" if len(self.skipped) > _SHOWN else ""
             raise DeepclustError(
-                f"{len(self.skipped)} of {len(self.skipped) + len(self.names)} images do not decode: {some}{more}. "
-                "Mend or remove them, or set on_error: skip"
+                f"{len(self.skipped)} of {len(self.skipped) + len(self.names)} images do not decode: {some}{more}: "
+                "replace or remove them, or set on_error: skip"
             )
 
     def _check_count(self) -> None:

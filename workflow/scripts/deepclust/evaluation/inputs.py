@@ -9,7 +9,7 @@ import numpy.typing as npt
 from deepclust.common.errors import DeepclustError
 
 UNKNOWN = -1  # label of an image whose class is not known
-KINDS = {"f": "floating-point numbers", "i": "integers"}
+KINDS = {"f": "floating-point numbers", "i": "integers"}  # by dtype.kind
 BLOCK = 8192  # rows of features in memory at a time
 
 

@@ -22,7 +22,7 @@ from deepclust.evaluation.inputs import (
     unit_features,
 )
 from deepclust.evaluation.labelfree import neighbor_agreement, silhouette, size_entropy, stability
-from deepclust.evaluation.metrics import METRICS, accuracy_per_class, contingency, match, scores
+from deepclust.evaluation.metrics import METRICS, Comparison, accuracy_per_class, contingency, match
 from deepclust.evaluation.options import ScoringOptions
 
 LABEL_FREE = ("silhouette", "neighbor_agreement")
@@ -119,6 +119,8 @@ def score_run(
         "silhouette": silhouette(scored.unit_features, scored.assignments, k),
         "neighbor_agreement": _neighbor_agreement(scored),
     }
+    known = scored.labels != UNKNOWN
+    comparisons: list[Comparison] = []
     entries = []
     rows = iter(range(len(scored.assignments)))
     with progress.task("score", len(seeds), "seeds") as task:
@@ -126,17 +128,22 @@ def score_run(
             result = {name: entry.get(name) for name in ("seed", "status", "reason", "objective")}
             if entry["status"] == "ok":
                 row = next(rows)
-                result |= _score_seed(scored, row, k, {name: values[row] for name, values in per_image.items()})
+                result |= dict.fromkeys(SEED_KEYS) | _sizes(scored.assignments[row], k)
+                result |= {name: _number(values[row].mean()) for name, values in per_image.items()}
+                if known.any():
+                    comparisons.append(Comparison.of(scored.labels[known], scored.assignments[row, known]))
+                    result |= comparisons[-1].score()
+                    result |= _matching(scored.labels[known], scored.assignments[row, known], scored.classes, k)
                 if entry["seed"] != selected:
                     result["confusion"] = None
             else:
                 result |= dict.fromkeys(SEED_KEYS)
             entries.append(result)
             task.advance()
-    intervals = _intervals(scored, per_image, options, progress)
+    intervals = _intervals(comparisons, per_image, options, progress)
     return {
         "images": len(scored.labels),
-        "labelled": int((scored.labels != UNKNOWN).sum()),
+        "labelled": int(known.sum()),
         "seeds": entries,
         "summary": {name: _summary([e[name] for e in entries], intervals.get(name)) for name in SUMMARISED},
         "failed": [entry["seed"] for entry in entries if entry["status"] != "ok"],
@@ -144,23 +151,21 @@ def score_run(
     }
 
 
-def _score_seed(scored: ScoredSplits, row: int, k: int, per_image: Mapping[str, npt.NDArray]) -> dict[str, Any]:
-    clusters = scored.assignments[row]
-    sizes = np.bincount(clusters, minlength=k).tolist()
-    result: dict[str, Any] = dict.fromkeys(SEED_KEYS)
-    result |= {name: _number(values.mean()) for name, values in per_image.items()}
-    result |= {"sizes": sizes, "size_entropy": size_entropy(sizes)}
-    known = scored.labels != UNKNOWN
-    if known.any():
-        table = contingency(scored.labels[known], clusters[known], scored.classes, k)
-        matching = match(table)
-        result |= scores(scored.labels[known], clusters[known], table)
-        result |= {
-            "matching": matching.tolist(),
-            "confusion": table.tolist(),
-            "per_class": accuracy_per_class(table, matching),
-        }
-    return result
+def _sizes(clusters: npt.NDArray[np.int64], k: int) -> dict[str, Any]:
+    sizes = np.bincount(clusters, minlength=k)
+    return {"sizes": sizes.tolist(), "size_entropy": size_entropy(sizes)}
+
+
+def _matching(
+    labels: npt.NDArray[np.int64], clusters: npt.NDArray[np.int64], classes: int, k: int
+) -> dict[str, Any]:
+    table = contingency(labels, clusters, classes, k)
+    matching = match(table)
+    return {
+        "matching": matching.tolist(),
+        "confusion": table.tolist(),
+        "per_class": accuracy_per_class(table, matching),
+    }
 
 
 def _neighbor_agreement(scored: ScoredSplits) -> npt.NDArray[np.float64]:
@@ -177,26 +182,22 @@ def _neighbor_agreement(scored: ScoredSplits) -> npt.NDArray[np.float64]:
 
 
 def _intervals(
-    scored: ScoredSplits, per_image: Mapping[str, npt.NDArray], options: ScoringOptions, progress: Progress
+    comparisons: Sequence[Comparison],
+    per_image: Mapping[str, npt.NDArray],
+    options: ScoringOptions,
+    progress: Progress,
 ) -> dict[str, Interval]:
-    if not options.bootstrap:
-        return {}
     intervals: dict[str, Interval] = {}
+    if not options.bootstrap:
+        return intervals
     for name, values in per_image.items():
         defined = values[~np.isnan(values).any(axis=1)]
         if len(defined):
-            intervals[name] = mean_interval(
-                defined.mean(axis=0),
-                options.bootstrap,
-                options.confidence,
-                lowest=-1.0 if name == "silhouette" else 0.0,
-            )
-    known = scored.labels != UNKNOWN
-    if known.any():
+            lowest = -1.0 if name == "silhouette" else 0.0
+            intervals[name] = mean_interval(defined.mean(axis=0), options.bootstrap, options.confidence, lowest)
+    if comparisons:
         with progress.task("bootstrap", options.bootstrap, "resamples") as task:
-            intervals |= score_intervals(
-                scored.labels[known], scored.assignments[:, known], options.bootstrap, options.confidence, task
-            )
+            intervals |= score_intervals(comparisons, options.bootstrap, options.confidence, task)
     return intervals
 
 

@@ -4,8 +4,8 @@ Lloyd 1982, doi.org/10.1109/TIT.1982.1056489; k-means++: Arthur & Vassilvitskii 
 2001, doi.org/10.1023/A:1007612920971. Runs in faiss, on all points.
 
 Departures from the papers: a cluster that loses all its points gets new ones, in faiss by a split of a large cluster,
-and after the last iteration by the points farthest from their centroids; iterations end when the objective improves by
-less than `TOLERANCE`.
+and after the last iteration by the points farthest from their centroids; the restarts end when the objective improves
+by less than `COARSE`, and only the best of them goes on until it improves by less than `FINE`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from deepclust.common.seeding import derive_seed
 from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
 from deepclust.heads.normalization import BLOCK, apply_normalization, fit_normalization, scale_rows
 
-TOLERANCE = 1e-5  # relative improvement of the objective
+COARSE, FINE = 1e-4, 1e-6  # relative improvement of the objective in one iteration
 REPAIRS = 5  # attempts to fill clusters that are empty at the end
 
 FACTS = Facts(needs_neighbors=False, max_backbones=None)
@@ -63,15 +63,18 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
         points -= center
     with progress.task("k-means", len(seeds) * options.n_init, "restarts") as task:
         for seed in seeds:
-            best, log = None, []
+            task.advance(0, f"k-means, seed {seed}")
+            restarts = []
             for restart in range(options.n_init):
-                found = _lloyd(points, k, derive_seed(seed, "kmeans", restart), options)
-                log.append({"restart": restart, "objective": found.objective, "iterations": found.iterations})
-                if found.clusters == k and (best is None or found.objective < best.objective):
-                    best = found
-                task.advance(1, f"k-means, seed {seed}")
-            if best is None:
-                failure = f"only {found.clusters} of {k} clusters have points: too few different features, lower k"
+                restarts.append(_lloyd(points, k, options, COARSE, seed=derive_seed(seed, "kmeans", restart)))
+                task.advance()
+            log = [
+                {"restart": number, "objective": restart.objective, "iterations": restart.iterations}
+                for number, restart in enumerate(restarts)
+            ]
+            best = _refined_best(points, k, options, restarts)
+            if best.clusters < k:
+                failure = f"only {best.clusters} of {k} clusters have points: too few different features, lower k"
                 yield SeedResult(seed, {}, None, failure, log)
             else:
                 yield SeedResult(seed, {"centroids": best.centroids + center, **normalization}, best.objective, log=log)
@@ -86,7 +89,20 @@ class _Restart(NamedTuple):
     iterations: int
 
 
-def _lloyd(points: Float32, k: int, seed: int, options: Options) -> _Restart:
+def _rank(restart: _Restart) -> tuple[int, float]:
+    """The best is lowest: without empty clusters if there is such a one, then by the objective."""
+    return -restart.clusters, restart.objective
+
+
+def _refined_best(points: Float32, k: int, options: Options, restarts: list[_Restart]) -> _Restart:
+    best = min(restarts, key=_rank)
+    return min(best, _lloyd(points, k, options, FINE, start=best.centroids), key=_rank)
+
+
+def _lloyd(
+    points: Float32, k: int, options: Options, tolerance: float, *, seed: int = 0, start: Centroids | None = None
+) -> _Restart:
+    """Lloyd's iterations on `points` [N, D] from `start` [k, D], or from k-means++ by `seed`."""
     clustering = faiss.Kmeans(
         points.shape[1],
         k,
@@ -94,17 +110,20 @@ def _lloyd(points: Float32, k: int, seed: int, options: Options) -> _Restart:
         spherical=options.spherical,
         seed=seed % 2**30,
         init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
-        early_stop_threshold=TOLERANCE,
+        early_stop_threshold=tolerance,
         # faiss would draw 256 points per centroid, and warn about less than 39.
         max_points_per_centroid=points.shape[0],
         min_points_per_centroid=1,
     )
-    start, iterations = None, 0
+    # Also for unit vectors, whose order by distance is that by cosine: the sum of cosines hardly changes between
+    # iterations, so that the tolerance would mean something else.
+    clustering.index = faiss.IndexFlatL2(points.shape[1])
+    iterations = 0
     for _ in range(1 + REPAIRS):
         clustering.train(points, init_centroids=start)
         centroids: Centroids = np.asarray(clustering.centroids)
         iterations += len(clustering.iteration_stats or [])
-        assignments, distances = _nearest(points, centroids, options.spherical)
+        assignments, distances = _nearest(points, centroids)
         empty = np.flatnonzero(np.bincount(assignments, minlength=k) == 0)
         if not len(empty):
             break
@@ -123,14 +142,11 @@ def predict(weights: Weights, features: list[Features], options: Options) -> Pre
         if options.spherical:
             scale_rows(points)
         points -= center
-        assignments[first : first + BLOCK] = _nearest(points, centroids - center, options.spherical)[0]
+        assignments[first : first + BLOCK] = _nearest(points, centroids - center)[0]
     return Prediction(assignments)
 
 
-def _nearest(points: Float32, centroids: Centroids, spherical: bool) -> tuple[npt.NDArray[np.int64], Float32]:
+def _nearest(points: Float32, centroids: Centroids) -> tuple[npt.NDArray[np.int64], Float32]:
     """Index of and squared distance to the nearest centroid, each [N]."""
-    metric = faiss.METRIC_INNER_PRODUCT if spherical else faiss.METRIC_L2
-    values, indices = faiss.knn(points, centroids, 1, metric)
-    # Of unit vectors, |a - b|² = 2 - 2ab.
-    distances = 2 - 2 * values[:, 0] if spherical else values[:, 0]
-    return indices[:, 0], distances
+    distances, indices = faiss.knn(points, centroids, 1)
+    return indices[:, 0], distances[:, 0]

@@ -183,10 +183,9 @@ def listing_digest(folder: Path) -> str:
 def _listing(folder: Path, prefix: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _listing(Path(entry.path), f"{prefix}{entry.name}/")
+            if entry.is_dir():
+                if not Path(folder).resolve().is_relative_to(Path(entry.path).resolve()):  # a link upwards never ends
+                    yield from _listing(Path(entry.path), f"{prefix}{entry.name}/")
             elif entry.is_file():
                 status = entry.stat()
                 yield f"{prefix}{entry.name}\0{status.st_size}\0{status.st_mtime_ns}\n"
-
-

@@ -65,7 +65,7 @@ class Plan:
         splits = splits_of(self.config["datasets"][dataset], self.dataset_facts(dataset))
         if protocol == "held-out":
             return ["train"], ["test"]
-        merged = [split for split in ("train", "test") if split in splits]
+        merged = [split for split in splits if split in {"train", "test"}]
         return merged, merged
 
 
@@ -117,7 +117,7 @@ class _Checker:
 
     def facts(self, dataset: str) -> Config | None:
         loader = self.section("datasets").get(dataset, {}).get("loader")
-        return self.schema.facts("loader", loader) if f"loader.{loader}" in self.schema.definitions else None
+        return self.schema.facts("loader", str(loader)) if f"loader.{loader}" in self.schema.definitions else None
 
     def splits(self, dataset: str) -> dict[str, int | None] | None:
         facts = self.facts(dataset)
@@ -206,7 +206,7 @@ class _Checker:
             if seed < 0:
                 yield f"{where}: a seed must be at least 0, got {seed}"
         yield from self.twice(where, seed_list(seeds))
-        if isinstance(seeds, int) and seeds < 1 or seeds == []:
+        if (isinstance(seeds, int) and seeds < 1) or seeds == []:
             yield f"{where}: needs at least one seed"
 
     def twice(self, where: str, items: list[Any]) -> Iterator[str]:
@@ -271,7 +271,7 @@ class _Checker:
         if entry.get("protocol") == "held-out" and "test" not in splits:
             yield f"{where}.protocol: {dataset} has no test split: use protocol: merged"
             return
-        train = ["train"] if _protocol(entry, splits) == "held-out" else [s for s in ("train", "test") if s in splits]
+        train = ["train"] if _protocol(entry, splits) == "held-out" else [s for s in splits if s in {"train", "test"}]
         sizes = [splits[split] for split in train]
         known = sum(size for size in sizes if size is not None) if None not in sizes else None
         numbers = _as_list(entry.get("k"))
@@ -319,5 +319,3 @@ def local_path(source: str) -> Path | None:
     if parts.scheme == "file":
         return Path(parts.path)
     return None if parts.scheme in {"http", "https"} else Path(source)
-
-

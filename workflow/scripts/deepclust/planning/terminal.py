@@ -105,7 +105,9 @@ def describe(job: dict[str, Any]) -> str:
     if job["total"]:
         parts.append(f"{100 * job['done'] / job['total']:3.0f} %")
     if job["rate"]:
-        parts.append(f"{job['rate']:,.0f} {job['unit']}/s" if job["rate"] >= 10 else f"{job['rate']:.2g} {job['unit']}/s")
+        parts.append(
+            f"{job['rate']:,.0f} {job['unit']}/s" if job["rate"] >= 10 else f"{job['rate']:.2g} {job['unit']}/s"
+        )
     if job["eta"] is not None:
         parts.append(f"{duration(job['eta'])} left")
     return "  ".join(parts)
@@ -141,7 +143,14 @@ def closing_table(leaderboard: Path, page: Path) -> str:
     labelled = any(row["acc_mean"] for row in rows)
     metrics = ("acc", "nmi", "ari") if labelled else ("silhouette",)
     shown = rows[:20]
-    header = ["dataset", "backbone", "head", "k", "split", *(metric.upper() if labelled else metric for metric in metrics)]
+    header = [
+        "dataset",
+        "backbone",
+        "head",
+        "k",
+        "split",
+        *(metric.upper() if labelled else metric for metric in metrics),
+    ]
     lines = [header + (["vs pixels"] if labelled else [])]
     for row in shown:
         cells = [row["dataset"], row["backbone"], row["head"], row["k"], row["split"]]

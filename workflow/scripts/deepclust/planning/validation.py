@@ -123,7 +123,9 @@ def _errors(value: Any, node: dict[str, Any], schema: Schema, path: tuple[str, .
         yield f"{_join(path)}: must be [smallest, largest], got {json.dumps(value)}"
 
 
-def _mapping_errors(value: dict[str, Any], node: dict[str, Any], schema: Schema, path: tuple[str, ...]) -> Iterator[str]:
+def _mapping_errors(
+    value: dict[str, Any], node: dict[str, Any], schema: Schema, path: tuple[str, ...]
+) -> Iterator[str]:
     properties, others = node.get("properties", {}), node.get("additionalProperties")
     names = jsonschema.Draft202012Validator(node.get("propertyNames", {}))
     if not value and node.get("minProperties"):

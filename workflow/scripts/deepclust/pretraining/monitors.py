@@ -40,7 +40,7 @@ def check_spread(spread: float, epoch: int) -> None:
     Raises:
         DeepclustError: the features collapsed.
     """
-    if not spread > COLLAPSED:
+    if spread < COLLAPSED:
         raise DeepclustError(
             f"features collapsed in epoch {epoch + 1}: feature_std is {spread:.2g}, all images look the same; "
             "try a lower learning_rate, more warmup_epochs or stronger augmentation"

@@ -201,6 +201,7 @@ class Trainer:
     def _feature_std(self) -> float:
         some = torch.linspace(0, self.store.count - 1, min(MONITORED, self.store.count)).long()
         spread = feature_spread(self._features(some))
+        check_finite({"feature_std": spread}, self.position.epoch)
         check_spread(spread, self.position.epoch)
         return spread
 

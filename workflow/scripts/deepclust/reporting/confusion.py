@@ -1,6 +1,7 @@
 """Which classes went into which clusters; without labels, how large the clusters are."""
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -10,7 +11,8 @@ from deepclust.reporting.style import ACCENT, INK, MUTED, RULE, new_figure, note
 
 TEXT_LIMIT = 25  # rows or columns with a percentage in every cell
 NAME_LIMIT = 60  # rows or columns with names
-_NAME_WIDTH = 22  # characters
+PIXEL_LIMIT = 250  # rows or columns drawn as such; of more, neighbors share a pixel
+_NAME_WIDTH = 28  # characters
 
 
 def run_overview(run: Run) -> Figure:
@@ -29,12 +31,14 @@ def _confusion(run: Run) -> Figure:
 
     figure = new_figure(*_size(rows, columns))
     axes = figure.subplots()
-    # Small confusions matter; a square root lifts them. Where cells are smaller than pixels, they are averaged.
+    shared = -(-max(rows, columns) // PIXEL_LIMIT)
+    # Small confusions matter; a square root lifts them.
     image = axes.imshow(
-        percent,
+        _largest_of_blocks(percent, shared),
         cmap="Blues",
         norm=PowerNorm(0.5, 0, 100),
-        interpolation="nearest" if max(rows, columns) <= 200 else "antialiased",
+        interpolation="nearest",
+        extent=(-0.5, columns - 0.5, rows - 0.5, -0.5),
     )
     axes.set_aspect("equal" if max(rows, columns) <= 3 * min(rows, columns) else "auto")
     _cell_borders(axes, rows, columns)
@@ -47,23 +51,31 @@ def _confusion(run: Run) -> Figure:
         bar.set_label("percent of the class")
         bar.outline.set_visible(False)
     axes.set_title("Percent of each class in each cluster", pad=18)
-    note(axes, _description(run))
+    note(axes, _description(run, shared))
     return figure
+
+
+def _largest_of_blocks(values: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
+    """The largest value of each block of `size` × `size` values: averages would hide single clusters among many."""
+    for axis in (0, 1):
+        values = np.maximum.reduceat(values, np.arange(0, values.shape[axis], size), axis=axis)
+    return values
 
 
 def _size(rows: int, columns: int) -> tuple[float, float]:
     """Inches that give each cell of a small matrix room for a number, and keep a large one on a page."""
     if max(rows, columns) <= TEXT_LIMIT:
-        return max(4.8, 1.9 + 0.42 * columns), max(3.0, 1.5 + 0.36 * rows)
+        return max(4.8, 1.6 + 0.37 * columns), max(2.6, 1.1 + 0.32 * rows)
     if max(rows, columns) <= NAME_LIMIT:
         return max(6.0, 2.6 + 0.14 * columns), max(3.5, 1.6 + 0.14 * rows)
     return 8.0, 7.2
 
 
-def _description(run: Run) -> str:
+def _description(run: Run, shared: int) -> str:
     accuracy = run.chosen.scores.get("acc")
     score = "" if accuracy is None else f", ACC {100 * accuracy:.1f} %"
-    return f"seed {run.selected}{score}; clusters in the order of their matched classes"
+    pooled = f"; each point is the largest of {shared} × {shared} cells" if shared > 1 else ""
+    return f"seed {run.selected}{score}{pooled}"
 
 
 def _cell_borders(axes: Axes, rows: int, columns: int) -> None:
@@ -87,7 +99,8 @@ def _class_names(axes: Axes, classes: list[str], rows: int) -> None:
 def _cluster_names(axes: Axes, run: Run, order: list[int]) -> None:
     unmatched = sum(run.chosen.matching[cluster] == NO_CLASS for cluster in order)
     label = f"cluster ({len(order)})" if len(order) > NAME_LIMIT else "cluster"
-    axes.set_xlabel(f"{label}; the last {unmatched} are matched to no class" if unmatched else label)
+    rest = f"; the last {unmatched} have none" if unmatched else ""
+    axes.set_xlabel(f"{label}, in the order of matched classes{rest}")
     if len(order) > NAME_LIMIT:
         axes.set_xticks([])
     else:
@@ -96,7 +109,7 @@ def _cluster_names(axes: Axes, run: Run, order: list[int]) -> None:
         )
 
 
-def _write_percentages(axes: Axes, percent: np.ndarray) -> None:
+def _write_percentages(axes: Axes, percent: npt.NDArray[np.float64]) -> None:
     for (row, column), value in np.ndenumerate(percent):
         if value >= 0.5:
             color = "white" if value > 35 else INK

@@ -93,21 +93,21 @@ def _describe(figure: Figure, run: Run, scored: Scored, cluster: int, center: fl
         if matched == NO_CLASS:
             detail += ", no class"
         else:
-            title = printable(run.classes[matched], 20)
+            title = printable(run.classes[matched], 24)
             detail = f"cluster {cluster}: {detail}"
             if len(known):
                 detail += f", {100 * (known == matched).mean():.0f} % right"
-    up = 1 - center
-    figure.text(16 / DPI / figure.get_figwidth(), up, title, va="bottom", color=INK, fontsize=8.5, fontweight="bold")
-    figure.text(16 / DPI / figure.get_figwidth(), up, detail, va="top", color=MUTED, fontsize=7)
+    left, up, half_line = 16 / DPI / figure.get_figwidth(), 1 - center, 5 / DPI / figure.get_figheight()
+    figure.text(left, up + half_line, title, va="bottom", color=INK, fontsize=8.5, fontweight="bold")
+    figure.text(left, up - half_line, detail, va="top", color=MUTED, fontsize=7)
 
 
 def _title(figure: Figure, run: Run, scored: Scored, shown: int, height: int) -> None:
     left = 16 / DPI / figure.get_figwidth()
     total = len(run.chosen.sizes)
-    what = "every cluster" if shown == total else f"{shown} of {total:,} clusters, from the largest to the smallest"
-    figure.text(left, 1 - 22 / height, f"A random sample of {what}", va="top", fontsize=9, fontweight="bold")
+    what = "every cluster" if shown == total else f"{shown} of {total:,} clusters of all sizes"
+    figure.text(left, 1 - 22 / height, f"Random images of {what}", va="top", fontsize=9, fontweight="bold")
     explanation = f"seed {run.selected}"
     if run.chosen.matching and scored.labelled:
-        explanation += "; clusters are named by their matched class, outlined images are of another class"
+        explanation += "; a cluster has the name of its matched class, outlined images are of another class"
     figure.text(left, 1 - 56 / height, explanation, va="top", fontsize=8, color=MUTED)

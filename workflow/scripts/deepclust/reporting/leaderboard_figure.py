@@ -1,6 +1,6 @@
 """All runs in one picture, with their ceilings and the published numbers of the same datasets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from deepclust.reporting.published import Published, comparable
-from deepclust.reporting.runs import Run, by_dataset, seed_spread
+from deepclust.reporting.runs import Run, by_dataset, scale, seed_spread
 from deepclust.reporting.style import ACCENT, ERROR, INK, MUTED, RULE, new_figure, note, printable
 
+MOST_DATASETS = 20  # the first by name; a picture can only be so high
 MOST_RUNS = 25  # per dataset
 MOST_PUBLISHED = 12  # per dataset
-METRIC_NAMES = {"acc": "ACC", "silhouette": "silhouette"}
+METRIC_NAMES = {"acc": "ACC, percent", "silhouette": "silhouette"}
 
 _ROW = 0.235  # inches
 _HEAD = 0.95
@@ -22,7 +23,7 @@ _HEAD = 0.95
 
 @dataclass(frozen=True)
 class _Row:
-    """One line of the figure. All numbers in percent."""
+    """One line of the figure, all numbers as they are shown (`runs.scale`)."""
 
     label: str
     text: str
@@ -32,23 +33,32 @@ class _Row:
     ceilings: dict[str, float] = field(default_factory=dict)
     published: bool = False
 
+    def extent(self) -> Iterator[float]:
+        """All positions that are drawn."""
+        yield from (self.score - (self.std or 0), self.score + (self.std or 0))
+        yield from self.interval or ()
+        yield from self.ceilings.values()
+
 
 def leaderboard_figure(runs: Sequence[Run], published: Sequence[Published]) -> Figure:
     """A dot plot per dataset: mean over seeds with spread and interval, ceilings, and published results below."""
     panels = []
-    for dataset, group in by_dataset(runs).items():
+    groups = by_dataset(runs)
+    for dataset, group in list(groups.items())[:MOST_DATASETS]:
         rows = _run_rows(group)
         rows += _published_rows(group, published) if rows else []
         panels.append((dataset, group, rows))
-    heights = [_HEAD + _ROW * max(1, len(rows)) for _, _, rows in panels]
-    figure = new_figure(8.2, sum(heights) + 0.5)
-    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    lines = [max(1, len(rows)) for _, _, rows in panels]
+    figure = new_figure(8.2, 0.5 + _HEAD * len(panels) + _ROW * sum(lines))
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=lines)[:, 0]
     for panel, (dataset, group, rows) in zip(axes, panels):
         _draw(panel, rows)
         panel.set_title(printable(dataset, 60), pad=18)
         note(panel, _description(group, rows))
-        panel.set_xlabel(f"{METRIC_NAMES[group[0].metric]}, percent")
+        panel.set_xlabel(METRIC_NAMES[group[0].metric])
     _legend(figure, [row for _, _, rows in panels for row in rows])
+    if len(groups) > MOST_DATASETS:
+        figure.suptitle(f"{MOST_DATASETS} of {len(groups)} datasets; the table has all", fontsize=8, color=MUTED)
     return figure
 
 
@@ -58,7 +68,7 @@ def _run_rows(group: Sequence[Run]) -> list[_Row]:
     metric = group[0].metric
     rows = []
     for run in group:
-        numbers = {name: 100 * value for name, value in run.summary.get(metric, {}).items()}
+        numbers = {name: scale(metric) * value for name, value in run.summary.get(metric, {}).items()}
         if run.metric != metric or "mean" not in numbers:
             continue
         parts = ["+".join(run.backbones), run.head]
@@ -71,9 +81,7 @@ def _run_rows(group: Sequence[Run]) -> list[_Row]:
                 score=numbers["mean"],
                 std=numbers.get("std"),
                 interval=(numbers["low"], numbers["high"]) if {"low", "high"} <= numbers.keys() else None,
-                ceilings={name: 100 * run.probe[name] for name in ("knn_acc", "linear_acc") if name in run.probe}
-                if metric == "acc"
-                else {},
+                ceilings={name: 100 * run.probe[name] for name in _CEILING_MARKS if name in run.probe},
             )
         )
     return rows[:MOST_RUNS]
@@ -99,17 +107,17 @@ def _description(group: Sequence[Run], rows: Sequence[_Row]) -> str:
     some = group[0]
     parts = [f"{shown} of {len(group)} runs" if shown < len(group) else f"{len(group)} run{'s' if shown > 1 else ''}"]
     if len({(run.protocol, run.split) for run in group}) == 1:
-        parts.append(f"{some.protocol}: {some.images:,} images of split {some.split}")
+        parts.append(f"{some.protocol}, {some.images:,} images ({some.split})")
     if len({run.k for run in group}) == 1:
         parts.append(f"k = {some.k}")
     return ", ".join(parts)
 
 
 def _draw(axes: Axes, rows: Sequence[_Row]) -> None:
-    values = [value for row in rows for value in (row.score, *(row.interval or ()), *row.ceilings.values())]
+    values = [value for row in rows for value in row.extent()]
     low, high = (min(values), max(values)) if values else (0.0, 100.0)
-    margin = max(1.0, 0.06 * (high - low))
-    axes.set_xlim(max(low - margin, -100), min(high + margin, 100.5))
+    margin = 0.06 * (high - low) or 0.5
+    axes.set_xlim(low - margin, min(high + margin, 100.5))
     for y, row in enumerate(rows):
         axes.axhline(y, color=RULE, linewidth=0.6, zorder=0)
         if row.published:

@@ -9,16 +9,17 @@ from matplotlib.lines import Line2D
 from deepclust.common.errors import DeepclustError
 from deepclust.reporting.runs import NO_CLASS, Run
 from deepclust.reporting.scored import Scored
-from deepclust.reporting.style import RULE, category_style, new_figure, note, printable
+from deepclust.reporting.style import INK, RULE, category_style, new_figure, note, printable
 
 LEGEND_LIMIT = 30  # categories; more cannot be told apart by colour and marker anyway
+RING_LIMIT = 1 / 3  # of the images; more rings hide what they mark
 
 
 def map_figure(run: Run, scored: Scored, ids: npt.NDArray[np.int64], coordinates: npt.NDArray[np.float32]) -> Figure:
     """Two maps side by side: clusters of the selected seed and true classes; without labels the clusters alone.
 
-    A cluster has the colour and marker of the class that it is matched to, so errors are points that look different on
-    both sides.
+    A cluster has the colour and marker of the class that it is matched to, so errors look different on both sides; where
+    they are not too many, they have a ring on the right.
 
     Args:
         ids: numbers of the images on the map, [n].
@@ -33,17 +34,21 @@ def map_figure(run: Run, scored: Scored, ids: npt.NDArray[np.int64], coordinates
     names = run.classes if both else [f"cluster {cluster}" for cluster in range(total)]
     legend = len(names) <= LEGEND_LIMIT
 
-    figure = new_figure((8.2 if both else 4.6) + (1.5 if legend else 0), 4.4)
+    figure = new_figure((7.8 if both else 4.0) + (1.3 if legend else 0), 4.4)
     panels = figure.subplots(1, 2 if both else 1, squeeze=False)[0]
     _scatter(panels[0], coordinates, np.asarray([look[cluster] for cluster in clusters]))
     panels[0].set_title("Clusters", pad=18)
-    note(panels[0], f"seed {run.selected}, {len(ids):,} of {run.images:,} images")
+    shown = f"{len(ids):,} of {run.images:,}" if len(ids) < run.images else f"all {run.images:,}"
+    note(panels[0], f"seed {run.selected}, {shown} images")
     if both:
         _scatter(panels[1], coordinates, labels)
+        errors = (labels >= 0) & (np.asarray(run.chosen.matching)[clusters] != labels)
+        ringed = errors.mean() <= RING_LIMIT
+        if ringed:
+            _ring(panels[1], coordinates[errors], len(coordinates))
         panels[1].set_title("Classes", pad=18)
-        extra = sum(matched == NO_CLASS for matched in run.chosen.matching)
-        same = "a cluster looks like the class it is matched to"
-        note(panels[1], f"{same}; {extra} are matched to none" if extra else same)
+        same = "a cluster looks like its class"
+        note(panels[1], f"{same}; ringed: in the cluster of another" if ringed else same)
     if legend:
         _legend(figure, names)
     return figure
@@ -58,7 +63,7 @@ def _cluster_looks(run: Run) -> list[int]:
 
 
 def _scatter(axes: Axes, coordinates: npt.NDArray[np.float32], looks: npt.NDArray[np.int64]) -> None:
-    size = float(np.clip(9000 / max(1, len(coordinates)), 3, 30))
+    size = _point_size(len(coordinates))
     for look in np.unique(looks):
         points = coordinates[looks == look]
         if look < 0:
@@ -72,12 +77,22 @@ def _scatter(axes: Axes, coordinates: npt.NDArray[np.float32], looks: npt.NDArra
     axes.set_box_aspect(1)
 
 
+def _point_size(count: int) -> float:
+    return float(np.clip(9000 / max(1, count), 3, 30))
+
+
+def _ring(axes: Axes, points: npt.NDArray[np.float32], count: int) -> None:
+    axes.scatter(
+        points[:, 0], points[:, 1], s=2 * _point_size(count), facecolors="none", edgecolors=INK, linewidths=0.5
+    )
+
+
 def _legend(figure: Figure, names: list[str]) -> None:
     handles = []
     for index, name in enumerate(names):
         color, marker = category_style(index)
         handles.append(
-            Line2D([], [], color=color, marker=marker, linestyle="", markersize=5, label=printable(name, 18))
+            Line2D([], [], color=color, marker=marker, linestyle="", markersize=5, label=printable(name, 22))
         )
     columns = 1 if len(names) <= 20 else 2
     figure.legend(handles=handles, loc="outside right center", ncols=columns, handletextpad=0.2)

@@ -188,10 +188,20 @@ def by_dataset(runs: Iterable[Run]) -> dict[str, list[Run]]:
     return groups
 
 
-def seed_spread(run: Run, metric: str) -> str:
-    """`83.1 ± 0.4`: mean and standard deviation over seeds in percent; without the latter for a single seed."""
-    numbers = run.summary.get(metric, {})
-    if "mean" not in numbers:
+def scale(metric: str) -> float:
+    """What a score is multiplied by before it is shown: all but the silhouette are shares, shown in percent."""
+    return 1.0 if metric == "silhouette" else 100.0
+
+
+def show(value: float | None, metric: str) -> str:
+    """A score as text, `83.1` percent or a silhouette of `0.213`; nothing for None."""
+    if value is None:
         return ""
-    spread = f" ± {100 * numbers['std']:.1f}" if "std" in numbers else ""
-    return f"{100 * numbers['mean']:.1f}{spread}"
+    return f"{scale(metric) * value:.{3 if metric == 'silhouette' else 1}f}"
+
+
+def seed_spread(run: Run, metric: str) -> str:
+    """`83.1 ± 0.4`: mean and standard deviation over seeds; only the mean of a single seed."""
+    numbers = run.summary.get(metric, {})
+    spread = show(numbers.get("std"), metric)
+    return show(numbers.get("mean"), metric) + (f" ± {spread}" if spread else "")

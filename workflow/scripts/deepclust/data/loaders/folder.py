@@ -6,9 +6,9 @@ Ids follow a hash of the path, so their order tells nothing about classes and do
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import DirectoryPath
+from pydantic import BeforeValidator, DirectoryPath
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.options import Options as BaseOptions
@@ -18,6 +18,11 @@ from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit, opaque_ord
 FACTS = DatasetFacts(splits={"train": None, "test": None}, optional_splits={"test": "test_path"})
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+
+def _from_flag(value: object) -> object:
+    """Flags arrive as text, which a `Literal` of numbers does not take for one of them."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 class Options(BaseOptions):
@@ -30,7 +35,7 @@ class Options(BaseOptions):
     """Folder of test images, laid out like `path`; without it there is no test split."""
     class_folders: bool = True
     """Whether subfolders are classes. If not, the images have no labels, wherever they are."""
-    channels: Literal[1, 3] = 3
+    channels: Annotated[Literal[1, 3], BeforeValidator(_from_flag)] = 3
     """3 for color, 1 for gray; images are converted as they are decoded."""
     on_error: Literal["fail", "skip"] = "fail"
     """What to do if images do not decode: fail, naming them, or leave them out and list them in `skipped.csv`, beside
@@ -45,13 +50,14 @@ def read_split(options: Options, split: str, archive: Path | None) -> EncodedSpl
     Raises:
         DeepclustError: a folder has no images, or has them both directly in it and in subfolders.
     """
-    train = _labelled(options.path, options.class_folders)
-    test = _labelled(options.test_path, options.class_folders) if options.test_path else {}
-    classes = sorted({label for label in [*train.values(), *test.values()] if label is not None})
-    numbers = {label: number for number, label in enumerate(classes)}
-    folder, labels = (options.test_path, test) if split == "test" else (options.path, train)
+    folder = options.test_path if split == "test" else options.path
     if folder is None:
         raise DeepclustError("a folder of images has a test split only where test_path is given")
+    train = _labelled(options.path, options.class_folders)
+    test = _labelled(options.test_path, options.class_folders) if options.test_path else {}
+    labels = test if split == "test" else train
+    classes = sorted({label for label in [*train.values(), *test.values()] if label is not None})
+    numbers = {label: number for number, label in enumerate(classes)}
     files = [
         EncodedFile(_printable(name), numbers.get(labels[name] or "", UNKNOWN), (folder / name).read_bytes)
         for name in opaque_order(labels)

@@ -1,0 +1,67 @@
+import json
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from deepclust.common import registry
+from deepclust.common.code import SCRIPTS
+from deepclust.data import loaders
+from deepclust.data.facts import Archive, ArchiveOptions, DatasetFacts
+
+LOADERS = sorted(module.name for module in pkgutil.iter_modules(loaders.__path__))
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_loaders_say_what_planning_needs(name):
+    module = registry.load("data.loaders", name)
+    facts = module.FACTS
+    assert isinstance(facts, DatasetFacts)
+    assert DatasetFacts.model_validate(json.loads(facts.model_dump_json())) == facts
+    assert "train" in facts.splits
+    assert set(facts.optional_splits) <= set(facts.splits)
+    options = module.Options.model_fields
+    assert set(facts.optional_splits.values()) <= set(options)
+    assert (facts.archive is not None) == issubclass(module.Options, ArchiveOptions)
+    assert all(field.description for field in options.values())
+    schema = json.dumps(module.Options.model_json_schema())
+    assert ("directory-path" in schema) == (name == "folder")
+
+
+def test_loaders_import_no_torch():
+    code = (
+        "import sys, importlib\nfor name in sys.argv[1:]: importlib.import_module(f'deepclust.data.loaders.{name}')\n"
+    )
+    code += "assert not {'torch', 'sklearn'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code, *LOADERS], cwd=SCRIPTS, check=True)
+
+
+def test_an_archive_needs_a_checksum():
+    with pytest.raises(ValidationError, match="checksum"):
+        Archive(file="x", sources=("https://example.org/x",))
+    with pytest.raises(ValidationError, match="md5"):
+        Archive(file="x", sources=("https://example.org/x",), md5="no checksum")
+
+
+@pytest.mark.parametrize(
+    ("options", "valid"),
+    [
+        ({}, True),
+        ({"source": "/data/x.tar.gz"}, True),
+        ({"source": ["https://example.org/x", "x"], "sha256": "a" * 64}, True),
+        ({"sha256": "any"}, True),
+        ({"sha256": "A" * 64}, False),
+        ({"sha256": "abc"}, False),
+        ({"source": []}, False),
+        ({"source": 3}, False),
+        ({"sources": "x"}, False),
+    ],
+)
+def test_options_of_a_download(options, valid):
+    if valid:
+        ArchiveOptions(**options)
+    else:
+        with pytest.raises(ValidationError):
+            ArchiveOptions(**options)

@@ -1,0 +1,216 @@
+"""The commands `probe`, `evaluate` and `leaderboard` on a small run, as the workflow calls them."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from deepclust.common.code import SCRIPTS
+from deepclust.common.files import write_array, write_json, write_tensors
+
+K = 4
+SEEDS = (0, 1, 2, 5)
+FAILED = 1
+LENGTHS = {"train": 120, "test": 60}
+METRICS = ("acc", "nmi", "ari", "ami", "purity", "silhouette", "neighbor_agreement")
+
+
+def command(name, **flags):
+    words = [
+        word
+        for flag, values in flags.items()
+        for word in (f"--{flag}", *map(str, values if isinstance(values, list) else [values]))
+    ]
+    return subprocess.run([sys.executable, SCRIPTS / f"{name}.py", *words], capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Files of a run with two backbones, three seeds and a failed one; cluster c holds class c, seed 5 has it right."""
+    folder = tmp_path_factory.mktemp("run")
+    generator = np.random.default_rng(0)
+    tensors = {}
+    for split, images in LENGTHS.items():
+        labels = generator.integers(K, size=images)
+        write_array(folder / f"{split}.labels.npy", labels.astype(np.int32))
+        write_array(folder / f"{split}.unknown.npy", np.full(images, -1, np.int32))
+        for backbone in ("a", "b"):
+            features = np.eye(K)[labels] + generator.normal(0, 0.1, size=(images, K))
+            neighbors = np.argsort(-features @ features.T, axis=1)[:, 1:6]
+            write_array(folder / f"{split}.{backbone}.features.npy", features.astype(np.float32))
+            write_array(folder / f"{split}.{backbone}.neighbors.npy", neighbors.astype(np.int32))
+        for seed, right in ((0, 0.5), (2, 0.7), (5, 1.0)):
+            clusters = np.where(generator.random(images) < right, labels, generator.integers(K, size=images))
+            tensors[f"seed{seed}/assignments/{split}"] = clusters.astype(np.int32)
+    write_tensors(folder / "clusters.safetensors", tensors)
+    entries = [
+        {"seed": seed, "status": "ok", "reason": "", "objective": 1.0 / (seed + 1), "seconds": 1.0, "sizes": []}
+        for seed in SEEDS
+    ]
+    entries[1] |= {"status": "failed", "reason": "collapsed", "objective": None}
+    log = {"k": K, "method": "kmeans", "backbones": ["a", "b"], "seeds": entries, "selected": 2, "criterion": "inertia"}
+    write_json(folder / "seeds.json", log)
+    write_json(folder / "classes.json", ["ant", "bee", "cat", "dog"])
+    cost = {"seconds": 1.5, "peak_memory_mb": 100.0, "device": "a CPU", "packages": {"numpy": "2"}, "host": "here"}
+    write_json(folder / "cost.json", cost)
+    return folder
+
+
+def files(folder, what, splits, backbones="ab"):
+    return [folder / f"{split}.{backbone}.{what}.npy" for split in splits for backbone in backbones]
+
+
+def evaluate(folder, output, score=("test",), labels="labels", **changes):
+    flags = {
+        "clusters": folder / "clusters.safetensors",
+        "seeds_log": folder / "seeds.json",
+        "cost": folder / "cost.json",
+        "features": files(folder, "features", score),
+        "neighbors": files(folder, "neighbors", score),
+        "labels": [folder / f"{split}.{labels}.npy" for split in score] if labels else None,
+        "classes": folder / "classes.json",
+        "score": json.dumps(list(score)),
+        "dataset": "letters",
+        "backbones": '["a", "b"]',
+        "head": "kmeans",
+        "k": K,
+        "protocol": "held-out",
+        "bootstrap": 50,
+        "output": output,
+    } | changes
+    return command("evaluate", **{flag: value for flag, value in flags.items() if value is not None})
+
+
+@pytest.fixture(scope="module")
+def scored(run):
+    """`metrics.json` of the run, through probe and evaluate."""
+    probed = command(
+        "probe",
+        features_train=files(run, "features", ["train"]),
+        labels_train=run / "train.labels.npy",
+        features_score=files(run, "features", ["test"]),
+        labels_score=run / "test.labels.npy",
+        knn=7,
+        output=run / "probe.json",
+        provenance=run / "probe.provenance.json",
+    )
+    assert probed.returncode == 0, probed.stderr
+    result = evaluate(run, run / "metrics.json", probe=run / "probe.json", provenance=run / "metrics.provenance.json")
+    assert result.returncode == 0, result.stderr
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_probe_reports_both_ceilings(run, scored):
+    probe = json.loads((run / "probe.json").read_text())
+    assert (probe["knn_acc"], probe["linear_acc"], probe["knn"]) == (1.0, 1.0, 7)
+    assert (probe["n_train"], probe["n_score"], probe["cross_validated"]) == (120, 60, False)
+    assert scored["probe"] == probe
+
+
+def test_metrics_name_the_run(scored):
+    assert scored["run"] == {
+        "dataset": "letters",
+        "backbones": ["a", "b"],
+        "head": "kmeans",
+        "k": K,
+        "protocol": "held-out",
+        "split": "test",
+        "published_as": None,
+    }
+    assert (scored["images"], scored["labelled"], scored["classes"]) == (60, 60, ["ant", "bee", "cat", "dog"])
+    assert (scored["selected"], scored["criterion"]) == (2, "inertia")
+    assert scored["cost"] == {"seconds": 1.5, "peak_memory_mb": 100.0, "device": "a CPU", "packages": {"numpy": "2"}}
+
+
+def test_every_seed_is_reported(scored):
+    by_seed = {entry["seed"]: entry for entry in scored["seeds"]}
+    assert tuple(by_seed) == SEEDS
+    assert scored["failed"] == [FAILED]
+    assert by_seed[FAILED]["reason"] == "collapsed"
+    assert all(by_seed[FAILED][name] is None for name in (*METRICS, "sizes", "matching", "confusion"))
+    assert [by_seed[5][name] for name in METRICS[:5]] == [1.0] * 5
+    assert by_seed[5]["matching"] == [0, 1, 2, 3]
+    assert by_seed[5]["per_class"] == [1.0] * 4
+    assert by_seed[5]["acc"] > by_seed[2]["acc"] > by_seed[0]["acc"]
+    assert by_seed[5]["silhouette"] > by_seed[2]["silhouette"] > by_seed[0]["silhouette"]
+    for seed in (0, 2, 5):
+        assert sum(by_seed[seed]["sizes"]) == 60
+    confusion = np.array(by_seed[2]["confusion"])
+    assert confusion.sum(axis=0).tolist() == by_seed[2]["sizes"]
+    assert np.trace(confusion) / 60 == by_seed[2]["acc"]
+    assert by_seed[5]["confusion"] is None
+
+
+def test_the_summary_is_over_the_seeds_that_succeeded(scored):
+    for name in METRICS:
+        values = [entry[name] for entry in scored["seeds"] if entry["status"] == "ok"]
+        summary = scored["summary"][name]
+        assert summary["mean"] == pytest.approx(np.mean(values))
+        assert summary["std"] == pytest.approx(np.std(values, ddof=1))
+        assert summary["low"] <= summary["mean"] <= summary["high"]
+    assert 0 < scored["stability"] < 1
+    assert scored["gap"] == pytest.approx(dict.fromkeys(("knn", "linear"), 1 - scored["summary"]["acc"]["mean"]))
+
+
+def test_the_same_command_gives_the_same_file(run, scored):
+    assert evaluate(run, run / "again.json", probe=run / "probe.json").returncode == 0
+    assert (run / "again.json").read_bytes() == (run / "metrics.json").read_bytes()
+
+
+def test_provenance_holds_options_and_inputs(run, scored):
+    provenance = json.loads((run / "metrics.provenance.json").read_text())
+    assert provenance["options"]["bootstrap"] == 50
+    assert str(run / "clusters.safetensors") in provenance["inputs"]
+    assert provenance["outputs"]["metrics"]["path"] == str(run / "metrics.json")
+
+
+@pytest.mark.parametrize("changes", [{"labels": "unknown"}, {"labels": None, "classes": None, "cost": None}])
+def test_everything_works_without_labels(run, scored, changes, tmp_path):
+    result = evaluate(run, tmp_path / "metrics.json", **changes)
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["labelled"] == 0
+    for name in METRICS[:5]:
+        assert set(metrics["summary"][name].values()) == {None}
+    for name in METRICS[5:]:
+        assert metrics["summary"][name] == scored["summary"][name]
+    assert metrics["stability"] == scored["stability"]
+    assert metrics["gap"] == {"knn": None, "linear": None}
+
+
+def test_splits_are_scored_together(run, scored, tmp_path):
+    result = evaluate(run, tmp_path / "metrics.json", score=("train", "test"), bootstrap=0)
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["run"]["split"], metrics["images"]) == ("train+test", 180)
+    assert metrics["seeds"][3]["acc"] == 1.0
+    assert metrics["summary"]["acc"]["low"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"score": ["validation"]}, "validation"),
+        ({"k": 3}, "expected 0 to 2"),
+        ({"protocol": None}, "protocol"),
+    ],
+)
+def test_errors_are_one_line(run, tmp_path, changes, named):
+    result = evaluate(run, tmp_path / "metrics.json", **changes)
+    assert result.returncode == 1
+    assert named in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_leaderboard_from_metrics(run, scored, tmp_path):
+    result = command("leaderboard", metrics=[run / "metrics.json"] * 2, output=tmp_path / "leaderboard.csv")
+    assert result.returncode == 0, result.stderr
+    with (tmp_path / "leaderboard.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first == second
+    assert first["acc_mean"] == f"{scored['summary']['acc']['mean']:.4f}"
+    assert first["failed_seeds"] == "1"

@@ -1,0 +1,122 @@
+import csv
+import io
+import json
+import time
+
+import pytest
+
+from deepclust.common.errors import DeepclustError
+from deepclust.evaluation.leaderboard import COLUMNS, leaderboard, to_csv, version_warnings
+
+
+def numbers(mean, std=0.01):
+    return (
+        {"mean": mean, "std": std, "low": mean - 0.02, "high": mean + 0.02}
+        if mean is not None
+        else dict.fromkeys(("mean", "std", "low", "high"))
+    )
+
+
+@pytest.fixture
+def metrics(tmp_path):
+    count = iter(range(10_000))
+
+    def write(acc=0.5, silhouette=0.1, **changes):
+        names = {"dataset": "digits", "backbones": ["simclr"], "head": "kmeans", "k": 10, "protocol": "held-out"}
+        run = names | {"split": "test", "published_as": None} | {k: v for k, v in changes.items() if k in names}
+        content = {
+            "run": run,
+            "classes": ["0", "1"],
+            "images": 360,
+            "seeds": [
+                {"seed": 0, "status": "ok", "acc": acc},
+                {"seed": 1, "status": "failed", "acc": None},
+                {"seed": 2, "status": "ok", "acc": acc},
+            ],
+            "summary": {metric: numbers(acc) for metric in ("acc", "nmi", "ari", "ami", "purity")}
+            | {"silhouette": numbers(silhouette), "neighbor_agreement": numbers(0.7)},
+            "failed": [1],
+            "stability": 0.9,
+            "selected": 2,
+            "criterion": "inertia",
+            "probe": {"knn_acc": 0.97, "linear_acc": None},
+            "cost": {
+                "seconds": 3.14159,
+                "peak_memory_mb": 250.04,
+                "device": "a CPU, of sorts",
+                "packages": {"torch": "2.13.0"} | changes.get("packages", {}),
+            },
+        }
+        path = tmp_path / f"{next(count)}.json"
+        path.write_text(json.dumps(content))
+        return path
+
+    return write
+
+
+def table(files):
+    return list(csv.DictReader(io.StringIO(to_csv(leaderboard(files)))))
+
+
+def test_a_row(metrics):
+    (row,) = table([metrics(backbones=["a", "b"])])
+    assert tuple(row) == COLUMNS
+    assert (row["backbone"], row["k"], row["classes"], row["split"]) == ("a+b", "10", "2", "test")
+    assert (row["seeds"], row["failed_seeds"], row["selected_seed"]) == ("2", "1", "2")
+    assert (row["acc_mean"], row["acc_low"], row["acc_selected"]) == ("0.5000", "0.4800", "0.5000")
+    assert (row["knn_acc"], row["linear_acc"]) == ("0.9700", "")
+    assert (row["seconds"], row["peak_memory_mb"], row["device"]) == ("3.1", "250.0", "a CPU, of sorts")
+
+
+def test_rows_are_ordered_the_best_first(metrics):
+    files = [
+        metrics(acc=0.3, head="low"),
+        metrics(acc=0.9, head="high"),
+        metrics(acc=0.9, head="also-high"),
+        metrics(acc=0.99, k=20),
+        metrics(acc=1.0, protocol="merged"),
+        metrics(acc=0.1, dataset="cifar10"),
+        metrics(acc=None, silhouette=0.2, dataset="photos", head="low"),
+        metrics(acc=None, silhouette=0.4, dataset="photos", head="high"),
+        metrics(acc=None, silhouette=None, dataset="photos", head="none"),
+    ]
+    order = [(row["dataset"], row["protocol"], row["k"], row["head"]) for row in table(files)]
+    assert order == [
+        ("cifar10", "held-out", "10", "kmeans"),
+        ("digits", "held-out", "10", "also-high"),
+        ("digits", "held-out", "10", "high"),
+        ("digits", "held-out", "10", "low"),
+        ("digits", "held-out", "20", "kmeans"),
+        ("digits", "merged", "10", "kmeans"),
+        ("photos", "held-out", "10", "high"),
+        ("photos", "held-out", "10", "low"),
+        ("photos", "held-out", "10", "none"),
+    ]
+    assert table(files[::-1]) == table(files)
+
+
+def test_rows_without_labels_have_empty_cells(metrics):
+    (row,) = table([metrics(acc=None)])
+    assert (row["acc_mean"], row["acc_selected"], row["silhouette_mean"]) == ("", "", "0.1000")
+
+
+def test_mixed_versions_are_named(metrics):
+    same = [metrics(), metrics(head="other")]
+    assert version_warnings(leaderboard(same)) == []
+    other = metrics(packages={"torch": "2.12.0", "numpy": "2.0.0"})
+    (warning,) = version_warnings(leaderboard([*same, other]))
+    assert "torch: 2.12.0, 2.13.0" in warning
+
+
+def test_a_file_that_is_no_metrics(metrics, tmp_path):
+    (tmp_path / "other.json").write_text('{"run": {}}')
+    with pytest.raises(DeepclustError, match=r"other\.json"):
+        leaderboard([metrics(), tmp_path / "other.json"])
+
+
+def test_a_thousand_runs(metrics):
+    files = [metrics(acc=i / 1000, head=f"head{i}") for i in range(1000)]
+    started = time.perf_counter()
+    rows = table(files)
+    assert time.perf_counter() - started < 5
+    assert [row["head"] for row in rows] == [f"head{i}" for i in reversed(range(1000))]

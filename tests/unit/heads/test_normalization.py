@@ -1,0 +1,65 @@
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis.extra import numpy as hnp
+
+from deepclust.common.errors import DeepclustError
+from deepclust.heads.normalization import BLOCK, apply_normalization, fit_normalization
+
+matrices = hnp.arrays(
+    np.float32, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12), elements=st.floats(-100, 100, width=32)
+)
+
+
+@given(matrices)
+def test_l2_gives_directions_and_keeps_zero_rows(features):
+    normalized, weights = fit_normalization([features], "l2")
+    lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
+    expected = np.where(lengths > 0, features / np.where(lengths > 0, lengths, 1), 0)
+    np.testing.assert_allclose(normalized, expected, atol=1e-6)
+    assert weights == {}
+
+
+def test_standardize_uses_the_training_statistics_for_other_images():
+    generator = np.random.default_rng(0)
+    train = generator.normal(5, 3, (BLOCK + 100, 4)).astype(np.float32)
+    test = generator.normal(-1, 2, (50, 4)).astype(np.float32)
+    normalized, weights = fit_normalization([train], "standardize")
+    np.testing.assert_allclose(normalized.mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(normalized.std(0), 1, atol=1e-4)
+    expected = (test - train.mean(0, dtype=np.float64)) / train.std(0, dtype=np.float64)
+    np.testing.assert_allclose(apply_normalization([test], "standardize", weights), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0, 0.1, 1e-3, 12345.678])
+def test_standardize_does_not_blow_up_the_rounding_of_constant_dimensions(value):
+    features = np.full((1000, 3), value, np.float32)
+    normalized, weights = fit_normalization([features], "standardize")
+    assert np.abs(normalized).max() <= 1e-3
+    np.testing.assert_array_equal(weights["scale"], 1)
+
+
+def test_several_backbones_weigh_the_same():
+    generator = np.random.default_rng(0)
+    small, large = generator.normal(0, 1, (30, 4)), generator.normal(0, 1000, (30, 6))
+    normalized, _ = fit_normalization([small.astype(np.float16), large.astype(np.float32)], "none")
+    assert normalized.shape == (30, 10)
+    np.testing.assert_allclose(np.linalg.norm(normalized[:, :4], axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(normalized[:, 4:], axis=1), 1, atol=1e-5)
+
+
+def test_the_input_stays_as_it_is():
+    features = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    features.flags.writeable = False
+    for normalize in ("none", "l2", "standardize"):
+        normalized, weights = fit_normalization([features], normalize)
+        np.testing.assert_array_equal(apply_normalization([features], normalize, weights), normalized)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_an_error(value):
+    features = np.zeros((10, 2), np.float16)
+    features[3, 1] = value
+    with pytest.raises(DeepclustError, match="1 image"):
+        fit_normalization([features], "none")

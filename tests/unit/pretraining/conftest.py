@@ -1,0 +1,48 @@
+"""Small images and a small training that the tests of this room share."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from deepclust.common.images import Images, write_raw
+from deepclust.common.progress import Progress
+from deepclust.pretraining import engine, simclr
+
+COUNT = 40
+
+
+@pytest.fixture
+def images(tmp_path):
+    """40 grey images of 8x8 pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 1, 8, 8), dtype=np.uint8)
+    write_raw(tmp_path / "images", [pixels], (1, 8, 8))
+    return Images(tmp_path / "images")
+
+
+@pytest.fixture
+def train(tmp_path, images):
+    """Trains in this process: `train(module, folder, **options)`; gives the folder that holds the backbone."""
+
+    def run(module=simclr, name="backbone", session=None, splits=None, start_model=None, **options):
+        folder = tmp_path / name
+        small = {"dataset": "noise", "architecture": "resnet10_w32", "epochs": 2, "batch_size": 16, "precision": "fp32"}
+        facts = {
+            "device": torch.device("cpu"),
+            "progress": Progress(tmp_path / "progress"),
+            "code": "0",
+            "checkpoint_seconds": 1000,
+            "listen": lambda stop: None,
+        }
+        files = engine.Files(splits or [images], start_model, folder / "model.json", folder / "training.jsonl")
+        engine.pretrain(
+            "method", module, module.Options(**small | options), files, engine.Session(**facts | (session or {}))
+        )
+        return SimpleNamespace(
+            path=folder,
+            weights=(folder / "model.safetensors").read_bytes(),
+            states=sorted(folder.glob(".state-*")),
+        )
+
+    return run

@@ -1,0 +1,160 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepclust.common.torchvision_ops import declare_missing_operators
+from deepclust.pretraining import color
+from deepclust.pretraining.augmentation import Augmentation
+from deepclust.pretraining.crop import random_boxes, resampling_matrices, resized_crop
+from deepclust.pretraining.options import AugmentationOptions
+
+declare_missing_operators()
+F = pytest.importorskip("torchvision.transforms.functional")
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    scale=st.tuples(st.floats(0.01, 0.5), st.floats(0.5, 1)),
+    ratio=st.tuples(st.floats(0.3, 1), st.floats(1, 3)),
+    seed=st.integers(0, 99),
+)
+def test_boxes_lie_inside_the_image(size, scale, ratio, seed):
+    top, left, height, width = random_boxes(20, size, scale, ratio, generator(seed)).unbind(1)
+    assert (height >= 1).all()
+    assert (width >= 1).all()
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + height <= size[0]).all()
+    assert (left + width <= size[1]).all()
+
+
+def test_boxes_have_the_area_and_ratio_asked_for():
+    scale, ratio = (0.3, 0.6), (0.8, 1.25)
+    boxes = random_boxes(2000, (100, 100), scale, ratio, generator()).double()
+    height, width = boxes[:, 2], boxes[:, 3]
+    area, aspect = height * width / 1e4, width / height
+    assert area.min() > scale[0] - 0.02
+    assert area.max() < scale[1] + 0.02
+    assert area.mean() == pytest.approx(0.45, abs=0.01)
+    assert aspect.min() > ratio[0] - 0.03
+    assert aspect.max() < ratio[1] + 0.03
+    assert aspect.log().mean() == pytest.approx(0, abs=0.01)
+    # Any place is as likely as any other.
+    assert (boxes[:, 0] / (100 - height)).mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_where_no_box_fits_the_largest_central_one_is_taken():
+    """A whole image of 10x40 can have no ratio below 2, so torchvision falls back to 10x20 in the middle."""
+    boxes = random_boxes(5, (10, 40), (1, 1), (1, 2), generator())
+    assert boxes.tolist() == [[0, 10, 10, 20]] * 5
+
+
+@pytest.mark.parametrize("size", [(16, 24), (48, 50), (7, 7)])
+def test_crops_agree_with_torchvision(size):
+    images = torch.rand(6, 3, 32, 40, generator=generator())
+    boxes = random_boxes(6, (32, 40), (0.05, 1), (0.5, 2), generator())
+    crops = resized_crop(images, boxes, size)
+    for image, box, crop in zip(images, boxes.tolist(), crops):
+        assert torch.allclose(crop, F.resized_crop(image, *box, list(size), antialias=True), atol=1e-5)
+
+
+def test_flipped_crops_are_mirror_images():
+    images, boxes = torch.rand(4, 3, 9, 9), random_boxes(4, (9, 9), (0.5, 1), (1, 1), generator())
+    flip = torch.tensor([True, False, True, False])
+    plain, flipped = resized_crop(images, boxes, (6, 6)), resized_crop(images, boxes, (6, 6), flip)
+    assert torch.allclose(flipped[flip], plain[flip].flip(-1))
+    assert torch.allclose(flipped[~flip], plain[~flip])
+
+
+@given(st.integers(1, 30), st.integers(0, 20), st.integers(1, 30))
+@settings(max_examples=30, deadline=None)
+def test_resampling_weighs_only_the_crop(length, start, size):
+    weights = resampling_matrices(torch.tensor([start]), torch.tensor([length]), start + length + 5, size)
+    assert torch.allclose(weights.sum(2), torch.ones(1, size))
+    assert weights[..., :start].eq(0).all()
+    assert weights[..., start + length :].eq(0).all()
+
+
+@pytest.mark.parametrize("name", ["adjust_brightness", "adjust_contrast", "adjust_saturation"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_color_changes_agree_with_torchvision(name, channels):
+    if name == "adjust_saturation" and channels == 1:
+        pytest.skip("grey images have no saturation")
+    images, factors = torch.rand(8, channels, 5, 6, generator=generator()), torch.linspace(0, 2, 8)
+    changed = getattr(color, name)(images, factors.view(-1, 1, 1, 1))
+    for image, factor, result in zip(images, factors.tolist(), changed):
+        assert torch.allclose(result, getattr(F, name)(image, factor), atol=1e-6)
+
+
+def test_hue_agrees_with_torchvision():
+    images, shifts = torch.rand(9, 3, 5, 6, generator=generator()), torch.linspace(-0.5, 0.5, 9)
+    images[:, :, 0] = images[:, :1, 0]  # grey pixels have no hue
+    images[:, :, 1] = images[:, :, 1].round()  # pure colours lie on the borders of sextants
+    changed = color.adjust_hue(images, shifts.view(-1, 1, 1, 1))
+    for image, shift, result in zip(images, shifts.tolist(), changed):
+        assert torch.allclose(result, F.adjust_hue(image, shift), atol=1e-5)
+
+
+def test_grayscale_agrees_with_torchvision():
+    images = torch.rand(2, 3, 4, 4)
+    assert torch.allclose(color.grayscale(images), F.rgb_to_grayscale(images))
+
+
+def augment(images, seed=0, size=(8, 8), mean=0.0, std=1.0, **options):
+    channels = images.shape[1]
+    return Augmentation(AugmentationOptions(**options), size, [mean] * channels, [std] * channels)(images, seed)
+
+
+OFF = {"crop_scale": (1, 1), "crop_ratio": (1, 1), "flip_probability": 0, "jitter_probability": 0}
+
+
+def random_images(channels=3, count=32):
+    return torch.randint(0, 256, (count, channels, 8, 8), dtype=torch.uint8, generator=generator())
+
+
+def test_without_any_change_views_are_the_normalised_images():
+    images = random_images()
+    views = augment(images, mean=0.5, std=0.25, grayscale_probability=0, **OFF)
+    assert torch.allclose(views, (images / 255 - 0.5) / 0.25, atol=1e-4)
+    assert views.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_views_depend_on_the_seed_alone(channels):
+    images = random_images(channels)
+    views = augment(images, seed=3, size=(6, 6))
+    assert views.shape == (32, channels, 6, 6)
+    assert torch.equal(views, augment(images, seed=3, size=(6, 6)))
+    assert not torch.equal(views, augment(images, seed=4, size=(6, 6)))
+
+
+def test_every_image_has_its_own_view():
+    images = random_images(count=1).expand(16, -1, -1, -1)
+    views = augment(images).flatten(1)
+    assert len(torch.unique(views, dim=0)) == 16
+
+
+def test_probabilities_are_kept():
+    images = random_images(count=4000)
+    views = augment(images, **OFF | {"flip_probability": 0.3}, grayscale_probability=0)
+    flipped = ((views - images.flip(-1) / 255).abs().amax((1, 2, 3)) < 1e-3).float().mean().item()
+    assert flipped == pytest.approx(0.3, abs=4 * math.sqrt(0.21 / 4000))
+    views = augment(images, **OFF, grayscale_probability=0.2)
+    gray = (views.std(1).amax((1, 2)) < 1e-3).float().mean().item()
+    assert gray == pytest.approx(0.2, abs=4 * math.sqrt(0.16 / 4000))
+    views = augment(images, **OFF | {"jitter_probability": 0.7}, grayscale_probability=0)
+    changed = ((views - images / 255).abs().amax((1, 2, 3)) > 1e-3).float().mean().item()
+    assert changed == pytest.approx(0.7, abs=4 * math.sqrt(0.21 / 4000))
+
+
+def test_ranges_must_be_in_order():
+    with pytest.raises(ValueError, match="crop_scale"):
+        AugmentationOptions(crop_scale=(0.5, 0.2))

@@ -1,0 +1,196 @@
+"""The command as the workflow runs it, killed and continued.
+
+One process imports everything and forks a child per training, so that a training starts at once and can be killed often.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepclust.common.images import write_raw
+
+SCRIPTS = Path(__file__).resolve().parents[3] / "workflow" / "scripts"
+
+NURSERY = """
+import json, os, sys
+import pretrain
+from deepclust.common import registry
+from deepclust.common.job import run_job
+from deepclust.common.torchvision_ops import declare_missing_operators
+declare_missing_operators()
+import timm.models.resnet
+import deepclust.pretraining.engine
+registry.load("pretraining", "simclr")
+for line in sys.stdin:
+    argv, log = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, 1), os.dup2(file, 2)
+        run_job("pretrain", pretrain.command_line(argv), pretrain.main, modules=pretrain.modules, argv=argv)
+    print("child", child, flush=True)
+    sys.stdin.readline()  # until it is waited for, its number is its own
+    print("status", os.waitpid(child, 0)[1], flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DEEPCLUST_DEVICE": "cpu"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", NURSERY],
+        cwd=SCRIPTS,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    process.kill()
+    process.wait()
+
+
+class Training:
+    """One pretraining in a folder of its own; every start goes on where the one before ended."""
+
+    def __init__(self, nursery, images, folder, **options):
+        self.nursery, self.folder = nursery, folder
+        folder.mkdir()
+        self.argv = ["--method", "simclr", "--images", str(images / "images.bin"), "--dataset", "noise"]
+        self.argv += ["--model", str(folder / "model.json"), "--log", str(folder / "training.jsonl")]
+        for name, value in options.items():
+            self.argv += [f"--{name}", json.dumps(value) if isinstance(value, list) else str(value)]
+
+    def start(self):
+        """Number of the new process."""
+        return self.ask(json.dumps([self.argv, str(self.folder / "out.log")]), "child")
+
+    def wait(self):
+        """Exit status; negative: the signal that ended it."""
+        return os.waitstatus_to_exitcode(self.ask("", "status"))
+
+    def ask(self, question, expected):
+        self.nursery.stdin.write(question + "\n")
+        self.nursery.stdin.flush()
+        what, number = self.nursery.stdout.readline().split()
+        assert what == expected
+        return int(number)
+
+    def run(self):
+        self.start()
+        assert self.wait() == 0, self.output()
+
+    def output(self):
+        log = self.folder / "out.log"
+        return log.read_text() if log.exists() else ""
+
+    def weights(self):
+        return (self.folder / "model.safetensors").read_bytes()
+
+    def records(self):
+        lines = (self.folder / "training.jsonl").read_text().splitlines()
+        timed = ("seconds", "images_per_second")
+        return [{k: v for k, v in json.loads(line).items() if k not in timed} for line in lines]
+
+    def states(self):
+        return list(self.folder.glob(".state-*"))
+
+    def checkpoints(self):
+        return sorted(path.name for path in self.folder.glob(".state-*/*.pt"))
+
+    def is_done(self):
+        return (self.folder / "training.jsonl").exists()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 1, 8, 8), dtype=np.uint8)
+    write_raw(folder, [pixels], (1, 8, 8))
+    return folder
+
+
+OPTIONS = {
+    "architecture": "resnet10_w32",
+    "epochs": 6,
+    "batch_size": 16,
+    "learning_rate": 0.1,
+    "augmentation.crop_scale": [0.3, 1.0],
+}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(nursery, images, tmp_path_factory):
+    training = Training(nursery, images, tmp_path_factory.mktemp("whole") / "backbone", **OPTIONS)
+    training.run()
+    return training
+
+
+def test_kill_at_any_moment_continues_bit_for_bit(nursery, images, tmp_path, uninterrupted):
+    training = Training(nursery, images, tmp_path / "b", **OPTIONS, checkpoint_seconds=0.01)
+    moments = random.Random(0)
+    killed = 0
+    for _ in range(6):
+        before = training.checkpoints()
+        child = training.start()
+        while training.checkpoints() == before and not training.is_done():
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.1))
+        os.kill(child, signal.SIGKILL)
+        if training.wait() == 0:
+            break
+        killed += 1
+    else:
+        training.run()
+    assert killed >= 2
+    assert training.output().count("continuing from") >= 2
+    assert training.weights() == uninterrupted.weights()
+    assert training.records() == uninterrupted.records()
+    assert training.states() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_signals_save_the_state_and_end(nursery, images, tmp_path, uninterrupted, number):
+    training = Training(nursery, images, tmp_path / "b", **OPTIONS)
+    child = training.start()
+    while "epochs of 4 steps" not in training.output():
+        time.sleep(0.005)
+    os.kill(child, number)
+    assert training.wait() == 1
+    assert training.output().splitlines()[-1].startswith(f"error: stopped by signal {number.value}")
+    assert len(training.checkpoints()) == 1
+    training.run()
+    assert training.weights() == uninterrupted.weights()
+    assert training.records() == uninterrupted.records()
+
+
+def test_a_damaged_checkpoint_costs_little(nursery, images, tmp_path, uninterrupted):
+    training = Training(nursery, images, tmp_path / "b", **OPTIONS, checkpoint_seconds=0.01)
+    child = training.start()
+    while len(training.checkpoints()) < 2:
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    training.wait()
+    newest = max(training.folder.glob(".state-*/*.pt"))
+    newest.write_bytes(newest.read_bytes()[:-100])
+    training.run()
+    assert f"{newest} is damaged" in training.output()
+    assert "continuing from" in training.output()
+    assert training.weights() == uninterrupted.weights()
+
+
+def test_mistakes_end_in_one_line(nursery, images, tmp_path):
+    training = Training(nursery, images, tmp_path / "b", **OPTIONS | {"learning_rate": -1})
+    training.start()
+    assert training.wait() == 1
+    assert training.output().startswith("error: pretrain: learning_rate")
+    assert len(training.output().splitlines()) == 1
+    assert not (tmp_path / "b" / "model.json").exists()

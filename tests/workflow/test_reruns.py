@@ -1,0 +1,403 @@
+"""Exactly what a change invalidates runs again: for every key of the config and every module of the library."""
+
+import copy
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grimp
+import pytest
+
+from conftest import EXPERIMENT, ROOT, environment, name, snakemake
+
+LIBRARY = ROOT / "workflow" / "scripts"
+HARMLESS = {f"deepclust.common.{module}" for module in ("errors", "progress", "provenance", "training_log")}
+
+
+@pytest.fixture(scope="module")
+def graph(dry_runs):
+    """All jobs of the experiment by name, and for each the jobs that read what it writes."""
+    jobs = {name(job): job for job in dry_runs(forceall=True)}
+    maker = {path: job_name for job_name, job in jobs.items() for path in job["output"]}
+    readers = {job_name: set() for job_name in jobs}
+    for job_name, job in jobs.items():
+        for path in job["input"]:
+            if path in maker and not path.endswith("clusters.provenance.json"):
+                readers[maker[path]].add(job_name)
+    return readers
+
+
+def with_all_after(graph, roots):
+    """The jobs named (by a prefix) in `roots` and every job downstream of them."""
+    waiting = [job for job in graph if any(job == root or job.startswith(f"{root} ") for root in roots)]
+    assert len(waiting) >= len(roots), (roots, sorted(graph))
+    found = set()
+    while waiting:
+        job = waiting.pop()
+        if job not in found:
+            found.add(job)
+            waiting.extend(graph[job])
+    return found
+
+
+def test_nothing_runs_again(dry_runs):
+    assert dry_runs.names() == set()
+
+
+# --- config ----------------------------------------------------------------------------------------------------------
+
+PRETRAINING = {
+    "splits": ["train", "test"],
+    "image_size": 10,
+    "augmentation.crop_scale": [0.5, 1.0],
+    "augmentation.crop_ratio": [0.9, 1.1],
+    "augmentation.flip_probability": 0.1,
+    "augmentation.jitter_probability": 0.1,
+    "augmentation.brightness": 0.1,
+    "augmentation.contrast": 0.1,
+    "augmentation.saturation": 0.1,
+    "augmentation.hue": 0.1,
+    "augmentation.grayscale_probability": 0.1,
+    "epochs": 2,
+    "batch_size": 128,
+    "optimizer": "adamw",
+    "learning_rate": 0.01,
+    "momentum": 0.8,
+    "weight_decay": 0.01,
+    "warmup_epochs": 1,
+    "seed": 1,
+    "precision": "fp32",
+    "temperature": 0.2,
+    "projection_dim": 64,
+}
+FEATURES = {"image_size": 12, "pooling": "max", "precision": "fp32", "dtype": "float32"}
+PAGE = ["report_page"]
+
+# key of the config -> other value, jobs that it reaches directly
+CHANGES = {
+    "datasets.shapes.class_folders": (False, ["prepare shapes train"]),
+    "datasets.shapes.channels": (3, ["prepare shapes train"]),
+    "datasets.shapes.on_error": ("skip", ["prepare shapes train"]),
+    "backbones.small.image_size": (10, ["pixels small"]),
+    **{f"backbones.simclr.{key}": (value, ["pretrain simclr"]) for key, value in PRETRAINING.items()},
+    **{
+        f"backbones.simclr.features.{key}": (
+            value,
+            ["extract_features digits simclr train", "extract_features digits simclr test"],
+        )
+        for key, value in FEATURES.items()
+    },
+    "heads.kmeans.n_init": (
+        3,
+        [
+            "cluster digits later",
+            "cluster digits elsewhere",
+            "cluster digits pixels+simclr",
+            "cluster shapes small kmeans",
+        ],
+    ),
+    "heads.other.n_init": (3, ["cluster shapes small other"]),
+    "heads.other.spherical": (False, ["cluster shapes small other"]),
+    "heads.other.normalize": ("standardize", ["cluster shapes small other"]),
+    "heads.other.max_iter": (7, ["cluster shapes small other"]),
+    "runs.1.seeds": ([0, 1, 2], ["cluster shapes"]),
+    "seeds": (3, ["cluster"]),
+    "neighbors.k": (4, ["find_neighbors"]),
+    "evaluation.bootstrap": (60, ["evaluate"]),
+    "evaluation.confidence": (0.9, ["evaluate"]),
+    "evaluation.probe.knn": (3, ["probe"]),
+    "evaluation.probe.l2": (0.01, ["probe"]),
+    "evaluation.probe.samples": (200, ["probe"]),
+    "report.map_points": (40, ["project_map"]),
+    "report.map_perplexity": (5.0, ["project_map"]),
+    "report.gallery_images": (5, ["plot_run"]),
+    "report.gallery_clusters": (2, ["plot_run"]),
+    "report.page_runs": (1, []),
+}
+# Keys that name things: what they change is another experiment, tested on its own below.
+NAMING = {
+    "backbones.simclr.dataset",
+    "backbones.simclr.start_from",
+    "backbones.simclr.architecture",
+    "backbones.simclr.stem",
+    "backbones.simclr.resume_from",
+    "datasets.shapes.path",
+    "datasets.shapes.test_path",
+    "runs.0.dataset",
+    "runs.0.backbones",
+    "runs.0.heads",
+    "runs.0.k",
+    "runs.0.protocol",
+    "runs.0.seeds",
+}
+
+
+def changed(experiment, path, value):
+    config = copy.deepcopy(experiment)
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    node = config
+    for part in parents:
+        node = node[part] if isinstance(node, list) else node.setdefault(part, {})
+    node[last] = value
+    return config
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_a_changed_key_reruns_what_depends_on_it(dry_runs, graph, experiment, key):
+    value, roots = CHANGES[key]
+    expected = with_all_after(graph, roots)
+    page = {job for job in graph if job.startswith("report_page")}  # it shows the whole experiment
+    assert dry_runs.names(changed(experiment, key, value)) == expected | page
+
+
+def test_every_key_of_the_config_is_covered():
+    """A new option needs a line above."""
+    import json
+
+    schema = json.loads((ROOT / "workflow" / "schemas" / "config.schema.json").read_text())
+    definitions = schema["$defs"]
+
+    def keys(node, prefix):
+        while "$ref" in node:
+            node = definitions[node["$ref"].removeprefix("#/$defs/")]
+        if "properties" not in node:
+            yield prefix
+            return
+        for key, child in node["properties"].items():
+            if "const" not in child:
+                yield from keys(child, f"{prefix}.{key}")
+
+    wanted = {
+        *keys(definitions["loader.folder"], "datasets.shapes"),
+        *keys(definitions["backbone.pixels"], "backbones.small"),
+        *keys(definitions["backbone.simclr"], "backbones.simclr"),
+        *keys(definitions["head.kmeans"], "heads.other"),
+        *keys(definitions["run"], "runs.0"),
+        *(key for section in ("neighbors", "evaluation", "report") for key in keys(definitions[section], section)),
+        "seeds",
+    }
+    # Extraction options are the same for every backbone.
+    wanted -= {key for key in wanted if key.startswith("backbones.small.features")}
+    assert wanted - set(CHANGES) - NAMING == set()
+
+
+def test_swapped_values_are_seen(dry_runs, graph, experiment):
+    config = changed(experiment, "backbones.simclr.augmentation.brightness", 0.3)
+    swapped = changed(config, "backbones.simclr.augmentation.contrast", 0.4)
+    config["backbones"]["simclr"]["augmentation"]["contrast"] = 0.3
+    config["backbones"]["simclr"]["augmentation"]["brightness"] = 0.4
+    assert dry_runs.names(swapped) == dry_runs.names(config) != set()
+    # Two options that exchange their values leave the set of values as it was.
+    both = changed(experiment, "backbones.simclr.augmentation.saturation", 0.1)
+    both["backbones"]["simclr"]["augmentation"]["hue"] = 0.4
+    assert "pretrain simclr" in dry_runs.names(both)
+
+
+def test_the_order_of_keys_and_written_out_defaults_do_not_count(dry_runs, experiment):
+    config = copy.deepcopy(experiment)
+    config = {key: config[key] for key in reversed(config)}
+    for section in ("backbones", "heads"):
+        for entry, options in config[section].items():
+            config[section][entry] = {key: options[key] for key in reversed(options)}
+    config["backbones"]["simclr"] |= {"temperature": 0.1, "precision": "auto"}
+    config["heads"]["other"]["normalize"] = "none"
+    assert dry_runs.names(config) == set()
+
+
+def test_removing_a_run_reruns_only_what_puts_runs_together(dry_runs, experiment):
+    config = copy.deepcopy(experiment)
+    del config["runs"][1]
+    assert dry_runs.names(config) == {"leaderboard", "plot_leaderboard", "report_page"}
+
+
+def test_another_run_computes_only_itself(dry_runs, experiment):
+    config = copy.deepcopy(experiment)
+    config["runs"].append({"dataset": "digits", "backbones": ["later"], "heads": ["other"], "k": 10})
+    run = "digits later other 10 held-out"
+    expected = {f"{rule} {run}" for rule in ("cluster", "evaluate", "plot_run")}
+    assert dry_runs.names(config) == expected | {"leaderboard", "plot_leaderboard", "report_page"}
+
+
+def test_a_new_image_is_noticed(dry_runs, graph, project):
+    extra = project / "shapes" / "ring" / "new.png"
+    extra.write_bytes(next((project / "shapes" / "ring").glob("*.png")).read_bytes())
+    try:
+        assert dry_runs.names() == with_all_after(graph, ["prepare shapes train"])
+    finally:
+        extra.unlink()
+    assert dry_runs.names() == set()
+
+
+# --- code ------------------------------------------------------------------------------------------------------------
+
+MODULES = sorted(
+    ".".join(path.relative_to(LIBRARY).with_suffix("").parts)
+    for path in LIBRARY.rglob("*.py")
+    if path.name != "__init__.py"
+)
+METHOD_JOBS = {
+    "deepclust.data.loaders.digits": ["prepare digits"],
+    "deepclust.data.loaders.folder": ["prepare shapes"],
+    "deepclust.pretraining.simclr": ["pretrain"],
+    "deepclust.heads.kmeans": ["cluster"],
+}
+
+
+@pytest.fixture(scope="module")
+def imports():
+    """Which modules each module imports, found by a library of its own."""
+    sys.path.insert(0, str(LIBRARY))
+    found = grimp.build_graph("deepclust", cache_dir=None)
+    return {module: set(found.find_modules_directly_imported_by(module)) for module in found.modules}
+
+
+def reaches(imports, start):
+    seen, waiting = set(), list(start)
+    while waiting:
+        module = waiting.pop()
+        if module in seen or module in HARMLESS:
+            continue
+        seen.add(module)
+        waiting.extend(imports[module])
+    return seen
+
+
+def imported_by_script(script, imports):
+    text = (LIBRARY / f"{script}.py").read_text()
+    found = set()
+    for package, names in re.findall(r"^\s*from (deepclust[\w.]*) import \(?([\w, \n]+)", text, re.MULTILINE):
+        found |= {package} | {f"{package}.{item.strip()}" for item in names.split(",")}
+    return {
+        module
+        for module in found
+        if module in imports and (LIBRARY / module.replace(".", "/")).with_suffix(".py").is_file()
+    }
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_changed_module_reruns_what_reaches_it(dry_runs, graph, project, imports, module):
+    roots = set()
+    for script in {job.split()[0] for job in graph}:
+        if module == script or module in reaches(imports, imported_by_script(script, imports)):
+            roots.add(script)
+    for method, jobs in METHOD_JOBS.items():
+        if module in reaches(imports, [method]):
+            roots |= set(jobs)
+    path = (project / "workflow" / "scripts" / module.replace(".", "/")).with_suffix(".py")
+    source = path.read_bytes()
+    try:
+        path.write_bytes(source + b"\nMUTATED = True\n")
+        assert dry_runs.names() == (with_all_after(graph, roots) if roots else set())
+        path.write_bytes(source + b"\n# only a comment\n")
+        assert dry_runs.names() == set()
+    finally:
+        path.write_bytes(source)
+
+
+def test_touching_everything_reruns_nothing(dry_runs, project):
+    later = time.time() + 60
+    for top in ("Snakefile", "config.yaml", "small.yaml", "workflow", "envs", "profiles", "experiments", "tools"):
+        for path in [project / top, *(project / top).rglob("*")]:
+            os.utime(path, (later, later))
+    assert dry_runs.names() == set()
+
+
+def test_reformatting_the_library_reruns_nothing(dry_runs, project):
+    """Formatted anew with other rules, docstrings changed, comments added."""
+    scripts = project / "workflow" / "scripts"
+    before = {path: path.read_bytes() for path in scripts.rglob("*.py")}
+    try:
+        command = [
+            sys.executable,
+            "-m",
+            "ruff",
+            "format",
+            "--no-cache",
+            "--line-length",
+            "60",
+            "--isolated",
+            str(scripts),
+        ]
+        subprocess.run(command, check=True, capture_output=True)
+        for path in before:
+            text = path.read_text()
+            if path.name != "__init__.py":
+                path.write_text(
+                    "# a comment\n" + re.sub(r'^( *)"""', r'\1"""Documented anew. ', text, count=1, flags=re.MULTILINE)
+                )
+        assert {path.read_bytes() for path in before} != set(before.values())
+        assert dry_runs.names() == set()
+    finally:
+        for path, content in before.items():
+            path.write_bytes(content)
+
+
+def test_threads_and_cores_rerun_nothing(dry_runs, project):
+    assert dry_runs.names(cores=1) == set()
+    rules = project / "workflow" / "rules" / "backbones.smk"
+    text = rules.read_text()
+    try:
+        rules.write_text(text.replace("threads: 64", "threads: 3\n    resources:\n        mem_mb=1000"))
+        assert rules.read_text() != text
+        assert dry_runs.names() == set()
+    finally:
+        rules.write_text(text)
+
+
+def test_another_hash_seed_changes_nothing(project):
+    """Sets whose order changes from process to process must not reach parameters."""
+    for seed in ("1", "2"):
+        command = [sys.executable, "-m", "snakemake", "-n", "--configfile", "small.yaml"]
+        done = subprocess.run(
+            command, cwd=project, capture_output=True, text=True, env={**environment(), "PYTHONHASHSEED": seed}
+        )
+        assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_as_a_command_too(project):
+    """The server of the other tests agrees with the command that people use."""
+    config = EXPERIMENT.replace("n_init: 1", "n_init: 4")
+    (project / "command.yaml").write_text(config)
+    done = snakemake(project, "-n", "--configfile", "command.yaml", "--quiet", "host")
+    rules = set(re.findall(r"^(\w+) +\d+$", done.stdout + done.stderr, re.MULTILINE)) - {"total", "all"}
+    assert rules == {"cluster", "evaluate", "plot_run", "leaderboard", "plot_leaderboard", "report_page"}
+
+
+# --- accepting results -----------------------------------------------------------------------------------------------
+
+
+def test_results_can_be_accepted_under_changed_code(dry_runs, project):
+    path = project / "workflow" / "scripts" / "deepclust" / "pretraining" / "simclr.py"
+    source = path.read_bytes()
+    metadata = {file: file.read_bytes() for file in Path(project, ".snakemake", "metadata").iterdir()}
+    records = {file: file.read_bytes() for file in project.glob("results/**/*provenance.json")}
+    try:
+        path.write_bytes(source + b"\nRENAMED = True\n")
+        assert {"pretrain simclr", "pretrain later", "pretrain elsewhere"} <= dry_runs.names()
+        command = [sys.executable, "tools/accept.py", "--configfile", "small.yaml", "--why", "a harmless change"]
+        done = subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment())
+        assert done.returncode == 0, done.stderr
+        assert dry_runs.names() == set()
+        record = (project / "results" / "backbones" / "simclr" / "model.provenance.json").read_text()
+        assert "a harmless change" in record
+        # Any other change is still one.
+        path.write_bytes(source + b"\nCHANGED = True\n")
+        assert "pretrain simclr" in dry_runs.names()
+    finally:
+        path.write_bytes(source)
+        for file, content in (metadata | records).items():
+            status = file.stat()
+            file.write_bytes(content)
+            os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert dry_runs.names() == set()
+
+
+def test_changed_options_are_not_accepted(dry_runs, project):
+    config = EXPERIMENT.replace("n_init: 1", "n_init: 5")
+    (project / "command.yaml").write_text(config)
+    command = [sys.executable, "tools/accept.py", "--configfile", "command.yaml", "--why", "not harmless at all"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment())
+    assert done.returncode == 0 and "0 of" in done.stdout

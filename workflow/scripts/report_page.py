@@ -1,0 +1,68 @@
+"""Put everything on one page that stands alone."""
+
+from pathlib import Path
+
+from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.reporting.options import PageOptions
+
+
+class Arguments(JobArguments, PageOptions):  # type: ignore[misc]  # pydantic merges the configs
+    """What the page is made of."""
+
+    metrics: list[Path]
+    """`metrics.json` of every run."""
+    figures: list[Path] = []
+    """Figures of the runs, each in a folder that ends in its run's path."""
+    records: list[Path] = []
+    """Provenance files beside the metrics."""
+    leaderboard: Path
+    """The table over all runs, CSV."""
+    leaderboard_figure: Path
+    """The picture of all runs."""
+    training_figure: Path | None = None
+    """Training curves, if a backbone was pretrained here."""
+    published: Path
+    """Table of published results."""
+    config: Path
+    """The resolved experiment, YAML or JSON."""
+    template: Path
+    """Jinja template of the page."""
+    style: Path
+    """Style sheet of the page."""
+    output: Path
+    """The page to write."""
+
+
+def main(arguments: Arguments, job: Job) -> None:
+    from deepclust.common.files import write_text
+    from deepclust.reporting.page import read_config, render_page
+    from deepclust.reporting.published import read_published
+    from deepclust.reporting.records import facts
+    from deepclust.reporting.runs import read_run
+
+    runs = [read_run(path) for path in arguments.metrics]
+    page = render_page(
+        runs,
+        arguments.figures,
+        read_published(arguments.published),
+        read_config(arguments.config),
+        facts(runs, arguments.records),
+        template=arguments.template,
+        style=arguments.style,
+        leaderboard=arguments.leaderboard,
+        leaderboard_figure=arguments.leaderboard_figure,
+        training_figure=arguments.training_figure,
+        most_runs=arguments.page_runs,
+        progress=job.progress,
+    )
+    write_text(arguments.output, page)
+
+    job.options = {name: getattr(arguments, name) for name in PageOptions.model_fields}
+    fixed = [arguments.leaderboard, arguments.leaderboard_figure, arguments.published, arguments.config]
+    fixed += [arguments.training_figure] if arguments.training_figure is not None else []
+    job.inputs = {str(path): path for path in [*arguments.metrics, *arguments.figures, *arguments.records, *fixed]}
+    job.outputs = {"page": arguments.output}
+
+
+if __name__ == "__main__":
+    run_job("report_page", Arguments, main)
