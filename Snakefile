@@ -40,10 +40,10 @@ include: "workflow/rules/reporting.smk"
 
 rule all:
     default_target: True
-    localrule: True
     input:
         "results/leaderboard.csv",
         "results/report.html",
+    localrule: True
 
 
 onstart:

@@ -8,17 +8,17 @@ rule pixels:
         provenance="results/backbones/{backbone}/model.provenance.json",
     log:
         "logs/pixels/{backbone}.log",
-    message:
-        "Describe raw pixels as backbone {wildcards.backbone}"
-    conda:
-        "../../envs/torch.yaml"
-    localrule: True
     wildcard_constraints:
         backbone=names_where(lambda name: not EXPERIMENT.is_pretrained_here(name)),
+    localrule: True
+    conda:
+        "../../envs/torch.yaml"
     params:
         *code("pixels"),
         options=backbone_options,
         command=command("pixels"),
+    message:
+        "Describe raw pixels as backbone {wildcards.backbone}"
     shell:
         "python {params.command} --progress {log}.progress --provenance {output.provenance}"
         " --model {output.model} {params.options} > {log} 2>&1"
@@ -34,19 +34,19 @@ rule pretrain:
         provenance="results/backbones/{backbone}/model.provenance.json",
     log:
         "logs/pretrain/{backbone}.log",
-    message:
-        "Pretrain backbone {wildcards.backbone}"
-    conda:
-        "../../envs/torch.yaml"
     wildcard_constraints:
         backbone=names_where(EXPERIMENT.is_pretrained_here),
+    conda:
+        "../../envs/torch.yaml"
+    threads: 64
     params:
         *code("pretrain"),
         method_code=method_code("pretrain", backbone_modules),
         options=backbone_options,
         command=command("pretrain", backbone_modules),
         start=start_flags,
-    threads: 64
+    message:
+        "Pretrain backbone {wildcards.backbone}"
     shell:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
         " --images {input.images} --model {output.model} --log {output.log} {params.start} {params.options}"
@@ -54,13 +54,13 @@ rule pretrain:
 
 
 rule clean_states:
-    localrule: True
     log:
         "logs/clean_states.log",
-    message:
-        "Remove the states of unfinished trainings and the caches of finished ones"
+    localrule: True
     conda:
         "../../envs/data.yaml"
+    message:
+        "Remove the states of unfinished trainings and the caches of finished ones"
     shell:
         "find results -depth -type d \\( -name '.state-*' -o -name '.seeds-*' \\) -print -exec rm -r '{{}}' \\;"
         " > {log} 2>&1"

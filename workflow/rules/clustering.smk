@@ -11,16 +11,16 @@ rule cluster:
         provenance=f"results/clustering/{RUN}/clusters.provenance.json",
     log:
         f"logs/cluster/{RUN}.log",
-    message:
-        "Cluster {wildcards.dataset} into {wildcards.k} with {wildcards.head} on {wildcards.backbones}"
     conda:
         "../../envs/clustering.yaml"
+    threads: 16
     params:
         *code("cluster"),
         head_code=method_code("cluster", head_modules),
         options=cluster_options,
         command=command("cluster", head_modules),
-    threads: 16
+    message:
+        "Cluster {wildcards.dataset} into {wildcards.k} with {wildcards.head} on {wildcards.backbones}"
     shell:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
         " --features {input.features} --output {output.clusters} --log {output.seeds} {params.options} > {log} 2>&1"

@@ -10,13 +10,17 @@ from shlex import quote
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 # Jobs use the Python that runs Snakemake; an activated conda environment comes before it.
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+os.environ["PATH"] = (
+    f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+)
 
 from deepclust.common.code import code_digest, code_params
 from deepclust.common.errors import DeepclustError
 from deepclust.planning.experiment_options import NAME_PATTERN
-from deepclust.planning.parameters import Parameters
+from deepclust.common.files import write_text
+from deepclust.planning.parameters import Flags, Parameters
 from deepclust.planning.plan import ExperimentError, make_plan
+from deepclust.planning.strict_yaml import experiment_text
 from deepclust.planning.terminal import Watcher, closing_table, log_errors
 
 NAME = NAME_PATTERN.strip("^$")
@@ -40,7 +44,9 @@ def plan_experiment(config, configfiles):
 
 def shown(path):
     """A path as short as the working directory allows."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    return str(
+        path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    )
 
 
 @functools.cache
@@ -66,7 +72,11 @@ def code(script):
 
 def method_code(script, modules):
     """The rest of it: what the script loads by name, as a parameter function."""
-    return lambda wildcards: [item for item in fingerprint(script, modules(wildcards)) if item not in fingerprint(script)]
+    return lambda wildcards: [
+        item
+        for item in fingerprint(script, modules(wildcards))
+        if item not in fingerprint(script)
+    ]
 
 
 def command(script, modules=lambda wildcards: ()):
@@ -75,7 +85,9 @@ def command(script, modules=lambda wildcards: ()):
     It asks for `input`, so that Snakemake does not record it: where the scripts are is no reason to run a job again.
     """
     path = quote(shown(SCRIPTS / f"{script}.py"))
-    return lambda wildcards, input: f"{path} --code {digest(script, modules(wildcards))}"
+    return (
+        lambda wildcards, input: f"{path} --code {digest(script, modules(wildcards))}"
+    )
 
 
 def backbone_modules(wildcards):
@@ -113,7 +125,9 @@ def archive_flag(wildcards, input):
 def pretrain_inputs(wildcards):
     """The images that a backbone is pretrained on, and the backbone it starts from."""
     options = EXPERIMENT.config["backbones"][wildcards.backbone]
-    folders = [f"results/data/{options['dataset']}/{split}" for split in options["splits"]]
+    folders = [
+        f"results/data/{options['dataset']}/{split}" for split in options["splits"]
+    ]
     start = options["start_from"]
     return {
         "images": [f"{folder}/images.bin" for folder in folders],
@@ -195,7 +209,11 @@ def split_files(which, pattern):
 
     def files(wildcards):
         train, score = run_splits(wildcards)
-        splits = {"train": train, "score": score, "all": train + [s for s in score if s not in train]}[which]
+        splits = {
+            "train": train,
+            "score": score,
+            "all": train + [s for s in score if s not in train],
+        }[which]
         backbones = wildcards.backbones.split("+") if "{backbone}" in pattern else [""]
         return [
             pattern.format(dataset=wildcards.dataset, split=split, backbone=backbone)
@@ -225,8 +243,17 @@ def page_options(wildcards):
 
 def training_logs(wildcards):
     """The logs of all backbones that runs use and that are pretrained here."""
-    used = {name for run in EXPERIMENT.plan.runs for backbone in run.backbones for name in EXPERIMENT.lineage(backbone)}
-    names = [name for name in EXPERIMENT.config["backbones"] if name in used and EXPERIMENT.is_pretrained_here(name)]
+    used = {
+        name
+        for run in EXPERIMENT.plan.runs
+        for backbone in run.backbones
+        for name in EXPERIMENT.lineage(backbone)
+    }
+    names = [
+        name
+        for name in EXPERIMENT.config["backbones"]
+        if name in used and EXPERIMENT.is_pretrained_here(name)
+    ]
     return [f"results/backbones/{name}/training.jsonl" for name in names]
 
 
@@ -243,12 +270,45 @@ MANIFESTS = "results/data/{dataset}/{split}/images.json"
 LABELS = "results/labels/{dataset}/{split}/labels.npy"
 
 
-PUBLISHED = shown(SCRIPTS / "deepclust" / "reporting" / "published.csv")
+METRICS = "results/evaluation/{run}/metrics.json"
+RECORDS = "results/evaluation/{run}/metrics.provenance.json"
+FIGURES = [
+    f"results/report/{{run}}/{figure}.png" for figure in ("confusion", "gallery", "map")
+]
+REPORTING = SCRIPTS / "deepclust" / "reporting"
+PUBLISHED = shown(REPORTING / "published.csv")
+PAGE_TEMPLATE = shown(REPORTING / "page.html")
+PAGE_STYLE = shown(REPORTING / "page.css")
 
 
-def run_files(pattern):
-    """`pattern` for every run of the experiment."""
-    return [pattern.format(run=run.path) for run in EXPERIMENT.plan.runs]
+def run_files(*patterns):
+    """The patterns for every run of the experiment."""
+    return [
+        pattern.format(run=run.path)
+        for run in EXPERIMENT.plan.runs
+        for pattern in patterns
+    ]
+
+
+def write_experiment(output):
+    """Write the resolved experiment, and the files of all its runs: a thousand paths do not fit on a command line."""
+    write_text(Path(output.experiment), experiment_text(EXPERIMENT.config))
+    for path, patterns in (
+        (output.metrics, [METRICS]),
+        (output.records, [RECORDS]),
+        (output.figures, FIGURES),
+    ):
+        write_text(Path(path), "\n".join(run_files(*patterns)) + "\n")
+
+
+def training_figure(wildcards):
+    """The training curves, if any backbone of the experiment is pretrained here."""
+    return "results/report/training.png" if training_logs(wildcards) else []
+
+
+def training_flag(wildcards, input):
+    """Where the training curves are."""
+    return f"--training_figure {input.training}" if input.training else ""
 
 
 def watch_jobs():
@@ -258,7 +318,10 @@ def watch_jobs():
 
 def show_results():
     """The closing table."""
-    print(closing_table(Path("results/leaderboard.csv"), Path("results/report.html")), file=sys.stderr)
+    print(
+        closing_table(Path("results/leaderboard.csv"), Path("results/report.html")),
+        file=sys.stderr,
+    )
 
 
 def show_errors():

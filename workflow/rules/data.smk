@@ -7,18 +7,18 @@ rule download:
         provenance="resources/downloads/{key}/{file}.provenance.json",
     log:
         "logs/download/{key}-{file}.log",
-    message:
-        "Download {wildcards.file}"
-    conda:
-        "../../envs/data.yaml"
-    localrule: True
     wildcard_constraints:
         key="[0-9a-f]{8}",
         file="[^/]+(?<!\\.provenance\\.json)",
+    localrule: True
+    conda:
+        "../../envs/data.yaml"
     params:
         *code("download"),
         options=download_options,
         command=command("download"),
+    message:
+        "Download {wildcards.file}"
     shell:
         "python {params.command} --progress {log}.progress --provenance {output.provenance}"
         " --output {output.archive} {params.options} > {log} 2>&1"
@@ -36,8 +36,6 @@ rule prepare:
         provenance="results/data/{dataset}/{split}/images.provenance.json",
     log:
         "logs/prepare/{dataset}-{split}.log",
-    message:
-        "Prepare the {wildcards.split} images of {wildcards.dataset}"
     conda:
         "../../envs/data.yaml"
     params:
@@ -47,6 +45,8 @@ rule prepare:
         listings=folder_listings,
         command=command("prepare", loader_modules),
         archive=archive_flag,
+    message:
+        "Prepare the {wildcards.split} images of {wildcards.dataset}"
     shell:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
         " --images {output.images} --labels {output.labels} {params.archive} {params.options} > {log} 2>&1"

@@ -12,15 +12,15 @@ rule probe:
         provenance="results/evaluation/{dataset}/{backbones}/probe-{protocol}.provenance.json",
     log:
         "logs/probe/{dataset}/{backbones}/{protocol}.log",
-    message:
-        "Ceilings of {wildcards.backbones} on {wildcards.dataset}: k-NN and linear probe"
     conda:
         "../../envs/evaluation.yaml"
+    threads: 16
     params:
         *code("probe"),
         options=probe_options,
         command=command("probe"),
-    threads: 16
+    message:
+        "Ceilings of {wildcards.backbones} on {wildcards.dataset}: k-NN and linear probe"
     shell:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
         " --features_train {input.train_features} --labels_train {input.train_labels}"
@@ -43,15 +43,15 @@ rule evaluate:
         provenance=f"results/evaluation/{RUN}/metrics.provenance.json",
     log:
         f"logs/evaluate/{RUN}.log",
-    message:
-        "Score {wildcards.head} on {wildcards.backbones}: {wildcards.dataset}, k = {wildcards.k}"
     conda:
         "../../envs/evaluation.yaml"
+    threads: 2
     params:
         *code("evaluate"),
         options=evaluate_options,
         command=command("evaluate"),
-    threads: 2
+    message:
+        "Score {wildcards.head} on {wildcards.backbones}: {wildcards.dataset}, k = {wildcards.k}"
     shell:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
         " --clusters {input.clusters} --seeds_log {input.seeds} --cost {input.cost} --probe {input.probe}"
@@ -61,7 +61,8 @@ rule evaluate:
 
 rule leaderboard:
     input:
-        metrics=run_files("results/evaluation/{run}/metrics.json"),
+        metrics=run_files(METRICS),
+        metric_list="results/lists/metrics.txt",
     output:
         table=report(
             "results/leaderboard.csv",
@@ -72,14 +73,14 @@ rule leaderboard:
         provenance="results/leaderboard.provenance.json",
     log:
         "logs/leaderboard.log",
-    message:
-        "Put all runs into one table"
+    localrule: True
     conda:
         "../../envs/evaluation.yaml"
-    localrule: True
     params:
         *code("leaderboard"),
         command=command("leaderboard"),
+    message:
+        "Put all runs into one table"
     shell:
         "python {params.command} --progress {log}.progress --provenance {output.provenance}"
-        " --metrics {input.metrics} --output {output.table} > {log} 2>&1"
+        " --metrics @{input.metric_list} --output {output.table} > {log} 2>&1"

@@ -12,15 +12,15 @@ rule extract_features:
         provenance="results/features/{dataset}/{backbone}/{split}/features.provenance.json",
     log:
         "logs/extract_features/{dataset}-{backbone}-{split}.log",
-    message:
-        "Features of {wildcards.dataset} ({wildcards.split}) from {wildcards.backbone}"
     conda:
         "../../envs/torch.yaml"
+    threads: 16
     params:
         *code("extract_features"),
         options=extract_options,
         command=command("extract_features"),
-    threads: 16
+    message:
+        "Features of {wildcards.dataset} ({wildcards.split}) from {wildcards.backbone}"
     shell:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
         " --images {input.images} --model {input.model} --output {output.features} {params.options} > {log} 2>&1"
@@ -34,15 +34,15 @@ rule find_neighbors:
         provenance="results/features/{dataset}/{backbone}/{split}/neighbors.provenance.json",
     log:
         "logs/find_neighbors/{dataset}-{backbone}-{split}.log",
-    message:
-        "Neighbors in {wildcards.dataset} ({wildcards.split}) by {wildcards.backbone}"
     conda:
         "../../envs/clustering.yaml"
+    threads: 16
     params:
         *code("find_neighbors"),
         options=neighbor_options,
         command=command("find_neighbors"),
-    threads: 16
+    message:
+        "Neighbors in {wildcards.dataset} ({wildcards.split}) by {wildcards.backbone}"
     shell:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
         " --features {input.features} --output {output.neighbors} {params.options} > {log} 2>&1"

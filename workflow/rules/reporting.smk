@@ -9,15 +9,15 @@ rule project_map:
         provenance="results/report/{dataset}/{backbones}/{protocol}/map.provenance.json",
     log:
         "logs/project_map/{dataset}/{backbones}/{protocol}.log",
-    message:
-        "Map the features of {wildcards.dataset} from {wildcards.backbones}"
     conda:
         "../../envs/report.yaml"
+    threads: 4
     params:
         *code("project_map"),
         options=map_options,
         command=command("project_map"),
-    threads: 4
+    message:
+        "Map the features of {wildcards.dataset} from {wildcards.backbones}"
     shell:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
         " --features {input.features} --output {output.map} {params.options} > {log} 2>&1"
@@ -37,7 +37,11 @@ rule plot_run:
             caption="../report/confusion.rst",
             category="Runs",
             subcategory="{dataset}, k = {k}, {protocol}",
-            labels={"backbone": "{backbones}", "head": "{head}", "figure": "confusion"},
+            labels={
+                "backbone": "{backbones}",
+                "head": "{head}",
+                "figure": "confusion",
+            },
         ),
         gallery=report(
             f"results/report/{RUN}/gallery.png",
@@ -56,14 +60,14 @@ rule plot_run:
         provenance=f"results/report/{RUN}/figures.provenance.json",
     log:
         f"logs/plot_run/{RUN}.log",
-    message:
-        "Draw {wildcards.head} on {wildcards.backbones}: {wildcards.dataset}, k = {wildcards.k}"
     conda:
         "../../envs/report.yaml"
     params:
         *code("plot_run"),
         options=figure_options,
         command=command("plot_run"),
+    message:
+        "Draw {wildcards.head} on {wildcards.backbones}: {wildcards.dataset}, k = {wildcards.k}"
     shell:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
         " --metrics {input.metrics} --clusters {input.clusters} --images {input.images} --labels {input.labels}"
@@ -84,14 +88,14 @@ rule plot_training:
         provenance="results/report/training.provenance.json",
     log:
         "logs/plot_training.log",
-    message:
-        "Draw how pretraining went"
+    localrule: True
     conda:
         "../../envs/report.yaml"
-    localrule: True
     params:
         *code("plot_training"),
         command=command("plot_training"),
+    message:
+        "Draw how pretraining went"
     shell:
         "python {params.command} --progress {log}.progress --provenance {output.provenance}"
         " --logs {input.logs} --output {output.figure} > {log} 2>&1"
@@ -99,7 +103,8 @@ rule plot_training:
 
 rule plot_leaderboard:
     input:
-        metrics=run_files("results/evaluation/{run}/metrics.json"),
+        metrics=run_files(METRICS),
+        metric_list="results/lists/metrics.txt",
         published=PUBLISHED,
     output:
         figure=report(
@@ -111,14 +116,79 @@ rule plot_leaderboard:
         provenance="results/report/leaderboard.provenance.json",
     log:
         "logs/plot_leaderboard.log",
-    message:
-        "Draw all runs beside their ceilings and published results"
+    localrule: True
     conda:
         "../../envs/report.yaml"
-    localrule: True
     params:
         *code("plot_leaderboard"),
         command=command("plot_leaderboard"),
+    message:
+        "Draw all runs beside their ceilings and published results"
     shell:
         "python {params.command} --progress {log}.progress --provenance {output.provenance}"
-        " --metrics {input.metrics} --published {input.published} --output {output.figure} > {log} 2>&1"
+        " --metrics @{input.metric_list} --published {input.published} --output {output.figure} > {log} 2>&1"
+
+
+rule write_experiment:
+    output:
+        experiment=report(
+            "results/experiment.yaml",
+            caption="../report/experiment.rst",
+            category="Experiment",
+            labels={"what": "All options with their defaults"},
+        ),
+        metrics="results/lists/metrics.txt",
+        records="results/lists/records.txt",
+        figures="results/lists/figures.txt",
+    log:
+        "logs/write_experiment.log",
+    localrule: True
+    params:
+        config=Flags(EXPERIMENT.config),
+    message:
+        "Write down the experiment with all its defaults"
+    run:
+        write_experiment(output)
+
+
+rule report_page:
+    input:
+        metrics=run_files(METRICS),
+        records=run_files(RECORDS),
+        figures=run_files(*FIGURES),
+        metric_list="results/lists/metrics.txt",
+        record_list="results/lists/records.txt",
+        figure_list="results/lists/figures.txt",
+        leaderboard="results/leaderboard.csv",
+        leaderboard_figure="results/report/leaderboard.png",
+        training=training_figure,
+        published=PUBLISHED,
+        template=PAGE_TEMPLATE,
+        style=PAGE_STYLE,
+        experiment="results/experiment.yaml",
+    output:
+        page=report(
+            "results/report.html",
+            caption="../report/report_page.rst",
+            category="Leaderboard",
+            labels={"what": "All runs", "as": "page that stands alone"},
+        ),
+        provenance="results/report.provenance.json",
+    log:
+        "logs/report_page.log",
+    localrule: True
+    conda:
+        "../../envs/report.yaml"
+    params:
+        *code("report_page"),
+        options=page_options,
+        command=command("report_page"),
+        training=training_flag,
+    message:
+        "Put everything on one page: results/report.html"
+    shell:
+        "python {params.command} --progress {log}.progress --provenance {output.provenance}"
+        " --metrics @{input.metric_list} --records @{input.record_list} --figures @{input.figure_list}"
+        " --leaderboard {input.leaderboard} --leaderboard_figure {input.leaderboard_figure} {params.training}"
+        " --published {input.published} --template {input.template} --style {input.style}"
+        " --config {input.experiment} --output {output.page} {params.options} > {log} 2>&1"

@@ -11,9 +11,9 @@ class Arguments(JobArguments, PageOptions):  # type: ignore[misc]  # pydantic me
 
     metrics: list[Path]
     """`metrics.json` of every run."""
-    figures: list[Path] = []
+    figures: list[Path]
     """Figures of the runs, each in a folder that ends in its run's path."""
-    records: list[Path] = []
+    records: list[Path]
     """Provenance files beside the metrics."""
     leaderboard: Path
     """The table over all runs, CSV."""

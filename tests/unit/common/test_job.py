@@ -11,6 +11,7 @@ import time
 import pytest
 
 from deepclust.common.code import SCRIPTS
+from deepclust.common.errors import DeepclustError
 from deepclust.common.job import JobArguments, parse_arguments
 from deepclust.common.options import Options
 
@@ -34,6 +35,13 @@ def test_arguments_from_flags():
     assert (parsed.epochs, parsed.start, parsed.crop) == (5, None, Crop(scale=(0.1, 0.5), flip=False))
 
 
+def test_a_file_stands_for_its_lines(tmp_path):
+    (tmp_path / "list.txt").write_text("x y\nz\n")
+    assert parse_arguments("demo", Arguments, ["--images", f"@{tmp_path}/list.txt", "w"]).images == ["x y", "z", "w"]
+    with pytest.raises(DeepclustError, match=r"none\.txt"):
+        parse_arguments("demo", Arguments, ["--images", "@none.txt"])
+
+
 def test_arguments_ignore_the_environment(monkeypatch):
     monkeypatch.setenv("epochs", "7")
     assert parse_arguments("demo", Arguments, ["--images", "a"]).epochs == 3
@@ -48,9 +56,8 @@ def test_arguments_ignore_the_environment(monkeypatch):
     ],
 )
 def test_bad_arguments_are_one_line(words, named):
-    with pytest.raises(Exception, match=named) as error:
+    with pytest.raises(DeepclustError, match=named) as error:
         parse_arguments("demo", Arguments, words)
-    assert type(error.value).__name__ == "DeepclustError"
     assert "\n" not in str(error.value)
 
 

@@ -54,7 +54,7 @@ def test_stems_leave_the_published_map_sizes(stem, side, positions):
 
 
 def test_resnet18_is_the_published_one():
-    """11.17 million parameters without classifier in the CIFAR variant; two 3x3 convolutions per block, 64 to 512 wide."""
+    """Two blocks of two 3x3 convolutions per stage, 64 to 512 wide (He et al. 2016), behind the CIFAR stem."""
     network = build_network({"name": "resnet18", "stem": "cifar", "in_channels": 3})
     stem = 3 * 64 * 9
     stages = 4 * 64 * 64 * 9 + sum(w * w // 2 * 9 + 3 * w * w * 9 + w * w // 2 for w in (128, 256, 512))

@@ -83,11 +83,17 @@ def test_resampling_weighs_only_the_crop(length, start, size):
     assert weights[..., start + length :].eq(0).all()
 
 
-@pytest.mark.parametrize("name", ["adjust_brightness", "adjust_contrast", "adjust_saturation"])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("adjust_brightness", 1),
+        ("adjust_brightness", 3),
+        ("adjust_contrast", 1),
+        ("adjust_contrast", 3),
+        ("adjust_saturation", 3),
+    ],
+)
 def test_color_changes_agree_with_torchvision(name, channels):
-    if name == "adjust_saturation" and channels == 1:
-        pytest.skip("grey images have no saturation")
     images, factors = torch.rand(8, channels, 5, 6, generator=generator()), torch.linspace(0, 2, 8)
     changed = getattr(color, name)(images, factors.view(-1, 1, 1, 1))
     for image, factor, result in zip(images, factors.tolist(), changed):

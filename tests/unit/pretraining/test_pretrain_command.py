@@ -1,6 +1,7 @@
 """The command as the workflow runs it, killed and continued.
 
-One process imports everything and forks a child per training, so that a training starts at once and can be killed often.
+One process imports everything and forks a child per training, so that a training starts at once and can be killed
+often.
 """
 
 import json

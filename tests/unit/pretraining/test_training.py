@@ -1,12 +1,14 @@
+import io
 import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from deepclust.common.errors import DeepclustError
-from deepclust.common.images import Images, write_raw
+from deepclust.common.images import Images, write_encoded, write_raw
 from deepclust.common.models import Model
 from deepclust.pretraining import simclr, trainer
 
@@ -51,6 +53,20 @@ def test_where_images_are_kept_changes_nothing(train, monkeypatch):
     resident = train(name="a")
     monkeypatch.setattr("deepclust.pretraining.image_store.CPU_BUDGET", 0)
     assert train(name="b").weights == resident.weights
+
+
+def test_encoded_images_of_all_sizes_train_too(train, tmp_path):
+    files = []
+    for height, width in [(12, 30), (25, 9), (16, 16), (40, 40)]:
+        buffer = io.BytesIO()
+        Image.fromarray(np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)).save(
+            buffer, "PNG"
+        )
+        files.append(buffer.getvalue())
+    write_encoded(tmp_path / "encoded", files, 3)
+    result = train(splits=[Images(tmp_path / "encoded")], image_size=12, epochs=1)
+    model = Model.load(result.path / "model.json", CPU)
+    assert model.preprocess(torch.zeros(1, 3, 20, 30, dtype=torch.uint8)).shape == (1, 3, 12, 12)
 
 
 def test_batches_are_no_larger_than_the_dataset(train):
@@ -170,7 +186,7 @@ def test_collapse_ends_the_training(train, tmp_path):
         train(splits=[Images(tmp_path / "same")])
 
 
-def stop_after_epoch(session, epoch):
+def stop_after_epoch(epoch):
     """A session and a method that gets a signal at the end of an epoch."""
     stops = []
 
@@ -179,15 +195,14 @@ def stop_after_epoch(session, epoch):
             stops[0](15)
         return {}
 
-    return session | {"listen": stops.append}, variant(end_epoch=end_epoch)
+    return {"listen": stops.append}, variant(end_epoch=end_epoch)
 
 
-def test_resume_from_continues_under_other_options(train, capsys):
-    session, module = stop_after_epoch({}, 1)
+def test_resume_from_continues_under_other_options(train, tmp_path, capsys):
+    session, module = stop_after_epoch(1)
     with pytest.raises(DeepclustError, match=r"signal 15 in epoch 3.*run again"):
         train(module, name="old", session=session, epochs=4)
-    old = train(name="other", epochs=1).path.parent / "old"
-    (state,) = old.glob(".state-*")
+    (state,) = tmp_path.glob("old/.state-*")
     capsys.readouterr()
     result = train(name="old", epochs=6, learning_rate=0.05, weight_decay=1e-3, resume_from=str(state))
     assert f"continuing from {state}: epoch 3, step 0" in capsys.readouterr().out
@@ -199,7 +214,7 @@ def test_resume_from_continues_under_other_options(train, capsys):
 
 @pytest.mark.parametrize("change", [{"optimizer": "adamw"}, {"projection_dim": 32}])
 def test_resume_from_refuses_what_does_not_fit(train, tmp_path, change):
-    session, module = stop_after_epoch({}, 0)
+    session, module = stop_after_epoch(0)
     with pytest.raises(DeepclustError, match="signal"):
         train(module, name="old", session=session)
     (state,) = tmp_path.glob("old/.state-*/*.pt")
@@ -222,7 +237,6 @@ def test_other_batches_start_the_epoch_anew(train, tmp_path):
 
 def test_start_model_gives_the_initial_weights(train):
     start = train(name="start", epochs=1)
-    session, module = stop_after_epoch({}, 0)
     seen = {}
 
     def remember(self, options, backbone, images):

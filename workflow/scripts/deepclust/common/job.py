@@ -143,17 +143,28 @@ def parse_arguments(rule: str, arguments: type[Arguments], argv: Sequence[str]) 
 
 
 def _parser_flags(argv: Sequence[str]) -> list[str]:
-    """The forms that the parser knows: `--images a b` as `--images a --images b`, and `--k 3` as `-k 3`."""
+    """The forms that the parser knows.
+
+    `--images a b` becomes `--images a --images b`, `--k 3` becomes `-k 3`, and `@file` stands for the lines of a file.
+    """
     words: list[str] = []
     flag, has_value = "", True
     for word in argv:
         if word.startswith("--"):
             flag, has_value = word[1:] if len(word) == 3 else word, False
             words.append(flag)
-        else:
-            words += [flag, word] if has_value and flag else [word]
+            continue
+        for value in _lines(word[1:]) if word.startswith("@") else [word]:
+            words += [flag, value] if has_value and flag else [value]
             has_value = True
     return words
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DeepclustError(f"cannot read the list {path}: {error.strerror}") from error
 
 
 def describe_validation(error: ValidationError) -> str:

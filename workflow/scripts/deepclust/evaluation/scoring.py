@@ -50,6 +50,11 @@ class ScoredSplits:
     neighbors: list[list[Path]]
     lengths: list[int]
 
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """Which images have a known class, [N]."""
+        return np.not_equal(self.labels, UNKNOWN)
+
     def unit_features(self) -> Iterator[npt.NDArray[np.float32]]:
         """Features of all images in blocks of unit vectors."""
         for files in self.features:
@@ -119,31 +124,18 @@ def score_run(
         "silhouette": silhouette(scored.unit_features, scored.assignments, k),
         "neighbor_agreement": _neighbor_agreement(scored),
     }
-    known = scored.labels != UNKNOWN
-    comparisons: list[Comparison] = []
+    comparisons = _compare(scored, progress)
+    results = iter([_score_seed(scored, row, k, per_image, comparisons) for row in range(len(scored.assignments))])
     entries = []
-    rows = iter(range(len(scored.assignments)))
-    with progress.task("score", len(seeds), "seeds") as task:
-        for entry in seeds:
-            result = {name: entry.get(name) for name in ("seed", "status", "reason", "objective")}
-            if entry["status"] == "ok":
-                row = next(rows)
-                result |= dict.fromkeys(SEED_KEYS) | _sizes(scored.assignments[row], k)
-                result |= {name: _number(values[row].mean()) for name, values in per_image.items()}
-                if known.any():
-                    comparisons.append(Comparison.of(scored.labels[known], scored.assignments[row, known]))
-                    result |= comparisons[-1].score()
-                    result |= _matching(scored.labels[known], scored.assignments[row, known], scored.classes, k)
-                if entry["seed"] != selected:
-                    result["confusion"] = None
-            else:
-                result |= dict.fromkeys(SEED_KEYS)
-            entries.append(result)
-            task.advance()
+    for entry in seeds:
+        result = next(results) if entry["status"] == "ok" else dict.fromkeys(SEED_KEYS)
+        if entry["seed"] != selected:
+            result["confusion"] = None
+        entries.append({name: entry.get(name) for name in ("seed", "status", "reason", "objective")} | result)
     intervals = _intervals(comparisons, per_image, options, progress)
     return {
         "images": len(scored.labels),
-        "labelled": int(known.sum()),
+        "labelled": int(scored.labelled.sum()),
         "seeds": entries,
         "summary": {name: _summary([e[name] for e in entries], intervals.get(name)) for name in SUMMARISED},
         "failed": [entry["seed"] for entry in entries if entry["status"] != "ok"],
@@ -151,21 +143,41 @@ def score_run(
     }
 
 
-def _sizes(clusters: npt.NDArray[np.int64], k: int) -> dict[str, Any]:
-    sizes = np.bincount(clusters, minlength=k)
-    return {"sizes": sizes.tolist(), "size_entropy": size_entropy(sizes)}
+def _compare(scored: ScoredSplits, progress: Progress) -> list[Comparison]:
+    """Classes and clusters of the labelled images for each seed; nothing without labels."""
+    known = scored.labelled
+    if not known.any():
+        return []
+    comparisons = []
+    with progress.task("score", len(scored.assignments), "seeds") as task:
+        for clusters in scored.assignments:
+            comparisons.append(Comparison.of(scored.labels[known], clusters[known]))
+            task.advance()
+    return comparisons
 
 
-def _matching(
-    labels: npt.NDArray[np.int64], clusters: npt.NDArray[np.int64], classes: int, k: int
+def _score_seed(
+    scored: ScoredSplits,
+    row: int,
+    k: int,
+    per_image: Mapping[str, npt.NDArray],
+    comparisons: Sequence[Comparison],
 ) -> dict[str, Any]:
-    table = contingency(labels, clusters, classes, k)
-    matching = match(table)
-    return {
-        "matching": matching.tolist(),
-        "confusion": table.tolist(),
-        "per_class": accuracy_per_class(table, matching),
-    }
+    clusters = scored.assignments[row]
+    sizes = np.bincount(clusters, minlength=k)
+    result: dict[str, Any] = dict.fromkeys(SEED_KEYS)
+    result |= {name: _number(values[row].mean()) for name, values in per_image.items()}
+    result |= {"sizes": sizes.tolist(), "size_entropy": size_entropy(sizes)}
+    if comparisons:
+        table = contingency(scored.labels[scored.labelled], clusters[scored.labelled], scored.classes, k)
+        matching = match(table)
+        result |= comparisons[row].score()
+        result |= {
+            "matching": matching.tolist(),
+            "confusion": table.tolist(),
+            "per_class": accuracy_per_class(table, matching),
+        }
+    return result
 
 
 def _neighbor_agreement(scored: ScoredSplits) -> npt.NDArray[np.float64]:

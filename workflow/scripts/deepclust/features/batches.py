@@ -68,8 +68,8 @@ class _DecodedBatches(Dataset[Batch | DeepclustError]):
         try:
             last = min(first + self._firsts.step, self._count)
             return np.stack([self._prepared(self._images.decode(index)) for index in range(first, last)])
-        except DeepclustError as error:  # raised there it would arrive wrapped in a traceback
-            return error
+        except DeepclustError as error:
+            return DeepclustError(str(error))  # raised here, it would arrive wrapped in a traceback
 
     def _prepared(self, image: Batch) -> Batch:
         pixels = resize_and_crop(torch.from_numpy(image)[None].float(), self._size, self._interpolation)

@@ -24,7 +24,7 @@ from deepclust.features.options import ExtractionOptions
 from deepclust.features.partial import PartialArray
 
 # Images of 224 x 224 pixels per batch: as many as still gain speed; smaller images come in larger batches.
-BATCH = {"cpu": 32, "cuda": 256}
+BATCH = {"cpu": 8, "cuda": 256}
 LARGEST_BATCH = 2048
 
 

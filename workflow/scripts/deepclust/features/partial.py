@@ -1,6 +1,7 @@
 """A .npy file that is written block by block and survives being killed."""
 
 import io
+import math
 import os
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import explain_disk_errors, read_json, remove_tree, write_json
 
-SAVE_SECONDS = 2.0  # between two flushes to disk: what a kill can cost
+SAVE_SECONDS = 1.0  # between two flushes to disk, the first of which follows the first block
 
 
 class PartialArray:
@@ -36,7 +37,7 @@ class PartialArray:
             if resumed:
                 self._file.truncate(resumed)
                 self._file.seek(resumed)
-        self._saved = time.monotonic()
+        self._saved = -math.inf
 
     def __enter__(self) -> "PartialArray":
         return self

@@ -46,3 +46,15 @@ def check_file(path: Path) -> list[str]:
     if not isinstance(content, dict):
         return [f"{path}: must be a mapping with keys such as 'datasets', got {type(content).__name__}"]
     return []
+
+
+def experiment_text(config: dict[str, Any]) -> str:
+    """An experiment as YAML, in the order of its keys."""
+    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _plain(value: Any) -> Any:
+    """Copies, because YAML would write what stands in two places as a reference."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value

@@ -1,8 +1,8 @@
 """What a pretraining method is to the engine.
 
 The engine owns the images, the order of steps, mixed precision, micro-batches, the optimizer, checkpoints and logs. A
-method is one file with a class `Options(PretrainingOptions)` and a class derived from `Method`; it owns the views, what
-is attached to the backbone, the loss and its own state.
+method is one file with a class `Options(PretrainingOptions)`, a class derived from `Method`, and that class's name for
+the engine, `METHOD = ...`; it owns the views, what is attached to the backbone, the loss and its own state.
 """
 
 from abc import ABC, abstractmethod

@@ -89,7 +89,7 @@ def _cell_borders(axes: Axes, rows: int, columns: int) -> None:
 
 
 def _class_names(axes: Axes, classes: list[str], rows: int) -> None:
-    axes.set_ylabel(f"class ({rows})" if rows > NAME_LIMIT else "class")
+    axes.set_ylabel(f"class ({rows:,})" if rows > NAME_LIMIT else "class")
     if rows > NAME_LIMIT:
         axes.set_yticks([])
     else:
@@ -98,7 +98,7 @@ def _class_names(axes: Axes, classes: list[str], rows: int) -> None:
 
 def _cluster_names(axes: Axes, run: Run, order: list[int]) -> None:
     unmatched = sum(run.chosen.matching[cluster] == NO_CLASS for cluster in order)
-    label = f"cluster ({len(order)})" if len(order) > NAME_LIMIT else "cluster"
+    label = f"cluster ({len(order):,})" if len(order) > NAME_LIMIT else "cluster"
     rest = f"; the last {unmatched} have none" if unmatched else ""
     axes.set_xlabel(f"{label}, in the order of matched classes{rest}")
     if len(order) > NAME_LIMIT:
@@ -135,7 +135,7 @@ def _sizes(run: Run) -> Figure:
         color=MUTED,
     )
     axes.set_xticks(range(len(sizes)) if named else [], [str(cluster) for cluster in order] if named else [])
-    axes.set_xlabel("cluster" if named else f"cluster ({len(sizes)})")
+    axes.set_xlabel("cluster" if named else f"cluster ({len(sizes):,})")
     axes.set_ylabel("images")
     axes.tick_params(length=0)
     axes.grid(axis="y", color=RULE)

@@ -18,8 +18,8 @@ RING_LIMIT = 1 / 3  # of the images; more rings hide what they mark
 def map_figure(run: Run, scored: Scored, ids: npt.NDArray[np.int64], coordinates: npt.NDArray[np.float32]) -> Figure:
     """Two maps side by side: clusters of the selected seed and true classes; without labels the clusters alone.
 
-    A cluster has the colour and marker of the class that it is matched to, so errors look different on both sides; where
-    they are not too many, they have a ring on the right.
+    A cluster has the colour and marker of the class that it is matched to, so errors look different on both sides.
+    Unless there are too many, they have a ring on the right.
 
     Args:
         ids: numbers of the images on the map, [n].

@@ -89,6 +89,7 @@ def render_page(
         training_figure=embed(training_figure) if training_figure is not None else None,
         facts=facts,
         config=_as_yaml(config),
+        facts_of=_facts_of,
         spread=seed_spread,
     )
 
@@ -115,6 +116,17 @@ def _as_yaml(config: dict[str, Any]) -> str:
 
     text: str = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100)
     return text
+
+
+def _facts_of(group: Sequence[Run]) -> str:
+    """What all runs of a dataset have in common, in a few words."""
+    some = group[0]
+    facts = [f"{len(some.classes)} classes" if some.classes else "no labels"]
+    if len({(run.protocol, run.split) for run in group}) == 1:
+        facts.insert(0, f"{some.protocol}: {some.images:,} images ({some.split})")
+    if len({run.k for run in group}) == 1:
+        facts.append(f"k = {some.k}")
+    return ", ".join(facts)
 
 
 def _pixel_backbones(config: dict[str, Any]) -> set[str]:

@@ -84,26 +84,35 @@ def project(features: npt.NDArray[np.float32], perplexity: float) -> npt.NDArray
     """
     from openTSNE import TSNE
     from openTSNE.initialization import random as random_start
-    from sklearn.decomposition import PCA
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     if not np.isfinite(features).all():
         raise DeepclustError("some features are not finite: the backbone diverged, look at its training curves")
     count = len(features)
     components = min(COMPONENTS, *features.shape)
-    reduced = PCA(components, svd_solver="full").fit_transform(features.astype(np.float64))
-    if count < _FEWEST or components < 2:
-        return np.pad(reduced[:, :2], ((0, 0), (0, max(0, 2 - components)))).astype(np.float32)
-    spread = reduced[:, 0].std()
-    start = 1e-4 * reduced[:, :2] / spread if spread > 0 else random_start(reduced, 2, random_state=0)
-    tsne = TSNE(
-        perplexity=min(perplexity, (count - 1) / 3),
-        initialization=start,
-        neighbors="exact",
-        negative_gradient_method="bh",
-        n_jobs=1,  # sums of several threads come in any order
-        random_state=0,
-    )
-    return np.asarray(tsne.fit(reduced), np.float32)
+    with threadpool_limits(1):  # sums of several threads round differently, and t-SNE amplifies that
+        reduced = _principal_components(features, components)
+        if count < _FEWEST or components < 2:
+            return np.pad(reduced[:, :2], ((0, 0), (0, max(0, 2 - components)))).astype(np.float32)
+        spread = reduced[:, 0].std()
+        start = 1e-4 * reduced[:, :2] / spread if spread > 0 else random_start(reduced, 2, random_state=0)
+        tsne = TSNE(
+            perplexity=min(perplexity, (count - 1) / 3),
+            initialization=start,
+            neighbors="exact",
+            negative_gradient_method="bh",
+            n_jobs=1,
+            random_state=0,
+        )
+        return np.asarray(tsne.fit(reduced), np.float32)
+
+
+def _principal_components(features: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float64]:
+    """The first `count` principal components of each row; the largest loading of each axis is positive."""
+    centered = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    left, strengths, axes = np.linalg.svd(centered, full_matrices=False)
+    signs = np.where(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)] < 0, -1.0, 1.0)
+    return np.asarray((left * strengths * signs)[:, :count])
 
 
 def write_map(path: Path, ids: npt.NDArray[np.int64], coordinates: npt.NDArray[np.float32]) -> None:

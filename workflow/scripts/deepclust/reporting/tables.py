@@ -172,7 +172,7 @@ def duration(seconds: float) -> str:
 
 
 def published_table(group: Sequence[Run], published: Sequence[Published]) -> Table | None:
-    """The best runs of one dataset among the published results of the same dataset, by ACC; None where there are none."""
+    """The best runs of a dataset among the published results of the same, by ACC; None where nothing is published."""
     found = comparable(published, group[0].published_as, {run.protocol for run in group}, "acc")
     if not found or group[0].metric != "acc":
         return None
@@ -217,7 +217,7 @@ def seed_table(run: Run) -> Table:
         "silhouette": "Silhouette",
         "neighbor_agreement": "Neighbors",
     }
-    table = Table([Column("Seed"), *(Column(titles[name]) for name in scores), Column("Cluster sizes")])
+    table = Table([Column("Seed", numeric=False), *(Column(titles[name]) for name in scores), Column("Cluster sizes")])
     for result in run.seeds:
         if result.status == "ok":
             look = "chosen" if result.seed == run.selected else ""

@@ -1,0 +1,230 @@
+import io
+import os
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.images import Images, write_encoded, write_raw
+from deepclust.common.models import POOLINGS, Model, build_network, save_model
+from deepclust.common.progress import Progress
+from deepclust.features import batches, extract as module, partial
+from deepclust.features.extract import extract
+from deepclust.features.options import ExtractionOptions
+
+RESNET = {"name": "resnet10_w32", "stem": "cifar", "in_channels": 3}
+CPU = torch.device("cpu")
+SPEC = dict.fromkeys(("image_size", "mean", "std", "feature_dim", "method", "dataset", "splits", "epochs", "start_from"))
+
+
+def save(folder, architecture, **spec):
+    torch.manual_seed(0)
+    network = build_network(architecture)
+    save_model(folder / "model.json", network, {**SPEC, "interpolation": "bilinear", "architecture": architecture, **spec})
+    return folder / "model.json"
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory):
+    facts = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.2], "feature_dim": 256}
+    return save(tmp_path_factory.mktemp("resnet"), RESNET, **facts)
+
+
+@pytest.fixture(scope="module")
+def pixels(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("pixels"), {"name": "pixels"})
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("raw")
+    values = np.random.default_rng(0).integers(0, 256, (50, 3, 8, 8), np.uint8)
+    write_raw(folder, [values], (3, 8, 8))
+    return Images(folder), values
+
+
+def encode(values, kind="PNG"):
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory):
+    """20 images of different sizes whose colours tell their number."""
+    folder = tmp_path_factory.mktemp("encoded")
+    sizes = np.random.default_rng(0).integers(8, 40, (20, 2))
+    arrays = [np.full((*size, 3), 10 * number, np.uint8) for number, size in enumerate(sizes)]
+    write_encoded(folder, [encode(array) for array in arrays], 3)
+    return Images(folder)
+
+
+def run(images, model, folder, **options):
+    output = folder / "features.npy"
+    extract(images, model, output, ExtractionOptions(**options), device=CPU, code="c0de", progress=Progress())
+    return np.load(output)
+
+
+def test_pixels_are_exact(raw, pixels, tmp_path):
+    images, values = raw
+    features = run(images, pixels, tmp_path, dtype="float32")
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, values.reshape(50, -1) / 255, rtol=1e-6)
+    assert os.listdir(tmp_path) == ["features.npy"]
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_network_features_equal_those_of_one_pass(raw, resnet, tmp_path, monkeypatch, pooling):
+    images, values = raw
+    monkeypatch.setattr(module, "_batch_size", lambda *_: 16)
+    features = run(images, resnet, tmp_path, precision="fp32", dtype="float32", pooling=pooling, image_size=12)
+    model = Model.load(resnet, CPU)
+    with torch.inference_mode():
+        maps = model.network.forward_features(model.preprocess(torch.from_numpy(values), 12))
+        average, maximum = maps.mean((2, 3)), maps.amax((2, 3))
+    expected = {"avg": average, "max": maximum, "avgmax": (average + maximum) / 2}[pooling]
+    assert features.shape == (50, 256)
+    np.testing.assert_allclose(features, expected.numpy(), rtol=1e-3, atol=1e-5)
+
+
+def test_bf16_is_near_fp32_and_stored_as_float16(raw, resnet, tmp_path):
+    exact = run(raw[0], resnet, tmp_path, precision="fp32", dtype="float32")
+    coarse = run(raw[0], resnet, tmp_path, precision="bf16")
+    assert coarse.dtype == np.float16
+    assert not np.array_equal(coarse, exact.astype(np.float16))
+    cosine = (coarse * exact).sum(1) / np.linalg.norm(coarse.astype(np.float32), axis=1) / np.linalg.norm(exact, axis=1)
+    assert cosine.min() > 0.999
+
+
+def test_options_offer_every_pooling():
+    assert get_args(ExtractionOptions.model_fields["pooling"].annotation) == POOLINGS
+
+
+def test_encoded_images_keep_their_order_and_get_one_size(encoded, pixels, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_batch_size", lambda *_: 3)
+    features = run(encoded, pixels, tmp_path, image_size=6, dtype="float32")
+    assert features.shape == (20, 3 * 6 * 6)
+    np.testing.assert_allclose(features, np.repeat(10 * np.arange(20)[:, None] / 255, 108, axis=1), atol=1e-6)
+
+
+def test_decoded_batches_equal_what_the_backbone_would_prepare(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (30, 45, 3), np.uint8)
+    write_encoded(tmp_path, [encode(values)], 3)
+    [batch] = batches.read_batches(Images(tmp_path), 0, 4, 15, "bicubic")
+    image = torch.from_numpy(values).permute(2, 0, 1)[None].float()
+    smaller = torch.nn.functional.interpolate(image, (15, 22), mode="bicubic", antialias=True).clamp(0, 255)
+    np.testing.assert_allclose(batch, smaller[..., 3:18].numpy(), atol=0.51)
+
+
+def test_each_encoded_image_is_decoded_once(encoded, monkeypatch, tmp_path):
+    log = tmp_path / "decoded"
+    decode = Images.decode
+
+    def logged(self, index):
+        with log.open("a") as file:  # the decoding processes are forks of this one
+            file.write(f"{index}\n")
+        return decode(self, index)
+
+    monkeypatch.setattr(Images, "decode", logged)
+    assert sum(map(len, batches.read_batches(encoded, 4, 3, 6, "bilinear"))) == 16
+    assert sorted(map(int, log.read_text().split())) == list(range(4, 20))
+
+
+def test_images_without_a_common_size_need_one(encoded, pixels, tmp_path):
+    with pytest.raises(DeepclustError, match="image_size"):
+        run(encoded, pixels, tmp_path)
+
+
+def test_an_image_that_does_not_decode_is_named(resnet, tmp_path):
+    good = encode(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8))
+    write_encoded(tmp_path, [good, good, good[: len(good) // 2]], 3)
+    with pytest.raises(DeepclustError, match="image 2") as caught:
+        run(Images(tmp_path), resnet, tmp_path, image_size=8)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "features.npy").exists()
+
+
+def test_no_images(pixels, tmp_path):
+    write_raw(tmp_path, [], (1, 4, 4))
+    with pytest.raises(DeepclustError, match="no images"):
+        run(Images(tmp_path), pixels, tmp_path)
+
+
+def test_damaged_weights_are_noticed(raw, tmp_path):
+    model = save(tmp_path / "model", RESNET, feature_dim=256)
+    loaded = Model.load(model, CPU)
+    with torch.no_grad():
+        loaded.network.conv1.weight[0, 0, 0, 0] = float("nan")
+    save_model(model, loaded.network, loaded.spec)
+    with pytest.raises(DeepclustError, match="50 of the features of images 0 to 49 have NaN"):
+        run(raw[0], model, tmp_path, precision="fp32")
+
+
+def test_features_that_float16_cannot_hold(raw, tmp_path):
+    model = save(tmp_path / "model", {"name": "pixels"}, mean=[0.0] * 3, std=[1e-5] * 3)
+    with pytest.raises(DeepclustError, match="float16.*dtype: float32"):
+        run(raw[0], model, tmp_path)
+    assert run(raw[0], model, tmp_path, dtype="float32").max() == pytest.approx(1e5)
+
+
+def test_goes_on_with_smaller_micro_batches_when_memory_runs_out(raw, pixels, tmp_path, monkeypatch):
+    """A device that holds at most 7 images; the CPU has no such limit of its own."""
+    sizes = []
+    features_of = Model.features
+
+    def limited(self, images, pooling):
+        sizes.append(len(images))
+        if len(images) > 7:
+            raise torch.OutOfMemoryError("too many")
+        return features_of(self, images, pooling)
+
+    monkeypatch.setattr(Model, "features", limited)
+    monkeypatch.setattr(module, "_batch_size", lambda *_: 20)
+    features = run(raw[0], pixels, tmp_path, dtype="float32")
+    np.testing.assert_allclose(features, raw[1].reshape(50, -1) / 255, rtol=1e-6)
+    assert sizes == [20, 10, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5]
+
+
+def test_memory_too_small_for_one_image(raw, pixels, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(Model, "features", full)
+    with pytest.raises(DeepclustError, match="one image"):
+        run(raw[0], pixels, tmp_path)
+
+
+@pytest.mark.parametrize("change", ["nothing", "model", "options", "images"])
+def test_continues_only_what_is_the_same(raw, tmp_path, monkeypatch, change):
+    monkeypatch.setattr(module, "_batch_size", lambda *_: 8)
+    monkeypatch.setattr(partial, "SAVE_SECONDS", -1.0)
+    images, values = raw
+    model = save(tmp_path / "model", {"name": "pixels"})
+    output = tmp_path / "out"
+    read = Images.read
+
+    def breaks(self, start, stop):
+        if start >= 24:
+            raise KeyboardInterrupt
+        return read(self, start, stop)
+
+    monkeypatch.setattr(Images, "read", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        run(images, model, output)
+    assert not (output / "features.npy").exists()
+
+    starts = []
+    monkeypatch.setattr(Images, "read", lambda self, start, stop: starts.append(start) or read(self, start, stop))
+    if change == "model":
+        model = save(tmp_path / "model", {"name": "pixels"}, mean=[0.5] * 3, std=[0.2] * 3)
+    if change == "images":
+        write_raw(tmp_path / "images", [values[::-1]], (3, 8, 8))
+        images = Images(tmp_path / "images")
+    options = {"dtype": "float32"} if change == "options" else {}
+    resumed = run(images, model, output, **options)
+    assert starts[0] == (24 if change == "nothing" else 0)
+    assert os.listdir(output) == ["features.npy"]
+    np.testing.assert_array_equal(resumed, run(images, model, tmp_path / "afresh", **options))

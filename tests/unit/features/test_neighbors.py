@@ -1,0 +1,81 @@
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra import numpy as hnp
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.progress import Progress
+from deepclust.features import neighbors as module
+from deepclust.features.neighbors import find_neighbors
+
+
+def search(features, k, folder):
+    path = folder / "features.npy"
+    np.save(path, features)
+    find_neighbors(path, folder / "neighbors.npy", k, Progress())
+    return np.load(folder / "neighbors.npy")
+
+
+def cosines(features):
+    values = features.astype(np.float64)
+    lengths = np.linalg.norm(values, axis=1, keepdims=True)
+    directions = np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0)
+    return directions @ directions.T
+
+
+def check(neighbors, features):
+    count, k = neighbors.shape
+    assert neighbors.dtype == np.int32
+    assert not (neighbors == np.arange(count)[:, None]).any(), "its own neighbor"
+    assert all(len(set(row)) == k for row in neighbors.tolist()), "twice the same"
+    similarity = cosines(features)
+    found = np.take_along_axis(similarity, neighbors, axis=1)
+    np.fill_diagonal(similarity, -np.inf)
+    best = -np.sort(-similarity, axis=1)[:, :k]
+    np.testing.assert_allclose(found, best, atol=2e-6)
+
+
+# Few different values, so that duplicates, opposite and zero vectors are common.
+small_features = hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(2, 40), st.integers(1, 4)),
+    elements=st.sampled_from([-1, 0, 0, 0.5, 1, 2, 1e-20, 1e20]),
+)
+
+
+@settings(deadline=None)
+@given(small_features, st.integers(1, 39))
+def test_equal_those_of_an_exhaustive_search(tmp_path_factory, features, k):
+    k = min(k, len(features) - 1)
+    check(search(features, k, tmp_path_factory.mktemp("n")), features)
+
+
+def test_in_several_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 64)
+    features = np.random.default_rng(0).normal(size=(300, 16)).astype(np.float16)
+    check(search(features, 20, tmp_path), features)
+
+
+def test_no_image_is_its_own_neighbor_among_many_duplicates(tmp_path):
+    features = np.tile(np.float32([[3, 4]]), (500, 1))
+    check(search(features, 7, tmp_path), features)
+
+
+def test_equally_near_ones_come_by_index(tmp_path):
+    features = np.float32([[1, 0], [0, 1], [1, 0], [1, 0], [0, -1]])
+    assert search(features, 3, tmp_path).tolist() == [[2, 3, 1], [0, 2, 3], [0, 3, 1], [0, 2, 1], [0, 2, 3]]
+
+
+def test_too_few_images(tmp_path):
+    with pytest.raises(DeepclustError, match="5 neighbors need at least 6 images.* 5"):
+        search(np.eye(5, dtype=np.float32), 5, tmp_path)
+    assert not (tmp_path / "neighbors.npy").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite(tmp_path, value):
+    features = np.eye(5, dtype=np.float16)
+    features[3, 2] = value
+    with pytest.raises(DeepclustError, match="NaN or infinite"):
+        search(features, 2, tmp_path)

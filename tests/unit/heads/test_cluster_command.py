@@ -1,0 +1,84 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from deepclust.common.code import SCRIPTS
+
+
+def run(folder: Path, *flags: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(SCRIPTS / "cluster.py"), "--threads", "1", "--method", "kmeans", *flags]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.fixture
+def files(tmp_path):
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 40), ("test", 20)):
+        for backbone in ("pixels", "simclr"):
+            path = tmp_path / backbone / split
+            path.mkdir(parents=True)
+            labels = np.arange(count) % 2
+            features = 4 * np.eye(3)[labels] + generator.normal(0, 0.1, (count, 3))
+            np.save(path / "features.npy", features.astype(np.float16))
+    return tmp_path
+
+
+COMMON = ["--k", "2", "--seeds", "[0, 4]", "--train", '["train"]', "--splits", '["train", "test"]']
+COMMON += ["--output", "out/clusters.safetensors", "--log", "out/seeds.json"]
+ONE = ["--backbones", '["pixels"]', "--features", "pixels/train/features.npy", "pixels/test/features.npy"]
+
+
+def test_clusters_and_records_what_was_done(files):
+    done = run(files, *COMMON, *ONE, "--n_init", "3", "--normalize", "l2", "--provenance", "out/provenance.json")
+    assert done.returncode == 0, done.stderr
+    assert np.bincount(load_file(files / "out/clusters.safetensors")["seed4/assignments/test"]).tolist() == [10, 10]
+    assert len(json.loads((files / "out/seeds.json").read_text())["seeds"][0]["log"]) == 3
+    provenance = json.loads((files / "out/provenance.json").read_text())
+    assert provenance["options"]["n_init"] == 3
+    assert set(provenance["inputs"]) == {"features.train.pixels", "features.test.pixels"}
+    assert set(provenance["outputs"]) == {"clusters", "seeds"}
+
+
+def test_files_are_ordered_by_split_then_backbone(files):
+    order = [f"{backbone}/{split}/features.npy" for split in ("train", "test") for backbone in ("pixels", "simclr")]
+    done = run(files, *COMMON, "--backbones", '["pixels", "simclr"]', "--features", *order)
+    assert done.returncode == 0, done.stderr
+    tensors = load_file(files / "out/clusters.safetensors")
+    assert tensors["seed0/weights/centroids"].shape == (2, 6)
+    assert len(tensors["seed0/assignments/test"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([*ONE, "--n_init", "0"], "n_init"),
+        ([*ONE, "--unknown", "1"], "unknown"),
+        (["--backbones", '["pixels"]', "--features", "pixels/train/features.npy"], "1 files of features for 2 splits"),
+        ([*ONE, "--method", "nonsense"], "nonsense"),
+        ([*ONE, "--k", "41"], "41 clusters"),
+    ],
+)
+def test_bad_input_ends_in_one_line(files, flags, message):
+    failed = run(files, *COMMON, *flags)
+    assert failed.returncode == 1
+    assert message in failed.stderr
+    assert failed.stderr.startswith("error: ")
+    assert failed.stderr.count("\n") == 1
+    assert not (files / "out/clusters.safetensors").exists()
+
+
+def test_needs_no_torch(files):
+    """Starting torch takes longer than clustering small sets."""
+    program = (
+        "import runpy, sys, os; sys.argv[0] = sys.argv[1]; del sys.argv[1]\n"
+        "leave = os._exit; os._exit = lambda status: leave(3 if 'torch' in sys.modules else status)\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", program, str(SCRIPTS / "cluster.py"), "--method", "kmeans", *COMMON, *ONE]
+    done = subprocess.run(command, cwd=files, capture_output=True, text=True, env={"PYTHONPATH": str(SCRIPTS)})
+    assert done.returncode == 0, done.stderr

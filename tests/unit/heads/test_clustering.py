@@ -1,0 +1,222 @@
+import json
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.progress import Progress
+from deepclust.heads import kmeans
+from deepclust.heads.clustering import Run, cluster
+from deepclust.heads.head import Facts, HeadOptions, Prediction, SeedResult
+from deepclust.heads.store import predict
+
+
+@pytest.fixture
+def splits(tmp_path):
+    """Features of three splits by two backbones, 4 groups."""
+    generator = np.random.default_rng(0)
+    files = {}
+    for split, count in (("train", 80), ("unlabeled", 60), ("test", 40)):
+        labels = np.arange(count) % 4
+        files[split] = []
+        for backbone, dimension in (("a", 5), ("b", 7)):
+            features = np.eye(dimension)[labels] * 5 + generator.normal(0, 0.1, (count, dimension))
+            path = tmp_path / "features" / backbone / split / "features.npy"
+            path.parent.mkdir(parents=True)
+            np.save(path, features.astype(np.float16))
+            files[split].append(path)
+    return files
+
+
+def make_run(splits, method="kmeans", options=None, seeds=(0, 1), **changes):
+    options = options or kmeans.Options(n_init=2)
+    facts = {"k": 4, "backbones": ["a", "b"], "train": ["train"], "features": splits, "neighbors": {}, **changes}
+    return Run(method=method, options=options, seeds=list(seeds), **facts)
+
+
+def execute(run, folder, code="c0de"):
+    clusters, log = folder / "clusters.safetensors", folder / "seeds.json"
+    cluster(run, clusters, log, code=code, progress=Progress())
+    return load_file(clusters), json.loads(log.read_text())
+
+
+def test_results_of_every_seed_and_split(splits, tmp_path):
+    tensors, log = execute(make_run(splits, seeds=[3, 7]), tmp_path / "run")
+    assert set(tensors) == {
+        f"seed{seed}/{name}"
+        for seed in (3, 7)
+        for name in ("assignments/train", "assignments/unlabeled", "assignments/test", "weights/centroids")
+    }
+    for split, count in (("train", 80), ("unlabeled", 60), ("test", 40)):
+        assignments = tensors[f"seed3/assignments/{split}"]
+        assert assignments.dtype == np.int32
+        assert np.array_equal(np.bincount(assignments), [count // 4] * 4)
+    assert [entry["seed"] for entry in log["seeds"]] == [3, 7]
+    assert all(entry["status"] == "ok" and entry["sizes"] == [20] * 4 for entry in log["seeds"])
+    objectives = {entry["seed"]: entry["objective"] for entry in log["seeds"]}
+    assert log["selected"] == min(objectives, key=objectives.get)
+    assert (log["k"], log["method"], log["backbones"]) == (4, "kmeans", ["a", "b"])
+
+
+def test_more_seeds_compute_only_the_new_ones(splits, tmp_path, monkeypatch):
+    first, _ = execute(make_run(splits, seeds=[0, 1]), tmp_path / "run")
+    asked = []
+    fit = kmeans.fit
+    monkeypatch.setattr(kmeans, "fit", lambda data, k, seeds, *rest: asked.append(list(seeds)) or fit(data, k, seeds, *rest))
+    more, log = execute(make_run(splits, seeds=[0, 1, 2]), tmp_path / "run")
+    assert asked == [[2]]
+    assert all(np.array_equal(more[name], first[name]) for name in first)
+    afresh, _ = execute(make_run(splits, seeds=[2, 1, 0]), tmp_path / "other")
+    assert all(np.array_equal(more[name], afresh[name]) for name in more)
+    assert len(log["seeds"]) == 3
+
+
+def test_the_same_run_gives_the_same_file(splits, tmp_path):
+    for name in ("one", "two"):
+        execute(make_run(splits), tmp_path / name)
+    one, two = ((tmp_path / name / "clusters.safetensors").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+def test_a_killed_job_keeps_its_finished_seeds(splits, tmp_path, monkeypatch):
+    fit = kmeans.fit
+
+    def dies_after_one(*arguments):
+        yield next(fit(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kmeans, "fit", dies_after_one)
+    with pytest.raises(KeyboardInterrupt):
+        execute(make_run(splits), tmp_path / "run")
+    assert not (tmp_path / "run" / "clusters.safetensors").exists()
+    asked = []
+    monkeypatch.setattr(kmeans, "fit", lambda data, k, seeds, *rest: asked.append(list(seeds)) or fit(data, k, seeds, *rest))
+    execute(make_run(splits), tmp_path / "run")
+    assert asked == [[1]]
+
+
+@pytest.mark.parametrize("change", ["code", "options", "k", "train", "features"])
+def test_seeds_are_not_taken_over_when_something_else_changed(splits, tmp_path, monkeypatch, change):
+    execute(make_run(splits, seeds=[0]), tmp_path / "run")
+    [before] = (tmp_path / "run").glob(".seeds-*")
+    changes = {"k": {"k": 3}, "train": {"train": ["train", "unlabeled"]}, "options": {"options": kmeans.Options(n_init=3)}}
+    if change == "features":
+        features = np.load(splits["test"][0])
+        features[0, 0] += 1
+        np.save(splits["test"][0], features)
+    asked = []
+    fit = kmeans.fit
+    monkeypatch.setattr(kmeans, "fit", lambda data, k, seeds, *rest: asked.append(list(seeds)) or fit(data, k, seeds, *rest))
+    code = "other" if change == "code" else "c0de"
+    execute(make_run(splits, seeds=[0], **changes.get(change, {})), tmp_path / "run", code)
+    assert asked == [[0]]
+    [after] = (tmp_path / "run").glob(".seeds-*")
+    assert after != before  # and the stale one is gone
+
+
+def test_fitting_on_two_splits(splits, tmp_path):
+    run = make_run(splits, train=["train", "unlabeled"])
+    _, log = execute(run, tmp_path / "run")
+    assert log["seeds"][0]["sizes"] == [35] * 4
+
+
+def test_saved_weights_assign_new_images(splits, tmp_path):
+    tensors, log = execute(make_run(splits, options=kmeans.Options(normalize="standardize")), tmp_path / "run")
+    clusters = tmp_path / "run" / "clusters.safetensors"
+    features = [np.load(path) for path in splits["test"]]
+    for seed in (0, 1):
+        again = predict(clusters, features, seed).assignments
+        assert np.array_equal(again, tensors[f"seed{seed}/assignments/test"])
+    selected = predict(clusters, features).assignments
+    assert np.array_equal(selected, tensors[f"seed{log['selected']}/assignments/test"])
+    with pytest.raises(DeepclustError, match=r"\[5, 7\].*\[7, 5\]"):
+        predict(clusters, features[::-1])
+    with pytest.raises(DeepclustError, match="seed 9"):
+        predict(clusters, features, 9)
+
+
+def test_every_seed_failed(splits, tmp_path):
+    constant = np.zeros((80, 5), np.float16)
+    np.save(splits["train"][0], constant)
+    run = make_run({"train": splits["train"][:1]}, backbones=["a"])
+    with pytest.raises(DeepclustError, match="every seed.*1 of 4 clusters"):
+        execute(run, tmp_path / "run")
+    assert not (tmp_path / "run" / "clusters.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda files: np.save(files["train"][1], np.zeros((79, 7), np.float16)), "train differ in number"),
+        (lambda files: np.save(files["test"][0], np.zeros((40, 6), np.float16)), "test have other dimensions"),
+        (lambda files: files.pop("train"), "no features of the training splits train"),
+    ],
+)
+def test_files_that_do_not_fit_together(splits, tmp_path, break_it, message):
+    break_it(splits)
+    with pytest.raises(DeepclustError, match=message):
+        execute(make_run(splits), tmp_path / "run")
+
+
+class _NeighborHead(types.ModuleType):
+    """A head as others will be: needs neighbors, gives probabilities, and one of its seeds fails."""
+
+    FACTS = Facts(needs_neighbors=True, max_backbones=2)
+
+    class Options(HeadOptions):
+        pass
+
+    def fit(self, data, k, seeds, options, progress):
+        self.data = data
+        for seed in reversed(seeds):
+            weights = {"shift": np.array([seed], np.int32)}
+            if seed == 1:
+                yield SeedResult(seed, {}, None, failure="one cluster took all: lower something")
+            else:
+                yield SeedResult(seed, weights, float(-seed))
+
+    def predict(self, weights, features, options):
+        assignments = ((np.argmax(features[0][:, :4], axis=1) + weights["shift"]) % 4).astype(np.int32)
+        return Prediction(assignments, np.eye(4, dtype=np.float16)[assignments])
+
+
+@pytest.fixture
+def neighbor_head(monkeypatch):
+    module = _NeighborHead("deepclust.heads.neighbor_head")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module
+
+
+def test_a_head_with_neighbors_probabilities_and_a_failing_seed(splits, tmp_path, neighbor_head):
+    neighbors: dict[str, list[Path]] = {}
+    for split, count in (("train", 80), ("unlabeled", 60)):
+        neighbors[split] = []
+        for backbone in ("a", "b"):
+            path = tmp_path / f"{split}-{backbone}.npy"
+            np.save(path, np.stack([(np.arange(count) + 1) % count, (np.arange(count) + 2) % count], 1).astype(np.int32))
+            neighbors[split].append(path)
+    run = make_run(
+        splits, "neighbor_head", HeadOptions(), [0, 1, 2], train=["train", "unlabeled"], neighbors=neighbors
+    )
+    tensors, log = execute(run, tmp_path / "run")
+    assert len(neighbor_head.data.features) == len(neighbor_head.data.neighbors) == 2
+    joined = neighbor_head.data.neighbors[1]
+    assert joined.dtype == np.int32
+    assert np.array_equal(joined[[0, 79, 80, 139]], [[1, 2], [0, 1], [81, 82], [80, 81]])
+    assert [(entry["seed"], entry["status"]) for entry in log["seeds"]] == [(0, "ok"), (1, "failed"), (2, "ok")]
+    assert log["seeds"][1]["reason"] == "one cluster took all: lower something"
+    assert log["selected"] == 2
+    assert tensors["seed2/probabilities/test"].dtype == np.float16
+    assert not any(name.startswith("seed1/") for name in tensors)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), [({}, "needs neighbors"), ({"backbones": ["a", "b", "c"]}, "at most 2 backbones")]
+)
+def test_a_head_says_what_it_needs(splits, tmp_path, neighbor_head, changes, message):
+    with pytest.raises(DeepclustError, match=message):
+        execute(make_run(splits, "neighbor_head", HeadOptions(), **changes), tmp_path / "run")

@@ -1,0 +1,249 @@
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.files import write_json
+from deepclust.common.progress import Progress
+from deepclust.reporting import page
+from deepclust.reporting.embedding import embed, figures_of
+from deepclust.reporting.page import read_config, render_page
+from deepclust.reporting.published import Published
+from deepclust.reporting.records import facts
+from deepclust.reporting.runs import read_run
+from deepclust.reporting.tables import duration, gains, leaderboard_table, published_table, seed_table
+
+ROOM = Path(page.__file__).parent
+PUBLISHED = [
+    Published("CIFAR-10", "SCAN", "ResNet-18", "held-out", {"acc": 0.883}, "a README", "best model"),
+    Published("CIFAR-10", "CC", "ResNet-34", "merged", {"acc": 0.79, "nmi": 0.705}, "a table", ""),
+]
+
+
+class Page(HTMLParser):
+    """What a browser would find in a page."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def values(self, name):
+        return [value for _, attribute, value in self.attributes if attribute == name]
+
+
+@pytest.fixture
+def render(write_metrics, tmp_path):
+    """Render the page of runs given by what differs in their metrics."""
+
+    def make(*runs, most_runs=24, config=None, training=False):
+        paths = [write_metrics(**facts) for facts in runs]
+        read = [read_run(path) for path in paths]
+        picture = tmp_path / "picture.png"
+        Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(picture)
+        figures = []
+        for run in read:
+            for name in ("confusion", "gallery", "map"):
+                figures.append(tmp_path / "results/report" / run.path / f"{name}.png")
+                figures[-1].parent.mkdir(parents=True, exist_ok=True)
+                figures[-1].write_bytes(picture.read_bytes())
+        table = tmp_path / "leaderboard.csv"
+        table.write_text("dataset,acc_mean\ntoy,0.9\n")
+        html = render_page(
+            read,
+            figures,
+            PUBLISHED,
+            config or {"backbones": {"pixels": {"method": "pixels"}, "simclr": {"method": "simclr"}}},
+            facts(read, []),
+            template=ROOM / "page.html",
+            style=ROOM / "page.css",
+            leaderboard=table,
+            leaderboard_figure=picture,
+            training_figure=picture if training else None,
+            most_runs=most_runs,
+            progress=Progress(),
+        )
+        return Page(html), html
+
+    return make
+
+
+def test_the_page_needs_no_network(render):
+    found, html = render({"published_as": "CIFAR-10"}, training=True)
+    addresses = found.values("src") + found.values("href")
+    assert addresses
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    assert "link" not in found.tags and "iframe" not in found.tags and "@import" not in html and "url(" not in html
+    assert found.tags.count("img") == 5
+
+
+def test_names_are_text_not_markup(render):
+    nasty = "<script>alert(1)</script>"
+    found, html = render({"classes": [nasty, "a&b", "'\"c"], "failed": nasty}, config={"backbones": {}, "note": nasty})
+    assert found.tags.count("script") == 1
+    assert nasty not in html
+    assert nasty in "".join(found.text)
+
+
+def test_links_lead_somewhere(render):
+    found, _ = render({}, {"head": "temi", "errors": 5}, training=True)
+    targets = {f"#{name}" for name in found.values("id")}
+    links = {value for value in found.values("href") if value.startswith("#")}
+    assert links <= targets
+    assert {"#run-1", "#run-2", "#training"} <= links
+
+
+def test_the_gain_over_raw_pixels_is_stated(render):
+    found, _ = render({"backbones": ("pixels",), "errors": 10}, {"errors": 1})
+    text = "".join(found.text)
+    assert "+30.0" in text and "points of ACC over raw pixels" in text
+
+
+def test_without_raw_pixels_no_gain_is_stated(render):
+    found, _ = render({"errors": 1})
+    assert "over raw pixels" not in "".join(found.text)
+
+
+def test_a_failed_seed_is_shown_with_its_reason(render):
+    found, _ = render({"failed": "1 of 3 clusters is empty"})
+    text = "".join(found.text)
+    assert "1 failed" in text and "1 of 3 clusters is empty" in text
+
+
+def test_of_many_runs_some_have_sections_and_it_is_said(render):
+    runs = [{"head": f"h{n}", "errors": n} for n in range(5)]
+    found, _ = render(*runs, most_runs=2)
+    text = "".join(found.text)
+    assert found.tags.count("details") == 2
+    assert "2 best of 5 runs" in text
+    assert all(f"h{n}" in text for n in range(5))
+
+
+def test_sections_take_turns_between_datasets(render):
+    runs = [{"dataset": dataset, "head": head} for dataset in ("a", "b") for head in ("x", "y")]
+    found, _ = render(*runs, most_runs=2)
+    summaries = [text for text in found.text if " · simclr · " in text]
+    assert [text.split(" · ")[0] for text in summaries] == ["a", "b"]
+
+
+def test_without_labels_the_page_works_too(render):
+    found, _ = render({"labelled": False})
+    text = "".join(found.text)
+    assert "no labels" in text and "Silhouette" in text and "Cluster sizes" in text
+    assert "Accuracy per class" not in text
+
+
+def test_mixed_versions_are_pointed_out(render, write_metrics, tmp_path):
+    runs = [read_run(write_metrics(head=head)) for head in ("a", "b")]
+    runs[1].cost["packages"] = {"numpy": "2.1"}
+    record = tmp_path / "metrics.provenance.json"
+    write_json(record, {"git": "abc123", "python": "3.11.7"})
+    found = dict(facts(runs, [record]))
+    assert found["git revision"] == [("abc123", 1)]
+    assert found["numpy"] == [("2.0", 1), ("2.1", 1)]
+    assert found["device"] == [("a CPU", 2)]
+
+
+def test_the_same_runs_give_the_same_page(render):
+    assert render({"published_as": "CIFAR-10"})[1] == render({"published_as": "CIFAR-10"})[1]
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_leaderboard_shows_only_columns_that_differ(write_metrics):
+    def titles(*runs):
+        return [
+            column.title
+            for column in leaderboard_table([read_run(write_metrics(**facts)) for facts in runs], {}).columns
+        ]
+
+    assert not {"k", "Protocol", "vs. pixels"} & set(titles({}))
+    assert {"k", "Protocol"} <= set(titles({}, {"k": 5, "protocol": "merged"}))
+
+
+def test_every_row_has_a_cell_in_every_column(write_metrics):
+    runs = [read_run(write_metrics(backbones=(name,), published_as="CIFAR-10")) for name in ("pixels", "simclr")]
+    run = read_run(write_metrics(failed="no reason", head="temi"))
+    tables = [leaderboard_table(runs, gains(runs, {"pixels"})), published_table(runs, PUBLISHED), seed_table(run)]
+    for table in tables:
+        assert table is not None and table.rows
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+        assert len(table.runs) == len(table.rows)
+
+
+def test_gains_compare_only_what_is_otherwise_the_same(write_metrics):
+    pixels = read_run(write_metrics(backbones=("pixels",), errors=9))
+    same = read_run(write_metrics(errors=3))
+    other_head = read_run(write_metrics(head="temi"))
+    other_k = read_run(write_metrics(k=4))
+    both = read_run(write_metrics(backbones=("pixels", "simclr")))
+    found = gains([pixels, same, other_head, other_k, both], {"pixels"})
+    assert set(found) == {same.path, both.path}
+    assert found[same.path].points == pytest.approx(20)
+
+
+def test_own_runs_stand_among_published_ones_by_accuracy(write_metrics):
+    runs = [read_run(write_metrics(published_as="CIFAR-10", errors=5))]
+    table = published_table(runs, PUBLISHED)
+    assert table is not None
+    assert [row[0].text for row in table.rows] == ["SCAN", "kmeans", "CC"]
+    assert [run is not None for run in table.runs] == [False, True, False]
+    assert [row[2].text for row in table.rows] == ["held-out", "held-out", "merged"]
+    assert published_table([read_run(write_metrics(dataset="mine"))], PUBLISHED) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 00 s"), (3599, "59 min 59 s"), (7500, "2 h 05 min")],
+)
+def test_durations_are_readable(seconds, text):
+    assert duration(seconds) == text
+
+
+# --- figures and config -----------------------------------------------------------------------------------------------
+
+
+def test_large_figures_shrink_and_keep_their_size_on_the_page(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    Image.fromarray(np.zeros((300, 400, 3), np.uint8)).save(tmp_path / "flat.png")
+    large, small = embed(tmp_path / "noise.png"), embed(tmp_path / "flat.png")
+    assert large.source.startswith("data:image/webp") and small.source.startswith("data:image/png")
+    assert len(large.source) < (tmp_path / "noise.png").stat().st_size
+    assert (large.width, large.height) == (small.width, small.height) == (200, 150)
+
+
+def test_what_is_no_figure_is_named(tmp_path):
+    (tmp_path / "x.png").write_text("no image")
+    with pytest.raises(DeepclustError, match=r"x\.png"):
+        embed(tmp_path / "x.png")
+
+
+def test_figures_belong_to_the_run_whose_path_their_folder_ends_in(write_metrics):
+    run = read_run(write_metrics())
+    files = [Path(f"results/report/{path}/map.png") for path in (run.path, f"x{run.path}", f"{run.path}/x", "toy")]
+    assert figures_of(run, files) == {"map": files[0]}
+
+
+def test_the_experiment_may_be_yaml_or_json(tmp_path):
+    path = tmp_path / "experiment"
+    path.write_text("seeds: 5\n")
+    assert read_config(path) == {"seeds": 5}
+    path.write_text(json.dumps({"seeds": 5}))
+    assert read_config(path) == {"seeds": 5}
+    for broken in ("a: [", "5", ""):
+        path.write_text(broken)
+        with pytest.raises(DeepclustError, match="experiment"):
+            read_config(path)
