@@ -1,7 +1,6 @@
 # All helper functions of the rules.
 
 import functools
-import os
 import re
 import sys
 from pathlib import Path
@@ -9,19 +8,18 @@ from shlex import quote
 
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
-# Jobs use the Python that runs Snakemake; an activated conda environment comes before it.
-os.environ["PATH"] = (
-    f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-)
 
 from deepclust.common.code import code_digest, code_params
 from deepclust.common.errors import DeepclustError
-from deepclust.planning.experiment_options import NAME_PATTERN
 from deepclust.common.files import write_text
+from deepclust.planning.environment import prefer_this_python
+from deepclust.planning.experiment_options import NAME_PATTERN
 from deepclust.planning.parameters import Flags, Parameters
 from deepclust.planning.plan import ExperimentError, make_plan
 from deepclust.planning.strict_yaml import experiment_text
 from deepclust.planning.terminal import Watcher, closing_table, log_errors
+
+prefer_this_python()
 
 NAME = NAME_PATTERN.strip("^$")
 RUN = "{dataset}/{backbones}/{head}/k{k}-{protocol}"
@@ -44,9 +42,7 @@ def plan_experiment(config, configfiles):
 
 def shown(path):
     """A path as short as the working directory allows."""
-    return str(
-        path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    )
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 @functools.cache
@@ -73,9 +69,7 @@ def code(script):
 def method_code(script, modules):
     """The rest of it: what the script loads by name, as a parameter function."""
     return lambda wildcards: [
-        item
-        for item in fingerprint(script, modules(wildcards))
-        if item not in fingerprint(script)
+        item for item in fingerprint(script, modules(wildcards)) if item not in fingerprint(script)
     ]
 
 
@@ -85,9 +79,7 @@ def command(script, modules=lambda wildcards: ()):
     It asks for `input`, so that Snakemake does not record it: where the scripts are is no reason to run a job again.
     """
     path = quote(shown(SCRIPTS / f"{script}.py"))
-    return (
-        lambda wildcards, input: f"{path} --code {digest(script, modules(wildcards))}"
-    )
+    return lambda wildcards, input: f"{path} --code {digest(script, modules(wildcards))}"
 
 
 def backbone_modules(wildcards):
@@ -125,9 +117,7 @@ def archive_flag(wildcards, input):
 def pretrain_inputs(wildcards):
     """The images that a backbone is pretrained on, and the backbone it starts from."""
     options = EXPERIMENT.config["backbones"][wildcards.backbone]
-    folders = [
-        f"results/data/{options['dataset']}/{split}" for split in options["splits"]
-    ]
+    folders = [f"results/data/{options['dataset']}/{split}" for split in options["splits"]]
     start = options["start_from"]
     return {
         "images": [f"{folder}/images.bin" for folder in folders],
@@ -243,17 +233,8 @@ def page_options(wildcards):
 
 def training_logs(wildcards):
     """The logs of all backbones that runs use and that are pretrained here."""
-    used = {
-        name
-        for run in EXPERIMENT.plan.runs
-        for backbone in run.backbones
-        for name in EXPERIMENT.lineage(backbone)
-    }
-    names = [
-        name
-        for name in EXPERIMENT.config["backbones"]
-        if name in used and EXPERIMENT.is_pretrained_here(name)
-    ]
+    used = {name for run in EXPERIMENT.plan.runs for backbone in run.backbones for name in EXPERIMENT.lineage(backbone)}
+    names = [name for name in EXPERIMENT.config["backbones"] if name in used and EXPERIMENT.is_pretrained_here(name)]
     return [f"results/backbones/{name}/training.jsonl" for name in names]
 
 
@@ -272,9 +253,7 @@ LABELS = "results/labels/{dataset}/{split}/labels.npy"
 
 METRICS = "results/evaluation/{run}/metrics.json"
 RECORDS = "results/evaluation/{run}/metrics.provenance.json"
-FIGURES = [
-    f"results/report/{{run}}/{figure}.png" for figure in ("confusion", "gallery", "map")
-]
+FIGURES = [f"results/report/{{run}}/{figure}.png" for figure in ("confusion", "gallery", "map")]
 REPORTING = SCRIPTS / "deepclust" / "reporting"
 PUBLISHED = shown(REPORTING / "published.csv")
 PAGE_TEMPLATE = shown(REPORTING / "page.html")
@@ -283,11 +262,7 @@ PAGE_STYLE = shown(REPORTING / "page.css")
 
 def run_files(*patterns):
     """The patterns for every run of the experiment."""
-    return [
-        pattern.format(run=run.path)
-        for run in EXPERIMENT.plan.runs
-        for pattern in patterns
-    ]
+    return [pattern.format(run=run.path) for run in EXPERIMENT.plan.runs for pattern in patterns]
 
 
 def write_experiment(output):
