@@ -51,6 +51,7 @@ def copy_project(folder):
     for name in PROJECT:
         source = ROOT / name
         if source.is_dir():
+            shutil.rmtree(folder / name, ignore_errors=True)
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".snakemake"))
         else:
             shutil.copy2(source, folder / name)
@@ -82,10 +83,15 @@ def snakemake(folder, *words, timeout=600):
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory):
-    """A clone of the project in which the small experiment has run."""
-    folder = tmp_path_factory.mktemp("project")
+    """A clone of the project in which the small experiment has run.
+
+    DEEPCLUST_TEST_PROJECT names a folder to keep between test runs; Snakemake then brings it up to date.
+    """
+    kept = os.environ.get("DEEPCLUST_TEST_PROJECT")
+    folder = Path(kept) if kept else tmp_path_factory.mktemp("project")
     copy_project(folder)
-    draw_shapes(folder / "shapes")
+    if not (folder / "shapes").exists():
+        draw_shapes(folder / "shapes")
     (folder / "small.yaml").write_text(EXPERIMENT)
     done = snakemake(folder, "--cores", "2", "--configfile", "small.yaml")
     assert done.returncode == 0, done.stderr[-6000:]

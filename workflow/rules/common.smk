@@ -16,7 +16,7 @@ from deepclust.planning.environment import prefer_this_python
 from deepclust.planning.experiment_options import NAME_PATTERN
 from deepclust.planning.parameters import Flags, Parameters
 from deepclust.planning.plan import ExperimentError, make_plan
-from deepclust.planning.strict_yaml import experiment_text
+from deepclust.planning.strict_yaml import check_file, experiment_text
 from deepclust.planning.terminal import Watcher, closing_table, log_errors
 
 prefer_this_python()
@@ -28,7 +28,16 @@ RUN = "{dataset}/{backbones}/{head}/k{k}-{protocol}"
 def default_experiment():
     """`config.yaml` of the working directory, else the one beside the Snakefile."""
     here = Path("config.yaml")
-    return str(here if here.exists() else Path(workflow.basedir) / here)
+    path = here if here.exists() else Path(workflow.basedir) / here
+    stop_with(check_file(path))  # before Snakemake reads it, whose messages do not say where
+    return str(path)
+
+
+def stop_with(lines):
+    """End with these lines, if there are any."""
+    if lines:
+        print(*lines, sep="\n", file=sys.stderr)
+        sys.exit(1)
 
 
 def plan_experiment(config, configfiles):
@@ -36,8 +45,7 @@ def plan_experiment(config, configfiles):
     try:
         return Parameters(make_plan(dict(config), [Path(file) for file in configfiles]))
     except ExperimentError as error:
-        print(*error.lines, sep="\n", file=sys.stderr)
-        sys.exit(1)
+        stop_with(error.lines)
 
 
 def shown(path):
@@ -51,8 +59,7 @@ def fingerprint(script, modules=()):
     try:
         return code_params(script, modules)
     except DeepclustError as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
+        stop_with([error])
 
 
 @functools.cache
@@ -265,14 +272,9 @@ def run_files(*patterns):
     return [pattern.format(run=run.path) for run in EXPERIMENT.plan.runs for pattern in patterns]
 
 
-def write_experiment(output):
-    """Write the resolved experiment, and the files of all its runs: a thousand paths do not fit on a command line."""
-    write_text(Path(output.experiment), experiment_text(EXPERIMENT.config))
-    for path, patterns in (
-        (output.metrics, [METRICS]),
-        (output.records, [RECORDS]),
-        (output.figures, FIGURES),
-    ):
+def write_lists(output):
+    """Write the files of all runs, one per line."""
+    for path, patterns in ((output.metrics, [METRICS]), (output.records, [RECORDS]), (output.figures, FIGURES)):
         write_text(Path(path), "\n".join(run_files(*patterns)) + "\n")
 
 

@@ -129,6 +129,22 @@ rule plot_leaderboard:
         " --metrics @{input.metric_list} --published {input.published} --output {output.figure} > {log} 2>&1"
 
 
+rule list_runs:
+    output:
+        metrics="results/lists/metrics.txt",
+        records="results/lists/records.txt",
+        figures="results/lists/figures.txt",
+    log:
+        "logs/list_runs.log",
+    message:
+        "List the files of all runs: a thousand of them do not fit on a command line"
+    localrule: True
+    params:
+        runs=[run.path for run in EXPERIMENT.plan.runs],
+    run:
+        write_lists(output)
+
+
 rule write_experiment:
     output:
         experiment=report(
@@ -137,18 +153,15 @@ rule write_experiment:
             category="Experiment",
             labels={"what": "All options with their defaults"},
         ),
-        metrics="results/lists/metrics.txt",
-        records="results/lists/records.txt",
-        figures="results/lists/figures.txt",
     log:
         "logs/write_experiment.log",
+    message:
+        "Write down the experiment with all its defaults"
     localrule: True
     params:
         config=Flags(EXPERIMENT.config),
-    message:
-        "Write down the experiment with all its defaults"
     run:
-        write_experiment(output)
+        write_text(Path(output.experiment), experiment_text(EXPERIMENT.config))
 
 
 rule report_page:

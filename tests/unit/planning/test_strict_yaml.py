@@ -32,5 +32,5 @@ def test_missing_and_binary_files(tmp_path):
 
 
 def test_a_good_file_has_no_problems(tmp_path):
-    (tmp_path / "x.yaml").write_text("a: {b: 1, c: [1, 2]}\nd: &x {e: 1}\nf: *x\n")
+    (tmp_path / "x.yaml").write_text("a: {b: 1, c: [1, 2]}\nd: &x {e: 1}\nf: *x\ng: {<<: *x, e: 2}\n")
     assert check_file(tmp_path / "x.yaml") == []
