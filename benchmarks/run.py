@@ -1,0 +1,9 @@
+"""All benchmarks: prints the table of docs/performance.md. Takes some minutes; leave the machine alone meanwhile."""
+
+import data
+import memory_of_features
+import planning
+
+print("| what | measured | to reach | ratio to baseline |", "|---|---|---|---|", sep="\n")
+for benchmark in (planning, data, memory_of_features):
+    print(*benchmark.main(), sep="\n", flush=True)
