@@ -11,7 +11,7 @@ help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 demo: $(VENV)/.run ## install what is needed and run the default experiment
-	$(BIN)/snakemake --cores all --quiet rules
+	$(BIN)/snakemake --cores all --quiet rules host
 
 test: $(VENV)/.dev ## install what testing needs and run the test suite
 	$(BIN)/python -m pytest

@@ -1,9 +1,11 @@
 """Keeps existing results under code that changed without changing what it computes.
 
-A change of code reruns every job that reaches it. Where you know that a change is harmless and the results are expensive,
-`python tools/accept.py --why "renamed a variable" results/backbones/simclr/model.json` records the results as made by the
-new code: in Snakemake's metadata, and with your reason in their provenance. Without targets, all results of the experiment
-are meant. Only results whose sole reason to be made again is a change of code are accepted.
+A change of code reruns every job that reaches it. Where you know that a change is harmless and results are expensive,
+
+    python tools/accept.py --why "renamed a variable" results/backbones/simclr/model.json
+
+records them as made by the new code: in Snakemake's metadata, and with your reason in their provenance. Without
+targets, all results of the experiment are meant. Only results whose sole reason to be made again is code are accepted.
 """
 
 import argparse

@@ -136,11 +136,11 @@ rule list_runs:
         figures="results/lists/figures.txt",
     log:
         "logs/list_runs.log",
-    message:
-        "List the files of all runs: a thousand of them do not fit on a command line"
     localrule: True
     params:
         runs=[run.path for run in EXPERIMENT.plan.runs],
+    message:
+        "List the files of all runs: a thousand of them do not fit on a command line"
     run:
         write_lists(output)
 
@@ -155,11 +155,11 @@ rule write_experiment:
         ),
     log:
         "logs/write_experiment.log",
-    message:
-        "Write down the experiment with all its defaults"
     localrule: True
     params:
         config=Flags(EXPERIMENT.config),
+    message:
+        "Write down the experiment with all its defaults"
     run:
         write_text(Path(output.experiment), experiment_text(EXPERIMENT.config))
 

@@ -104,7 +104,8 @@ def start(library, *words):
 
 
 def digest(library):
-    program = f"import sys; sys.path.insert(0, {str(library / 'scripts')!r}); from deepclust.common.code import code_digest; print(code_digest('demo'))"
+    path = f"import sys; sys.path.insert(0, {str(library / 'scripts')!r}); "
+    program = f"{path}from deepclust.common.code import code_digest; print(code_digest('demo'))"
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
 
 

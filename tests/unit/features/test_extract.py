@@ -11,19 +11,24 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images, write_encoded, write_raw
 from deepclust.common.models import POOLINGS, Model, build_network, save_model
 from deepclust.common.progress import Progress
-from deepclust.features import batches, extract as module, partial
+from deepclust.features import batches, partial
+from deepclust.features import extract as module
 from deepclust.features.extract import extract
 from deepclust.features.options import ExtractionOptions
 
 RESNET = {"name": "resnet10_w32", "stem": "cifar", "in_channels": 3}
 CPU = torch.device("cpu")
-SPEC = dict.fromkeys(("image_size", "mean", "std", "feature_dim", "method", "dataset", "splits", "epochs", "start_from"))
+SPEC = dict.fromkeys(
+    ("image_size", "mean", "std", "feature_dim", "method", "dataset", "splits", "epochs", "start_from")
+)
 
 
 def save(folder, architecture, **spec):
     torch.manual_seed(0)
     network = build_network(architecture)
-    save_model(folder / "model.json", network, {**SPEC, "interpolation": "bilinear", "architecture": architecture, **spec})
+    save_model(
+        folder / "model.json", network, {**SPEC, "interpolation": "bilinear", "architecture": architecture, **spec}
+    )
     return folder / "model.json"
 
 

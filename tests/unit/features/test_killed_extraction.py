@@ -20,7 +20,12 @@ ENVIRONMENT = {**os.environ, "DEEPCLUST_DEVICE": "cpu"}
 
 
 def command(folder, output):
-    flags = {"images": "images/images.bin", "model": "model/model.json", "output": output, "progress": f"{output}.progress"}
+    flags = {
+        "images": "images/images.bin",
+        "model": "model/model.json",
+        "output": output,
+        "progress": f"{output}.progress",
+    }
     words = [word for name, value in flags.items() for word in (f"--{name}", str(folder / value))]
     return [sys.executable, str(SCRIPTS / "extract_features.py"), "--threads", "1", *words]
 

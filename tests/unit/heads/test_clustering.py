@@ -66,7 +66,9 @@ def test_more_seeds_compute_only_the_new_ones(splits, tmp_path, monkeypatch):
     first, _ = execute(make_run(splits, seeds=[0, 1]), tmp_path / "run")
     asked = []
     fit = kmeans.fit
-    monkeypatch.setattr(kmeans, "fit", lambda data, k, seeds, *rest: asked.append(list(seeds)) or fit(data, k, seeds, *rest))
+    monkeypatch.setattr(
+        kmeans, "fit", lambda data, k, seeds, *rest: asked.append(list(seeds)) or fit(data, k, seeds, *rest)
+    )
     more, log = execute(make_run(splits, seeds=[0, 1, 2]), tmp_path / "run")
     assert asked == [[2]]
     assert all(np.array_equal(more[name], first[name]) for name in first)
@@ -94,7 +96,9 @@ def test_a_killed_job_keeps_its_finished_seeds(splits, tmp_path, monkeypatch):
         execute(make_run(splits), tmp_path / "run")
     assert not (tmp_path / "run" / "clusters.safetensors").exists()
     asked = []
-    monkeypatch.setattr(kmeans, "fit", lambda data, k, seeds, *rest: asked.append(list(seeds)) or fit(data, k, seeds, *rest))
+    monkeypatch.setattr(
+        kmeans, "fit", lambda data, k, seeds, *rest: asked.append(list(seeds)) or fit(data, k, seeds, *rest)
+    )
     execute(make_run(splits), tmp_path / "run")
     assert asked == [[1]]
 
@@ -103,14 +107,20 @@ def test_a_killed_job_keeps_its_finished_seeds(splits, tmp_path, monkeypatch):
 def test_seeds_are_not_taken_over_when_something_else_changed(splits, tmp_path, monkeypatch, change):
     execute(make_run(splits, seeds=[0]), tmp_path / "run")
     [before] = (tmp_path / "run").glob(".seeds-*")
-    changes = {"k": {"k": 3}, "train": {"train": ["train", "unlabeled"]}, "options": {"options": kmeans.Options(n_init=3)}}
+    changes = {
+        "k": {"k": 3},
+        "train": {"train": ["train", "unlabeled"]},
+        "options": {"options": kmeans.Options(n_init=3)},
+    }
     if change == "features":
         features = np.load(splits["test"][0])
         features[0, 0] += 1
         np.save(splits["test"][0], features)
     asked = []
     fit = kmeans.fit
-    monkeypatch.setattr(kmeans, "fit", lambda data, k, seeds, *rest: asked.append(list(seeds)) or fit(data, k, seeds, *rest))
+    monkeypatch.setattr(
+        kmeans, "fit", lambda data, k, seeds, *rest: asked.append(list(seeds)) or fit(data, k, seeds, *rest)
+    )
     code = "other" if change == "code" else "c0de"
     execute(make_run(splits, seeds=[0], **changes.get(change, {})), tmp_path / "run", code)
     assert asked == [[0]]
@@ -197,11 +207,11 @@ def test_a_head_with_neighbors_probabilities_and_a_failing_seed(splits, tmp_path
         neighbors[split] = []
         for backbone in ("a", "b"):
             path = tmp_path / f"{split}-{backbone}.npy"
-            np.save(path, np.stack([(np.arange(count) + 1) % count, (np.arange(count) + 2) % count], 1).astype(np.int32))
+            np.save(
+                path, np.stack([(np.arange(count) + 1) % count, (np.arange(count) + 2) % count], 1).astype(np.int32)
+            )
             neighbors[split].append(path)
-    run = make_run(
-        splits, "neighbor_head", HeadOptions(), [0, 1, 2], train=["train", "unlabeled"], neighbors=neighbors
-    )
+    run = make_run(splits, "neighbor_head", HeadOptions(), [0, 1, 2], train=["train", "unlabeled"], neighbors=neighbors)
     tensors, log = execute(run, tmp_path / "run")
     assert len(neighbor_head.data.features) == len(neighbor_head.data.neighbors) == 2
     joined = neighbor_head.data.neighbors[1]

@@ -8,7 +8,9 @@ from deepclust.common.errors import DeepclustError
 from deepclust.heads.normalization import BLOCK, apply_normalization, fit_normalization
 
 matrices = hnp.arrays(
-    np.float32, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12), elements=st.floats(-100, 100, width=32)
+    np.float32,
+    hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12),
+    elements=st.floats(-100, 100, width=32),
 )
 
 

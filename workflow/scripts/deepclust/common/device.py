@@ -42,7 +42,7 @@ def _cpu_name() -> str:
 
 
 def has_fast_bf16(device: "torch.device") -> bool:
-    """Whether bf16 matrix products have units of their own on `device` (GPU: Ampere or later; CPU: AMX or AVX512-BF16)."""
+    """Whether `device` has units for bf16 matrix products (GPU: Ampere or later; CPU: AMX or AVX512-BF16)."""
     import torch
 
     if device.type == "cuda":

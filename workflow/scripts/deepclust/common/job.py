@@ -212,9 +212,8 @@ def _check_modules(rule: str, modules: Sequence[str]) -> None:
     }
     untracked = used - reachable_modules(rule, modules) - HARMLESS
     if untracked:
-        raise DeepclustError(
-            f"{rule} used {', '.join(sorted(untracked))}, which its code fingerprint does not cover: name it in modules="
-        )
+        names = ", ".join(sorted(untracked))
+        raise DeepclustError(f"{rule} used {names}, which its code fingerprint does not cover: name it in modules=")
 
 
 def _fail(progress: Progress, message: str) -> NoReturn:

@@ -172,7 +172,8 @@ class _Checker:
             yield f"{where}.start_from: {name} would start from itself"
         for key in ("architecture", "stem"):
             if start and options.get(key) != start.get(key):
-                yield f"{where}.{key}: {options.get(key)} differs from {options['start_from']}'s {start.get(key)}, where it starts"
+                theirs = f"{options['start_from']}'s {start.get(key)}"
+                yield f"{where}.{key}: {options.get(key)} differs from {theirs}, where training starts"
 
     def check_training_images(self, where: str, dataset: str, options: Config) -> Iterator[str]:
         """What training needs to know of its images: a common size, and enough of them for one batch."""
@@ -254,7 +255,8 @@ class _Checker:
         facts = self.facts(dataset)
         size = options.get("image_size") or (options.get("features") or {}).get("image_size")
         if facts and options.get("method") == "pixels" and facts.get("shape") is None and size is None:
-            yield f"{where}.backbones: images of {dataset} differ in size: give backbones.{backbone}.image_size, e.g. 32"
+            fix = f"give backbones.{backbone}.image_size, e.g. 32"
+            yield f"{where}.backbones: images of {dataset} differ in size: {fix}"
 
     def check_joint(self, where: str, backbones: list[str], heads: list[str]) -> Iterator[str]:
         for head in heads:

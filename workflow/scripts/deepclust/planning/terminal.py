@@ -2,7 +2,8 @@
 
 Jobs write their output to log files and their progress to small files beside them (`deepclust.common.progress`). A
 thread of Snakemake's main process shows these: on a terminal as lines that stay below Snakemake's own messages and are
-repainted in place, elsewhere as a plain line now and then. Only this thread paints, so parallel jobs cannot garble each other.
+repainted in place, elsewhere as a plain line now and then. Only this thread paints, so parallel jobs cannot garble
+each other.
 """
 
 import csv

@@ -132,7 +132,7 @@ def _mapping_errors(
         yield f"{_join(path)}: must not be empty"
     for key, item in value.items():
         if not isinstance(key, str) or not names.is_valid(key):
-            yield f"{_join((*path, key))}: a name may hold letters, digits, '_', '-' and '.', and starts with a letter or digit"
+            yield f"{_join((*path, key))}: names hold letters, digits, '_', '-', '.' and start with a letter or digit"
         elif key in properties:
             yield from _errors(item, properties[key], schema, (*path, key))
         elif isinstance(others, dict):
