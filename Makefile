@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+DIRECTORY ?= .
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c envs/constraints.txt
 
@@ -11,7 +12,7 @@ help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 demo: $(VENV)/.run ## install what is needed and run the default experiment
-	$(BIN)/snakemake --cores all --quiet rules host
+	$(BIN)/snakemake --cores all --directory $(DIRECTORY) --quiet rules host
 
 test: $(VENV)/.dev ## install what testing needs and run the test suite
 	$(BIN)/python -m pytest

@@ -49,9 +49,11 @@ def main() -> list[Row]:
         Row("snakemake -n, default experiment", default, "s", 3.0, default / base),
         Row("snakemake -n, 1,000 runs", thousand, "s", 15.0, thousand / base),
     ]
-    if (ROOT / "results" / "report.html").exists():
-        again, text = snakemake(ROOT, "--cores", "all")
-        assert "Nothing to be done" in text, "run `make demo` first"
+    _, text = snakemake(ROOT, "-n", "--quiet", "all")
+    if "Nothing to be done" not in text:
+        print("`make demo` first, to measure how long finding nothing to do takes", file=sys.stderr)
+    else:
+        again, _ = snakemake(ROOT, "--cores", "all")
         rows.append(Row("snakemake, nothing to do", again, "s", 5.0, again / base))
     return rows
 

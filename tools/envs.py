@@ -6,7 +6,7 @@ from pathlib import Path
 ENVS = Path(__file__).resolve().parent.parent / "envs"
 PYTHON = "3.11"
 
-FRAME = ["numpy", "pydantic", "pydantic-settings", "safetensors", "tqdm"]
+FRAME = ["numpy", "pydantic", "pydantic-settings", "safetensors", "threadpoolctl", "tqdm"]
 # What the scripts of each kind of rule import.
 ENVIRONMENTS = {
     "data": [*FRAME, "httpx", "pillow", "scikit-learn"],

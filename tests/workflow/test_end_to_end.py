@@ -286,7 +286,7 @@ def test_code_edited_while_the_workflow_runs(project, tmp_path):
     running = subprocess.Popen(
         command, cwd=copy, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment()
     )
-    log = copy / "logs" / "extract_features" / "digits-later-train.log"
+    log = copy / "logs" / "extract_features" / "digits" / "later" / "train.log"
     before = log.stat().st_mtime_ns
     while not log.exists() or log.stat().st_mtime_ns == before:  # the plan is made, the first jobs run
         assert running.poll() is None

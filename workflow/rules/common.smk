@@ -3,6 +3,7 @@
 import functools
 import re
 import sys
+import time
 from pathlib import Path
 from shlex import quote
 
@@ -11,10 +12,10 @@ sys.path.insert(0, str(SCRIPTS))
 
 from deepclust.common.code import code_digest, code_params
 from deepclust.common.errors import DeepclustError
-from deepclust.common.files import write_text
+from deepclust.common.files import sha256_file, write_text
 from deepclust.planning.environment import prefer_this_python
 from deepclust.planning.experiment_options import NAME_PATTERN
-from deepclust.planning.parameters import Flags, Parameters
+from deepclust.planning.parameters import Parameters
 from deepclust.planning.plan import ExperimentError, make_plan
 from deepclust.planning.strict_yaml import check_file, experiment_text
 from deepclust.planning.terminal import Watcher, closing_table, log_errors
@@ -150,6 +151,11 @@ def download_options(wildcards):
     return EXPERIMENT.download(f"{wildcards.key}/{wildcards.file}")
 
 
+def local_sources(wildcards):
+    """The state of sources that are files here: a new file is another archive."""
+    return EXPERIMENT.local_sources(f"{wildcards.key}/{wildcards.file}")
+
+
 def prepare_options(wildcards):
     """How a dataset is read."""
     return EXPERIMENT.prepare(wildcards.dataset, wildcards.split)
@@ -272,10 +278,31 @@ def run_files(*patterns):
     return [pattern.format(run=run.path) for run in EXPERIMENT.plan.runs for pattern in patterns]
 
 
-def write_lists(output):
-    """Write the files of all runs, one per line."""
-    for path, patterns in ((output.metrics, [METRICS]), (output.records, [RECORDS]), (output.figures, FIGURES)):
-        write_text(Path(path), "\n".join(run_files(*patterns)) + "\n")
+def experiment_yaml(wildcards):
+    """The experiment with all its defaults."""
+    return experiment_text(EXPERIMENT.config)
+
+
+def run_lists(wildcards):
+    """The files of all runs, one per line, in the order of the outputs of `list_runs`."""
+    return ["".join(f"{path}\n" for path in run_files(*patterns)) for patterns in ([METRICS], [RECORDS], FIGURES)]
+
+
+def write_files(output, texts):
+    """Write each text to its output."""
+    for path, text in zip(output, texts):
+        write_text(Path(path), text)
+
+
+def contents(*paths):
+    """What the project's own data files hold, wherever the project lies."""
+    return [sha256_file(path) for path in paths]
+
+
+def flags(**paths):
+    """Where they are, for the command line. It asks for `input`, so that Snakemake does not record it."""
+    words = " ".join(f"--{name} {quote(path)}" for name, path in paths.items())
+    return lambda wildcards, input: words
 
 
 def training_figure(wildcards):
@@ -288,19 +315,22 @@ def training_flag(wildcards, input):
     return f"--training_figure {input.training}" if input.training else ""
 
 
+STARTED = time.time()
+
+
 def watch_jobs():
     """Show the progress of running jobs in the terminal."""
     Watcher(Path("logs")).start()
 
 
 def show_results():
-    """The closing table."""
-    print(
-        closing_table(Path("results/leaderboard.csv"), Path("results/report.html")),
-        file=sys.stderr,
-    )
+    """The closing table, if this run made it."""
+    table, page = Path("results/leaderboard.csv"), Path("results/report.html")
+    if any(path.exists() and path.stat().st_mtime >= STARTED for path in (table, page)):
+        floors = [name for name, options in EXPERIMENT.config["backbones"].items() if options["method"] == "pixels"]
+        print(closing_table(table, page, floors), file=sys.stderr)
 
 
 def show_errors():
     """The reasons that failed jobs gave."""
-    print(*log_errors(Path("logs")), sep="\n", file=sys.stderr)
+    print(*log_errors(Path("logs"), STARTED), sep="\n", file=sys.stderr)

@@ -6,7 +6,7 @@ rule download:
         archive="resources/downloads/{key}/{file}",
         provenance="resources/downloads/{key}/{file}.provenance.json",
     log:
-        "logs/download/{key}-{file}.log",
+        "logs/download/{key}/{file}.log",
     wildcard_constraints:
         key="[0-9a-f]{8}",
         file="[^/]+(?<!\\.provenance\\.json)",
@@ -16,6 +16,7 @@ rule download:
     params:
         *code("download"),
         options=download_options,
+        local=local_sources,
         command=command("download"),
     message:
         "Download {wildcards.file}"
@@ -35,7 +36,7 @@ rule prepare:
         ids="results/labels/{dataset}/{split}/ids.csv",
         provenance="results/data/{dataset}/{split}/images.provenance.json",
     log:
-        "logs/prepare/{dataset}-{split}.log",
+        "logs/prepare/{dataset}/{split}.log",
     conda:
         "../../envs/data.yaml"
     params:

@@ -8,8 +8,8 @@ rule probe:
         score_features=split_files("score", FEATURES),
         score_labels=split_files("score", LABELS),
     output:
-        probe="results/evaluation/{dataset}/{backbones}/probe-{protocol}.json",
-        provenance="results/evaluation/{dataset}/{backbones}/probe-{protocol}.provenance.json",
+        probe="results/evaluation/{dataset}/{backbones}/probe/{protocol}.json",
+        provenance="results/evaluation/{dataset}/{backbones}/probe/{protocol}.provenance.json",
     log:
         "logs/probe/{dataset}/{backbones}/{protocol}.log",
     conda:
@@ -37,7 +37,7 @@ rule evaluate:
         neighbors=split_files("score", NEIGHBORS),
         labels=split_files("score", LABELS),
         classes=classes_of,
-        probe="results/evaluation/{dataset}/{backbones}/probe-{protocol}.json",
+        probe="results/evaluation/{dataset}/{backbones}/probe/{protocol}.json",
     output:
         metrics=f"results/evaluation/{RUN}/metrics.json",
         provenance=f"results/evaluation/{RUN}/metrics.provenance.json",

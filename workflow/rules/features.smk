@@ -11,7 +11,7 @@ rule extract_features:
         features="results/features/{dataset}/{backbone}/{split}/features.npy",
         provenance="results/features/{dataset}/{backbone}/{split}/features.provenance.json",
     log:
-        "logs/extract_features/{dataset}-{backbone}-{split}.log",
+        "logs/extract_features/{dataset}/{backbone}/{split}.log",
     conda:
         "../../envs/torch.yaml"
     threads: 16
@@ -33,7 +33,7 @@ rule find_neighbors:
         neighbors="results/features/{dataset}/{backbone}/{split}/neighbors.npy",
         provenance="results/features/{dataset}/{backbone}/{split}/neighbors.provenance.json",
     log:
-        "logs/find_neighbors/{dataset}-{backbone}-{split}.log",
+        "logs/find_neighbors/{dataset}/{backbone}/{split}.log",
     conda:
         "../../envs/clustering.yaml"
     threads: 16

@@ -11,7 +11,6 @@ rule project_map:
         "logs/project_map/{dataset}/{backbones}/{protocol}.log",
     conda:
         "../../envs/report.yaml"
-    threads: 4
     params:
         *code("project_map"),
         options=map_options,
@@ -105,7 +104,6 @@ rule plot_leaderboard:
     input:
         metrics=run_files(METRICS),
         metric_list="results/lists/metrics.txt",
-        published=PUBLISHED,
     output:
         figure=report(
             "results/report/leaderboard.png",
@@ -121,12 +119,14 @@ rule plot_leaderboard:
         "../../envs/report.yaml"
     params:
         *code("plot_leaderboard"),
+        asset_contents=contents(PUBLISHED),
+        assets=flags(published=PUBLISHED),
         command=command("plot_leaderboard"),
     message:
         "Draw all runs beside their ceilings and published results"
     shell:
         "python {params.command} --progress {log}.progress --provenance {output.provenance}"
-        " --metrics @{input.metric_list} --published {input.published} --output {output.figure} > {log} 2>&1"
+        " --metrics @{input.metric_list} {params.assets} --output {output.figure} > {log} 2>&1"
 
 
 rule list_runs:
@@ -138,11 +138,11 @@ rule list_runs:
         "logs/list_runs.log",
     localrule: True
     params:
-        runs=[run.path for run in EXPERIMENT.plan.runs],
+        lists=run_lists,
     message:
         "List the files of all runs: a thousand of them do not fit on a command line"
     run:
-        write_lists(output)
+        write_files(output, params.lists)
 
 
 rule write_experiment:
@@ -157,11 +157,11 @@ rule write_experiment:
         "logs/write_experiment.log",
     localrule: True
     params:
-        config=Flags(EXPERIMENT.config),
+        text=experiment_yaml,
     message:
         "Write down the experiment with all its defaults"
     run:
-        write_text(Path(output.experiment), experiment_text(EXPERIMENT.config))
+        write_files(output, [params.text])
 
 
 rule report_page:
@@ -175,9 +175,6 @@ rule report_page:
         leaderboard="results/leaderboard.csv",
         leaderboard_figure="results/report/leaderboard.png",
         training=training_figure,
-        published=PUBLISHED,
-        template=PAGE_TEMPLATE,
-        style=PAGE_STYLE,
         experiment="results/experiment.yaml",
     output:
         page=report(
@@ -194,6 +191,8 @@ rule report_page:
         "../../envs/report.yaml"
     params:
         *code("report_page"),
+        asset_contents=contents(PUBLISHED, PAGE_TEMPLATE, PAGE_STYLE),
+        assets=flags(published=PUBLISHED, template=PAGE_TEMPLATE, style=PAGE_STYLE),
         options=page_options,
         command=command("report_page"),
         training=training_flag,
@@ -203,5 +202,4 @@ rule report_page:
         "python {params.command} --progress {log}.progress --provenance {output.provenance}"
         " --metrics @{input.metric_list} --records @{input.record_list} --figures @{input.figure_list}"
         " --leaderboard {input.leaderboard} --leaderboard_figure {input.leaderboard_figure} {params.training}"
-        " --published {input.published} --template {input.template} --style {input.style}"
-        " --config {input.experiment} --output {output.page} {params.options} > {log} 2>&1"
+        " {params.assets} --config {input.experiment} --output {output.page} {params.options} > {log} 2>&1"

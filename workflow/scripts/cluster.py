@@ -1,12 +1,9 @@
 """Cluster images by their features, once per seed."""
 
-import itertools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
-from pydantic import Field, create_model
+from pydantic import Field
 
 from deepclust.common import registry
 from deepclust.common.errors import DeepclustError
@@ -41,10 +38,6 @@ class Files(JobArguments):
     """The `seeds.json` to write."""
 
 
-def modules(arguments: Files) -> list[str]:
-    return [f"deepclust.heads.{arguments.method}"]
-
-
 def main(arguments: Files, job: Job) -> None:
     from deepclust.common.code import code_digest
     from deepclust.heads.clustering import Run, cluster
@@ -62,7 +55,11 @@ def main(arguments: Files, job: Job) -> None:
         neighbors=by_split(arguments.neighbors, arguments.train, arguments.backbones, "neighbors"),
     )
     cluster(
-        run, arguments.output, arguments.log, code=code_digest("cluster", modules(arguments)), progress=job.progress
+        run,
+        arguments.output,
+        arguments.log,
+        code=code_digest("cluster", [f"deepclust.heads.{arguments.method}"]),
+        progress=job.progress,
     )
     job.options = {
         **{name: getattr(arguments, name) for name in ("method", "k", "seeds", "train", "splits", "backbones")},
@@ -92,20 +89,5 @@ def by_split(
     return {split: list(paths[i * count : (i + 1) * count]) for i, split in enumerate(splits)}
 
 
-def command_line(argv: Sequence[str]) -> type[Files]:
-    """The arguments of this command with those of the head that `argv` names."""
-    named = dict(itertools.pairwise(argv))
-    threads = named.get("--threads", "")
-    if threads.isdecimal() and int(threads):
-        from deepclust.common.device import set_threads
-
-        set_threads(int(threads))  # before the head's module imports what computes
-    try:
-        module = registry.load("heads", named.get("--method", ""))
-    except DeepclustError as error:
-        sys.exit(f"error: {error}")
-    return cast(type[Files], create_model("Arguments", __base__=(Files, module.Options)))
-
-
 if __name__ == "__main__":
-    run_job("cluster", command_line(sys.argv[1:]), main, modules=modules)
+    run_job("cluster", Files, main, method=("heads", "method"))

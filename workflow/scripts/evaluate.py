@@ -69,6 +69,8 @@ def main(arguments: Arguments, job: Job) -> None:
     result = score_run(scored, log["seeds"], log["selected"], arguments.k, options, job.progress)
     probe = read_json(arguments.probe) if arguments.probe else {}
     cost = read_json(arguments.cost) if arguments.cost else {}
+    # Seeds may have been computed by several processes; the provenance knows the last one.
+    cost["seconds"] = sum(entry["seconds"] for entry in log["seeds"])
     run = {name: getattr(arguments, name) for name in ("dataset", "backbones", "head", "k", "protocol")}
     metrics = {
         "run": {**run, "split": "+".join(arguments.score), "published_as": arguments.published_as},

@@ -1,11 +1,6 @@
 """Prepare one split of a dataset: images in one folder, labels and names in another."""
 
-import sys
-from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
-
-from pydantic import create_model
 
 from deepclust.common import registry
 from deepclust.common.errors import DeepclustError
@@ -25,10 +20,6 @@ class Files(JobArguments):
     """Images to write (`images.bin`; the manifest goes beside it)."""
     labels: Path
     """Labels to write (`labels.npy`; names of classes and images go beside it)."""
-
-
-def modules(arguments: Files) -> list[str]:
-    return [f"deepclust.data.loaders.{arguments.loader}"]
 
 
 def main(arguments: Files, job: Job) -> None:
@@ -60,17 +51,5 @@ def main(arguments: Files, job: Job) -> None:
     }
 
 
-def command_line(argv: Sequence[str]) -> type[Files]:
-    """The arguments of this command with those of the loader that `argv` names."""
-    loader = dict(pairwise(argv)).get("--loader")
-    if loader is None:
-        return Files
-    try:
-        module = registry.load("data.loaders", loader)
-    except DeepclustError as error:
-        sys.exit(f"error: {error}")
-    return create_model("Arguments", __base__=(Files, module.Options))
-
-
 if __name__ == "__main__":
-    run_job("prepare", command_line(sys.argv[1:]), main, modules=modules)
+    run_job("prepare", Files, main, method=("data.loaders", "loader"))

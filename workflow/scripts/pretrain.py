@@ -1,16 +1,11 @@
 """Train a backbone on images without labels."""
 
-import itertools
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
-from pydantic import Field, create_model
+from pydantic import Field
 
 from deepclust.common import registry
 from deepclust.common.code import code_digest
-from deepclust.common.errors import DeepclustError
 from deepclust.common.job import Job, JobArguments, on_terminate, run_job
 
 
@@ -31,10 +26,6 @@ class Files(JobArguments):
     """Time between two checkpoints."""
 
 
-def modules(arguments: Files) -> list[str]:
-    return [f"deepclust.pretraining.{arguments.method}"]
-
-
 def main(arguments: Files, job: Job) -> None:
     from deepclust.common.device import choose_device, device_name
     from deepclust.common.images import Images
@@ -46,13 +37,13 @@ def main(arguments: Files, job: Job) -> None:
     session = engine.Session(
         device=device,
         progress=job.progress,
-        code=code_digest("pretrain", modules(arguments)),
+        code=code_digest("pretrain", [f"deepclust.pretraining.{arguments.method}"]),
         checkpoint_seconds=arguments.checkpoint_seconds,
         listen=on_terminate,
     )
     splits = [Images(path.parent) for path in arguments.images]
     files = engine.Files(splits, arguments.start_model, arguments.model, arguments.log)
-    engine.pretrain(arguments.method, module, options, files, session)
+    job.when_done.append(engine.pretrain(arguments.method, module, options, files, session))
 
     job.device = device_name(device)
     job.options = {"method": arguments.method, **options.model_dump(mode="json")}
@@ -66,20 +57,5 @@ def main(arguments: Files, job: Job) -> None:
     }
 
 
-def command_line(argv: Sequence[str]) -> type[Files]:
-    """The arguments of this command with those of the method that `argv` names."""
-    named = dict(itertools.pairwise(argv))
-    threads = named.get("--threads", "")
-    if threads.isdecimal() and int(threads):
-        from deepclust.common.device import set_threads
-
-        set_threads(int(threads))  # before the method's module imports torch
-    try:
-        module = registry.load("pretraining", named.get("--method", ""))
-    except DeepclustError as error:
-        sys.exit(f"error: {error}")
-    return cast(type[Files], create_model("Arguments", __base__=(Files, module.Options)))
-
-
 if __name__ == "__main__":
-    run_job("pretrain", command_line(sys.argv[1:]), main, modules=modules)
+    run_job("pretrain", Files, main, method=("pretraining", "method"))

@@ -1,9 +1,13 @@
+import subprocess
+import sys
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
+from deepclust.common.code import SCRIPTS
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
 from deepclust.features import neighbors as module
@@ -79,3 +83,12 @@ def test_values_that_are_not_finite(tmp_path, value):
     features[3, 2] = value
     with pytest.raises(DeepclustError, match="NaN or infinite"):
         search(features, 2, tmp_path)
+
+
+def test_the_command(tmp_path):
+    features = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float16)
+    np.save(tmp_path / "features.npy", features)
+    flags = ["--features", "features.npy", "--output", "neighbors.npy", "--k", "3", "--provenance", "provenance.json"]
+    subprocess.run([sys.executable, str(SCRIPTS / "find_neighbors.py"), *flags], cwd=tmp_path, check=True)
+    check(np.load(tmp_path / "neighbors.npy"), features)
+    assert (tmp_path / "provenance.json").exists()

@@ -12,8 +12,8 @@ keys = st.from_regex(r"[a-z][a-z_]{0,8}", fullmatch=True)
 
 @given(st.dictionaries(keys, values))
 def test_flags_survive_the_shell(options):
-    words = shlex.split(str(Flags(options)))
-    read = dict(zip(words[::2], words[1::2]))
+    words = iter(shlex.split(str(Flags(options))))
+    read = dict(word.split("=", 1) if "=" in word else (word, next(words)) for word in words)
     expected = {
         f"--{key}": value if isinstance(value, str) else json.dumps(value)
         for key, value in options.items()
@@ -26,6 +26,10 @@ def test_nested_options_and_lists():
     flags = Flags({"b": {"y": [1, 2.5], "x": True}, "a": "it's"})
     assert str(flags) == "--a 'it'\"'\"'s' --b.x true --b.y '[1, 2.5]'"
     assert f"{flags}" == str(flags)
+
+
+def test_values_that_look_like_something_else():
+    assert str(Flags({"a": "-x", "b": "@y"})) == "--a=-x --b=@y"
 
 
 @given(st.dictionaries(keys, st.dictionaries(keys, st.integers())), st.randoms())
@@ -49,4 +53,6 @@ def test_listing_sees_new_changed_and_removed_files(tmp_path):
     (tmp_path / "x" / "2.png").write_bytes(b"22")
     third = listing_digest(tmp_path)
     (tmp_path / "x" / "2.png").unlink()
+    (tmp_path / ".DS_Store").write_bytes(b"")
+    (tmp_path / "x" / "notes.txt").write_bytes(b"")
     assert len({first, second, third}) == 3 and listing_digest(tmp_path) == first

@@ -36,9 +36,9 @@ def train(tmp_path, images):
             "listen": lambda stop: None,
         }
         files = engine.Files(splits or [images], start_model, folder / "model.json", folder / "training.jsonl")
-        engine.pretrain(
-            "method", module, module.Options(**small | options), files, engine.Session(**facts | (session or {}))
-        )
+        options = module.Options(**small | options)
+        remove_state = engine.pretrain("method", module, options, files, engine.Session(**facts | (session or {})))
+        remove_state()
         return SimpleNamespace(
             path=folder,
             weights=(folder / "model.safetensors").read_bytes(),

@@ -36,7 +36,7 @@ for line in sys.stdin:
     if child == 0:
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, 1), os.dup2(file, 2)
-        run_job("pretrain", pretrain.command_line(argv), pretrain.main, modules=pretrain.modules, argv=argv)
+        run_job("pretrain", pretrain.Files, pretrain.main, method=("pretraining", "method"), argv=argv)
     print("child", child, flush=True)
     sys.stdin.readline()  # until it is waited for, its number is its own
     print("status", os.waitpid(child, 0)[1], flush=True)
@@ -158,7 +158,7 @@ def test_kill_at_any_moment_continues_bit_for_bit(nursery, images, tmp_path, uni
     assert training.states() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_signals_save_the_state_and_end(nursery, images, tmp_path, uninterrupted, number):
     training = Training(nursery, images, tmp_path / "b", **OPTIONS)
     child = training.start()

@@ -1,6 +1,7 @@
 """Where to compute: device, threads, and whether bf16 is fast here. Torch is imported only when a function needs it."""
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,13 @@ if TYPE_CHECKING:
 
 
 def set_threads(threads: int) -> None:
-    """Limit every thread pool of this process to `threads`. Call it before numpy, torch or faiss are imported."""
+    """Limit every thread pool of this process to `threads`. Call it before torch or faiss are imported."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ[name] = str(threads)
+    if "numpy" in sys.modules:  # its BLAS has read the environment already
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(threads)
 
 
 def choose_device() -> "torch.device":

@@ -89,7 +89,10 @@ class Images:
     def encoded(self, index: int) -> bytes:
         """The bytes of one encoded image, as they were in its file. Only for encoded storage."""
         assert self.shape is None
-        return self._bytes[int(self._offsets[index]) : int(self._offsets[index + 1])].tobytes()
+        start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
+        with self._path.open("rb", buffering=0) as file:  # pages of a memory map would count as this process's memory
+            file.seek(start)
+            return file.read(stop - start)
 
     def decode(self, index: int) -> npt.NDArray[np.uint8]:
         """One image as uint8 [C, H, W], whatever the storage. Orientation tags are honoured; palettes become RGB.

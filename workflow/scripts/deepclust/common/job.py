@@ -4,15 +4,16 @@ A command declares its files and options as a pydantic model derived from `JobAr
 `run_job`. Everything a user can do wrong ends in one line and exit status 1.
 """
 
+import itertools
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
-from pydantic import ValidationError
+from pydantic import ValidationError, create_model
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -22,6 +23,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from deepclust.common import registry
 from deepclust.common.code import HARMLESS, PACKAGE, code_digest, code_params, reachable_modules
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import write_json
@@ -78,6 +80,8 @@ class Job:
         """Files to hash into the provenance. Name a large file's small manifest instead, if it holds the hash."""
         self.outputs: dict[str, Path] = {}
         """Results to hash into the provenance."""
+        self.when_done: list[Callable[[], None]] = []
+        """Called when the result stands, for instance to remove the state that it could be computed from again."""
 
 
 def run_job(
@@ -85,36 +89,46 @@ def run_job(
     arguments: type[Arguments],
     main: Callable[[Arguments, Job], None],
     *,
-    modules: Callable[[Arguments], Sequence[str]] = lambda _: (),
+    method: tuple[str, str] | None = None,
     argv: Sequence[str] | None = None,
 ) -> NoReturn:
     """Parse the command line into `arguments`, run `main`, write the provenance, exit.
 
     Args:
         rule: name of the command, equal to its file's name.
-        modules: library modules that `main` loads by name, e.g. the head's; they are part of the code's fingerprint.
+        method: the room and the flag of a method that is chosen by name, e.g. `("heads", "method")`. Its `Options` are
+            flags of the command as well, and its module is part of the code's fingerprint.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     recorder = Recorder()
-    progress = Progress()
+    progress = Progress(Path(path) if (path := _flag(argv, "progress")) else None, rule)
     try:
-        parsed = parse_arguments(rule, arguments, argv)
-        named = list(modules(parsed))
-        progress = Progress(parsed.progress, rule)
-        if parsed.threads:
+        if (threads := _flag(argv, "threads") or "").isdecimal() and int(threads):
             from deepclust.common.device import set_threads
 
-            set_threads(parsed.threads)
-        _check_code(rule, named, parsed.code)
-        code = code_params(rule, named)
+            set_threads(int(threads))
+        chosen = _flag(argv, method[1]) if method else None
+        modules = [f"deepclust.{method[0]}.{chosen}"] if method and chosen else []
+        if method and chosen:
+            bases: Any = (arguments, registry.load(method[0], chosen).Options)
+            arguments = cast(
+                "type[Arguments]", create_model(arguments.__name__, __base__=bases, __doc__=arguments.__doc__)
+            )
+        parsed = parse_arguments(rule, arguments, argv)
+        _check_code(rule, modules, parsed.code)
+        code = code_params(rule, modules)
         job = Job(rule, progress)
         main(parsed, job)
-        _check_code(rule, named, parsed.code, parsed_outputs=job.outputs)
-        _check_modules(rule, named)
+        _check_code(rule, modules, parsed.code, written=job.outputs)
+        _check_modules(rule, modules)
         if parsed.provenance is not None:
             write_json(parsed.provenance, _provenance(recorder, job, code))
+        for callback in job.when_done:
+            callback()
     except DeepclustError as error:
         _fail(progress, str(error))
+    except KeyboardInterrupt:
+        _fail(progress, "interrupted")
     except MemoryError:
         _fail(progress, "out of memory: give the job more, or use smaller batches")
     except Exception as error:
@@ -125,6 +139,16 @@ def run_job(
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _flag(argv: Sequence[str], name: str) -> str | None:
+    """The value of `--name value` or `--name=value`, needed before the arguments can be parsed."""
+    for word, following in itertools.zip_longest(argv, argv[1:]):
+        if word == f"--{name}":
+            return following
+        if word.startswith(f"--{name}="):
+            return word.partition("=")[2]
+    return None
 
 
 def parse_arguments(rule: str, arguments: type[Arguments], argv: Sequence[str]) -> Arguments:
@@ -151,8 +175,9 @@ def _parser_flags(argv: Sequence[str]) -> list[str]:
     flag, has_value = "", True
     for word in argv:
         if word.startswith("--"):
-            flag, has_value = word[1:] if len(word) == 3 else word, False
-            words.append(flag)
+            name, equals, value = word.partition("=")
+            flag, has_value = name[1:] if len(name) == 3 else name, bool(equals)
+            words.append(f"{flag}={value}" if equals else flag)
             continue
         for value in _lines(word[1:]) if word.startswith("@") else [word]:
             words += [flag, value] if has_value and flag else [value]
@@ -173,8 +198,8 @@ def describe_validation(error: ValidationError) -> str:
 
 
 def on_terminate(handler: Callable[[int], None]) -> None:
-    """Call `handler(signal number)` on SIGTERM and SIGUSR1 (what Slurm sends before a time limit or preemption)."""
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    """Call `handler(signal number)` on Ctrl-C, SIGTERM and SIGUSR1 (what Slurm sends before a limit or preemption)."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda received, _frame: handler(received))
 
 
@@ -191,10 +216,10 @@ def _provenance(recorder: Recorder, job: Job, code: list[str]) -> dict[str, Any]
     )
 
 
-def _check_code(rule: str, modules: Sequence[str], planned: str, parsed_outputs: dict[str, Path] | None = None) -> None:
+def _check_code(rule: str, modules: Sequence[str], planned: str, written: dict[str, Path] | None = None) -> None:
     """Refuse to go on if the code is not the one that the workflow planned with."""
     if planned and code_digest(rule, modules) != planned:
-        for path in (parsed_outputs or {}).values():
+        for path in (written or {}).values():
             path.unlink(missing_ok=True)
         raise DeepclustError(
             f"the code of {rule} changed after this job was planned, so its result would be recorded under the wrong "

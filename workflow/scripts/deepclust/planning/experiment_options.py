@@ -7,7 +7,7 @@ from pydantic import Field
 from deepclust.common.options import Options
 
 # Names become parts of paths and of HTML pages; `+` joins backbones in paths.
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$"
 
 
 class RunOptions(Options):
@@ -15,7 +15,7 @@ class RunOptions(Options):
 
     dataset: str
     """Name of the dataset to cluster."""
-    backbones: list[str | list[str]] = Field(min_length=1)
+    backbones: list[str | Annotated[list[str], Field(min_length=1)]] = Field(min_length=1)
     """Names of backbones. A list inside the list is one run that reads several backbones together."""
     heads: list[str] = Field(min_length=1)
     """Names of clustering heads."""

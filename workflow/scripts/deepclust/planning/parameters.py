@@ -6,13 +6,13 @@ such as two options that swap their values.
 
 import hashlib
 import json
-import os
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepclust.planning.plan import Config, Plan, Run
+from deepclust.common.image_files import image_paths
+from deepclust.planning.plan import Config, Plan, Run, local_path
 
 
 class Flags(dict[str, Any]):
@@ -43,7 +43,8 @@ def _flags(options: Mapping[str, Any], prefix: str) -> Iterator[str]:
             yield from _flags(value, f"{prefix}{key}.")
         elif value is not None:
             text = value if isinstance(value, str) else json.dumps(value)
-            yield f"--{prefix}{key} {shlex.quote(text)}"
+            separator = "=" if text.startswith(("-", "@")) else " "
+            yield f"--{prefix}{key}{separator}{shlex.quote(text)}"
 
 
 class Parameters:
@@ -83,6 +84,11 @@ class Parameters:
     def download(self, key: str) -> Flags:
         """Parameters of `download` for the archive at `key`."""
         return Flags(self._downloads[key])
+
+    def local_sources(self, key: str) -> list[tuple[str, int, int]]:
+        """Path, size and modification time of the sources of an archive that are files here."""
+        paths = [path for source in self._downloads[key]["sources"] if (path := local_path(source)) is not None]
+        return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
     def prepare(self, dataset: str, split: str) -> Flags:
         """Parameters of `prepare`: the loader's options without those of the download, and what a folder holds."""
@@ -173,19 +179,9 @@ def _digest(value: Any) -> str:
 
 
 def listing_digest(folder: Path) -> str:
-    """Digest of the names, sizes and modification times of all files below a folder."""
+    """Digest of the names, sizes and modification times of all images below a folder."""
     digest = hashlib.sha256()
-    for line in sorted(_listing(folder, "")):
-        digest.update(line.encode("utf-8", "surrogateescape"))
+    for name in sorted(image_paths(folder)):
+        status = (folder / name).stat()
+        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
-
-
-def _listing(folder: Path, prefix: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                if not Path(folder).resolve().is_relative_to(Path(entry.path).resolve()):  # a link upwards never ends
-                    yield from _listing(Path(entry.path), f"{prefix}{entry.name}/")
-            elif entry.is_file():
-                status = entry.stat()
-                yield f"{prefix}{entry.name}\0{status.st_size}\0{status.st_mtime_ns}\n"

@@ -1,5 +1,6 @@
 """What an experiment asks for: its resolved options and its runs, or all its errors at once."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from deepclust.common.image_files import image_paths
 from deepclust.planning.strict_yaml import check_file
 from deepclust.planning.validation import Schema, check_and_fill, did_you_mean
 
@@ -84,7 +86,7 @@ def make_plan(config: Config, files: list[Path], schema: Schema | None = None) -
         raise ExperimentError(broken)
     schema = schema or Schema()
     filled, errors = check_and_fill(config, schema)
-    checker = _Checker(filled, schema)
+    checker = _Checker(filled, schema, errors)
     errors += [line for line in checker.check() if line not in errors]
     if errors:
         prefix = f"{files[-1]}: " if len(files) == 1 else ""
@@ -96,18 +98,25 @@ def splits_of(dataset: Config, facts: Config) -> dict[str, int | None]:
     """The splits of a dataset and their sizes (None: not known before it is prepared)."""
     optional = facts.get("optional_splits", {})
     return {
-        split: size
+        split: _folder_size(dataset, optional.get(split, "path")) if size is None else size
         for split, size in facts["splits"].items()
         if split not in optional or dataset.get(optional[split]) is not None
     }
 
 
+def _folder_size(dataset: Config, key: str) -> int | None:
+    """Number of images in the folder that an option names."""
+    folder = dataset.get(key)
+    return sum(1 for _ in image_paths(Path(folder))) if isinstance(folder, str) and Path(folder).is_dir() else None
+
+
 class _Checker:
     """What a schema cannot say: names that must exist, sizes that must fit, paths that must be there."""
 
-    def __init__(self, config: Config, schema: Schema) -> None:
+    def __init__(self, config: Config, schema: Schema, known_errors: list[str]) -> None:
         self.config = config
         self.schema = schema
+        self.known_errors = list(known_errors)
         self.runs: list[Run] = []
 
     def section(self, name: str) -> dict[str, Config]:
@@ -161,7 +170,12 @@ class _Checker:
             for split in options.get("splits") or [] if known is not None else []:
                 if split not in (known or {}):
                     yield f"{where}.splits: {dataset} has no split {split!r} (it has {', '.join(known or {})})"
+            yield from self.twice(f"{where}.splits", options.get("splits") or [])
             yield from self.check_training_images(where, dataset, options)
+        state = options.get("resume_from")
+        made = Path("results/backbones", name, "model.json").exists()
+        if isinstance(state, str) and not made and not Path(state).exists():
+            yield f"{where}.resume_from: there is no state {state}"
         start = options.get("start_from")
         if isinstance(start, str):
             yield from self.known(f"{where}.start_from", start, "backbones")
@@ -218,9 +232,9 @@ class _Checker:
         entries = self.config.get("runs")
         seen: dict[str, int] = {}
         for index, entry in enumerate(entries if isinstance(entries, list) else []):
-            if not isinstance(entry, dict):
-                continue
             where = f"runs.{index}"
+            if not isinstance(entry, dict) or any(re.match(rf"{where}[.:]", line) for line in self.known_errors):
+                continue
             problems = list(self.check_run(where, entry))
             yield from problems
             for run in self.expand(entry) if not problems else []:
@@ -230,10 +244,7 @@ class _Checker:
                 self.runs.append(run)
 
     def check_run(self, where: str, entry: Config) -> Iterator[str]:
-        dataset, backbones, heads = entry.get("dataset"), entry.get("backbones"), entry.get("heads")
-        if not (isinstance(dataset, str) and isinstance(backbones, list) and isinstance(heads, list)):
-            yield f"{where}: is incomplete"
-            return
+        dataset, backbones, heads = entry["dataset"], entry["backbones"], entry["heads"]
         yield from self.known(f"{where}.dataset", dataset, "datasets")
         yield from self.twice(f"{where}.backbones", backbones)
         yield from self.twice(f"{where}.heads", heads)

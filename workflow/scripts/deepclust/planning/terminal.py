@@ -13,7 +13,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -135,8 +135,12 @@ def log_errors(folder: Path, newer_than: float = 0.0) -> list[str]:
     return lines
 
 
-def closing_table(leaderboard: Path, page: Path) -> str:
-    """The scores of all runs, what was gained over raw pixels, and where the report is."""
+def closing_table(leaderboard: Path, page: Path, floors: Sequence[str]) -> str:
+    """The scores of all runs, what was gained over raw pixels, and where the report is.
+
+    Args:
+        floors: names of the raw-pixel backbones.
+    """
     if not leaderboard.exists():
         return ""
     with leaderboard.open(newline="", encoding="utf-8") as file:
@@ -156,10 +160,16 @@ def closing_table(leaderboard: Path, page: Path) -> str:
     for row in shown:
         cells = [row["dataset"], row["backbone"], row["head"], row["k"], row["split"]]
         cells += [_score(row, metric) for metric in metrics]
-        lines.append(cells + ([_gain(row, rows)] if labelled else []))
+        lines.append(cells + ([_gain(row, rows, floors)] if labelled else []))
     more = f"\n  … and {len(rows) - len(shown)} more rows in {leaderboard}" if len(rows) > len(shown) else ""
     where = f"\n\n  Report: {page}   Table: {leaderboard}" if page.exists() else f"\n\n  Table: {leaderboard}"
-    return "\n" + _columns(lines) + more + where + "\n"
+    return "\n" + _columns(lines) + more + where + _version_warning(rows) + "\n"
+
+
+def _version_warning(rows: list[dict[str, str]]) -> str:
+    if len({row.get("versions") for row in rows}) <= 1:
+        return ""
+    return "\n  Warning: rows were computed with different package versions (last column of the table)."
 
 
 def _score(row: dict[str, str], metric: str) -> str:
@@ -170,10 +180,10 @@ def _score(row: dict[str, str], metric: str) -> str:
     return f"{scale * float(mean):.{digits}f}" + (f" ± {scale * float(spread):.{digits}f}" if spread else "")
 
 
-def _gain(row: dict[str, str], rows: list[dict[str, str]]) -> str:
+def _gain(row: dict[str, str], rows: list[dict[str, str]], floors: Sequence[str]) -> str:
     """ACC above that of the same run on raw pixels."""
     same = ("dataset", "head", "k", "protocol")
-    floor = next((r for r in rows if r["backbone"] == "pixels" and all(r[key] == row[key] for key in same)), None)
+    floor = next((r for r in rows if r["backbone"] in floors and all(r[key] == row[key] for key in same)), None)
     if floor is None or floor is row or not row["acc_mean"] or not floor["acc_mean"]:
         return ""
     return f"{100 * (float(row['acc_mean']) - float(floor['acc_mean'])):+.1f}"

@@ -6,6 +6,8 @@ torch, and a plan must be there in a second. Every message is one line with the 
 
 import difflib
 import json
+import math
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -62,9 +64,20 @@ def _fill(value: Any, node: dict[str, Any], schema: Schema) -> Any:
                 filled[key] = _fill(child["default"], child, schema)
         return filled
     if isinstance(value, list):
-        items = node.get("items", {})
+        lists = [schema.resolve(option) for option in node.get("anyOf", [node])]
+        items: Any = next(
+            (option["items"] for option in lists if option.get("type") == "array" and "items" in option), {}
+        )
         return [_fill(item, items, schema) if isinstance(items, dict) else item for item in value]
+    if isinstance(value, float) and value.is_integer() and "integer" in _types(node, schema):
+        return int(value)
     return _coerce(value, node, schema) if isinstance(value, str) else value
+
+
+def _types(node: dict[str, Any], schema: Schema) -> set[str]:
+    """The JSON types that a node allows."""
+    found = {str(schema.resolve(option).get("type")) for option in node.get("anyOf", [node])}
+    return found - {"integer"} if "number" in found else found
 
 
 def _over_default(value: Any, node: dict[str, Any]) -> Any:
@@ -84,7 +97,7 @@ def _choose(value: Any, node: dict[str, Any], schema: Schema) -> dict[str, Any]:
 
 
 def _coerce(value: str, node: dict[str, Any], schema: Schema) -> Any:
-    types = {schema.resolve(option).get("type") for option in node.get("anyOf", [node])}
+    types = _types(node, schema)
     if "string" in types or not types & {"integer", "number", "boolean"}:
         return value
     if "boolean" in types and value.lower() in {"true", "false"}:
@@ -117,6 +130,9 @@ def _errors(value: Any, node: dict[str, Any], schema: Schema, path: tuple[str, .
         yield from _mapping_errors(value, node, schema, path)
         return
     validator = jsonschema.Draft202012Validator({**node, "$defs": schema.definitions})
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{_join(path)}: must be a finite number, got {value}"
+        return
     errors = list(validator.iter_errors(value))
     yield from (_describe(error, path) for error in errors)
     if not errors and len(node.get("prefixItems", [])) == 2 and value[0] > value[1]:
@@ -127,11 +143,13 @@ def _mapping_errors(
     value: dict[str, Any], node: dict[str, Any], schema: Schema, path: tuple[str, ...]
 ) -> Iterator[str]:
     properties, others = node.get("properties", {}), node.get("additionalProperties")
-    names = jsonschema.Draft202012Validator(node.get("propertyNames", {}))
+    pattern = node.get("propertyNames", {}).get("pattern", "")
     if not value and node.get("minProperties"):
         yield f"{_join(path)}: must not be empty"
     for key, item in value.items():
-        if not isinstance(key, str) or not names.is_valid(key):
+        if not isinstance(key, str):
+            yield f"{_join((*path, key))}: a name must be a text: write it in quotes"
+        elif pattern and not re.fullmatch(pattern.strip("^$"), key):
             yield f"{_join((*path, key))}: names hold letters, digits, '_', '-', '.' and start with a letter or digit"
         elif key in properties:
             yield from _errors(item, properties[key], schema, (*path, key))
@@ -164,7 +182,7 @@ def _describe(error: jsonschema.ValidationError, path: tuple[str, ...]) -> str:
     if error.validator == "type":
         types = limit if isinstance(limit, list) else [limit]
         parent = error.parent
-        if parent is not None:
+        if parent is not None and error.parent.validator == "anyOf":
             types = [item["type"] for item in parent.validator_value if "type" in item and item["type"] != "null"]
         return f"{where}: must be {_a(types)}, got {got}"
     if error.validator in {"enum", "const"}:
@@ -189,4 +207,4 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
 
 
 def _join(path: Iterable[Any]) -> str:
-    return ".".join(map(str, path)) or "the experiment"
+    return ".".join(str(part).encode("unicode_escape").decode() for part in path) or "the experiment"

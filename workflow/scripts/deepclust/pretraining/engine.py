@@ -51,12 +51,17 @@ class Session:
     """Called with the function that a termination signal is to call."""
 
 
-def pretrain(name: str, module: ModuleType, options: PretrainingOptions, files: Files, session: Session) -> None:
+def pretrain(
+    name: str, module: ModuleType, options: PretrainingOptions, files: Files, session: Session
+) -> Callable[[], None]:
     """Train a backbone, or go on where an interrupted process left off, and write it.
 
     Args:
         name: of the method, for the record.
         module: the method's; its `METHOD` is a class derived from `Method`.
+
+    Returns:
+        What removes the training's state; to be called when the result is accepted.
 
     Raises:
         DeepclustError: the inputs do not fit, or see `Trainer.run`.
@@ -85,7 +90,7 @@ def pretrain(name: str, module: ModuleType, options: PretrainingOptions, files: 
 
     save_model(files.model, method.backbone, spec)
     log.write(files.log)
-    states.remove()
+    return states.remove
 
 
 def fingerprint(code: str, options: PretrainingOptions, splits: list[Images], start: Model | None) -> str:

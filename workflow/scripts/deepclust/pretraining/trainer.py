@@ -120,6 +120,7 @@ class Trainer:
                 self._run_epoch(task)
                 if self._due() and self.position.epoch < self.options.epochs:
                     self._save()
+        self._write_state()  # the result may yet be refused, if the code changed meanwhile
 
     def _run_epoch(self, task: Task) -> None:
         position = self.position
@@ -233,6 +234,15 @@ class Trainer:
         return self._signal is not None or time.perf_counter() - self._saved >= self.checkpoint_seconds
 
     def _save(self) -> None:
+        """Write the state, and end if a signal asked for it."""
+        self._write_state()
+        if self._signal is not None:
+            raise DeepclustError(
+                f"stopped by signal {self._signal} in epoch {self.position.epoch + 1}: the state is saved, "
+                "run again to continue"
+            )
+
+    def _write_state(self) -> None:
         position = self.position
         if position.step:
             self._means()  # a diverged state is not worth keeping
@@ -249,8 +259,3 @@ class Trainer:
         }
         self.states.save(state, position.epoch * self.steps + position.step)
         self._saved = time.perf_counter()
-        if self._signal is not None:
-            raise DeepclustError(
-                f"stopped by signal {self._signal} in epoch {position.epoch + 1}: the state is saved, "
-                "run again to continue"
-            )

@@ -65,10 +65,10 @@ def _largest_of_blocks(values: npt.NDArray[np.float64], size: int) -> npt.NDArra
 def _size(rows: int, columns: int) -> tuple[float, float]:
     """Inches that give each cell of a small matrix room for a number, and keep a large one on a page."""
     if max(rows, columns) <= TEXT_LIMIT:
-        return max(4.8, 1.6 + 0.37 * columns), max(2.6, 1.1 + 0.32 * rows)
+        return max(5.4, 1.6 + 0.37 * columns), max(2.6, 1.1 + 0.32 * rows)
     if max(rows, columns) <= NAME_LIMIT:
         return max(6.0, 2.6 + 0.14 * columns), max(3.5, 1.6 + 0.14 * rows)
-    return 8.0, 7.2
+    return min(8.0, 2.5 + 0.3 * columns), min(7.2, 1.5 + 0.3 * rows)
 
 
 def _description(run: Run, shared: int) -> str:

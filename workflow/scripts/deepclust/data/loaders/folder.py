@@ -4,20 +4,18 @@ Ids follow a hash of the path, so their order tells nothing about classes and do
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, DirectoryPath
 
 from deepclust.common.errors import DeepclustError
+from deepclust.common.image_files import EXTENSIONS, image_paths
 from deepclust.common.options import Options as BaseOptions
 from deepclust.data.facts import DatasetFacts
 from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit, opaque_order
 
 FACTS = DatasetFacts(splits={"train": None, "test": None}, optional_splits={"test": "test_path"})
-
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
 def _from_flag(value: object) -> object:
@@ -70,7 +68,7 @@ def _labelled(folder: Path, class_folders: bool) -> dict[str, str | None]:
     """The images of a folder: path relative to it → name of the class, None where there are no classes."""
     labels: dict[str, str | None] = {}
     try:
-        for name in _image_paths(folder, "", ()):
+        for name in image_paths(folder):
             top, separator, _ = name.partition("/")
             labels[name] = top if separator and class_folders else None
     except OSError as error:
@@ -84,22 +82,6 @@ def _labelled(folder: Path, class_folders: bool) -> dict[str, str | None]:
             "subfolder, or set class_folders: false"
         )
     return labels
-
-
-def _image_paths(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Paths of the images at any depth. Links to folders are followed, but not to one of the folders `above`."""
-    status = folder.stat()
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _image_paths(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
-            elif Path(entry.name).suffix.lower() in EXTENSIONS:
-                yield prefix + entry.name
 
 
 def _printable(name: str) -> str:
