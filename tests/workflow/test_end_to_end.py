@@ -1,5 +1,6 @@
 """The small experiment from images to report, and what a user does with it afterwards."""
 
+import base64
 import csv
 import html.parser
 import json
@@ -94,7 +95,12 @@ def test_every_result_has_its_provenance(project, dry_runs):
             assert len(output["sha256"]) == 64
 
 
-def test_labels_cannot_reach_training(dry_runs):
+def metadata_file(project, output):
+    """Where Snakemake keeps what it knows of an output."""
+    return project / ".snakemake" / "metadata" / base64.urlsafe_b64encode(output.encode()).decode()
+
+
+def test_labels_cannot_reach_training(project, dry_runs):
     """Neither labels nor names of images are inputs of any job that ends up in an assignment, or of its ancestors."""
     jobs = dry_runs(forceall=True)
     maker = {path: job for job in jobs for path in job["output"]}
@@ -118,6 +124,8 @@ def test_labels_cannot_reach_training(dry_runs):
         "project_map",
     }
     for job in trained:
+        record = json.loads(metadata_file(project, job["output"][0]).read_text())
+        assert record["shellcmd"] and "results/labels" not in record["shellcmd"]
         for reader, path in ancestors(job):
             assert not path.startswith("results/labels/"), (name(job), name(reader), path)
     assert any(path.startswith("results/labels/") for job in jobs if job["rule"] == "evaluate" for path in job["input"])

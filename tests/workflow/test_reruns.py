@@ -1,20 +1,23 @@
 """Exactly what a change invalidates runs again: for every key of the config and every module of the library."""
 
 import copy
+import io
 import os
 import re
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
 import grimp
 import pytest
+import yaml
 
 from conftest import EXPERIMENT, ROOT, environment, name, snakemake
+from deepclust.common.code import HARMLESS
 
 LIBRARY = ROOT / "workflow" / "scripts"
-HARMLESS = {f"deepclust.common.{module}" for module in ("errors", "progress", "provenance", "training_log")}
 
 
 @pytest.fixture(scope="module")
@@ -295,6 +298,41 @@ def test_a_changed_module_reruns_what_reaches_it(dry_runs, graph, project, impor
         assert dry_runs.names() == set()
     finally:
         path.write_bytes(source)
+
+
+def test_code_of_downloads(project, dry_runs):
+    """A dataset that is downloaded, here from a file beside the project."""
+    archive = project / "cifar.tar.gz"
+    with tarfile.open(archive, "w:gz", compresslevel=1) as file:
+        for batch in [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]:
+            entry = tarfile.TarInfo(f"cifar-10-batches-bin/{batch}.bin")
+            entry.size = 10_000 * 3073
+            file.addfile(entry, io.BytesIO(bytes(entry.size)))
+    config = yaml.safe_load(EXPERIMENT)
+    config["datasets"]["cifar10"] = {"loader": "cifar10", "source": str(archive), "sha256": "any"}
+    (project / "download.yaml").write_text(yaml.safe_dump(config))
+    target = "results/data/cifar10/test/images.json"
+    done = snakemake(project, "--cores", "2", "--configfile", "download.yaml", "--", target)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    def waiting(config=config):
+        return {job.split()[0] for job in dry_runs.names(config, targets=[target])}
+
+    assert waiting() == set()
+    checked = {**config, "datasets": {**config["datasets"], "cifar10": {**config["datasets"]["cifar10"]}}}
+    checked["datasets"]["cifar10"]["sha256"] = "0" * 64
+    assert waiting(checked) == {"download", "prepare"}
+    expected = {"downloading": {"download", "prepare"}, "sources": {"download", "prepare"}, "cifar": {"prepare"}}
+    for module, jobs in (expected | {"archives": {"prepare"}, "loaders/cifar10": {"prepare"}}).items():
+        path = project / "workflow" / "scripts" / "deepclust" / "data" / f"{module}.py"
+        source = path.read_bytes()
+        try:
+            path.write_bytes(source + b"\nMUTATED = True\n")
+            assert waiting() == jobs, module
+        finally:
+            path.write_bytes(source)
+    os.utime(archive, (1, 1))  # another file, for all one can know without reading it
+    assert waiting() == {"download", "prepare"}
 
 
 def test_touching_everything_reruns_nothing(dry_runs, project):

@@ -89,6 +89,7 @@ def library(tmp_path):
                 if arguments.fail:
                     raise DeepclustError("this is wrong: do that")
                 job.outputs = {"output": arguments.output}
+                job.when_done.append(lambda: write_text(arguments.output.with_name("state_removed"), ""))
                 write_text(arguments.output, "done")
 
             if __name__ == "__main__":
@@ -154,6 +155,8 @@ def test_code_that_changes_while_the_job_runs(library, text, accepted):
     job.communicate(timeout=60)
     assert (job.returncode == 0) == accepted
     assert (library / "out.txt").exists() == accepted
+    # A result that is refused keeps what it can be computed from again.
+    assert (library / "state_removed").exists() == accepted
 
 
 def test_a_module_outside_the_fingerprint_is_refused(library):
