@@ -19,8 +19,9 @@ rule cluster:
         head_code=method_code("cluster", head_modules),
         options=cluster_options,
         command=command("cluster", head_modules),
+        neighbors=neighbors_flag,
     message:
         "Cluster {wildcards.dataset} into {wildcards.k} with {wildcards.head} on {wildcards.backbones}"
     shell:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
-        " --features {input.features} --output {output.clusters} --log {output.seeds} {params.options} > {log} 2>&1"
+        " --features {input.features} {params.neighbors} --output {output.clusters} --log {output.seeds} {params.options} > {log} 2>&1"

@@ -192,6 +192,11 @@ def cluster_neighbors(wildcards):
     return split_files("train", NEIGHBORS)(wildcards) if needed else []
 
 
+def neighbors_flag(wildcards, input):
+    """Where the neighbors are, for heads that use them."""
+    return f"--neighbors {' '.join(input.neighbors)}" if input.neighbors else ""
+
+
 def probe_options(wildcards):
     """How the ceilings are measured."""
     return EXPERIMENT.probe()

@@ -1,6 +1,9 @@
+import resource
+
 import numpy as np
 import pytest
 
+from deepclust.common.errors import DeepclustError
 from deepclust.features import partial
 from deepclust.features.partial import PartialArray
 
@@ -59,3 +62,13 @@ def test_starts_again_where_the_state_is_damaged(tmp_path, damage):
         rows.append(ROWS)
         rows.finish(tmp_path / "rows.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), ROWS)
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path):
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, unlimited[1]))  # to the program as if the disk were full
+    try:
+        with pytest.raises(DeepclustError, match="no space left"), make(tmp_path / "state") as rows:
+            rows.append(np.tile(ROWS, (10, 1)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)

@@ -43,7 +43,8 @@ class PartialArray:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with explain_disk_errors(self._data):  # closing writes what a full disk refused before
+            self._file.close()
 
     def _resume(self) -> int:
         """Take over the rows that the marker vouches for; return the size of the file with them, 0 without any."""
