@@ -19,7 +19,7 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
-from conftest import EXPERIMENT, ROOT, copy_project, environment, name, snakemake
+from conftest import EXPERIMENT, ROOT, copy_project, draw_shapes, environment, name, snakemake
 
 COLUMNS = {
     *("dataset", "backbone", "head", "k", "split", "seeds", "acc_mean", "acc_std", "nmi_mean", "nmi_std", "ari_mean"),
@@ -47,7 +47,7 @@ def test_leaderboard_has_one_row_per_run(project):
     for row in table:
         assert all(row[column] for column in COLUMNS), row
         assert row["seeds"] == "2"
-        assert 0 < float(row["acc_mean"]) <= 1 and float(row["seconds"]) > 0
+        assert 0 < float(row["acc_mean"]) <= 1 and float(row["seconds"]) >= 0
 
 
 def test_a_backbone_pretrained_on_one_dataset_clusters_another(project):
@@ -213,8 +213,8 @@ def test_scripts_run_without_snakemake(project):
 
 @pytest.mark.parametrize("experiment", sorted(path.name for path in ROOT.glob("experiments/*.yaml")))
 def test_shipped_experiments_can_be_planned(project, experiment):
-    for needed in ("my_images", "my_test_images"):
-        (project / needed).mkdir(exist_ok=True)
+    if not (project / "my_images").exists():
+        draw_shapes(project / "my_images")
     done = snakemake(project, "-n", "--quiet", "host", "--configfile", f"experiments/{experiment}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "report_page" in done.stdout + done.stderr

@@ -146,7 +146,6 @@ def test_images_of_a_folder_are_counted(tmp_path):
         (("backbones", "simclr", "splits"), ["trian"], "backbones.simclr.splits", "no split 'trian'"),
         (("backbones", "simclr", "dataset"), "digit", "backbones.simclr.dataset", "did you mean 'digits'"),
         (("backbones", "simclr", "dataset"), ..., "backbones.simclr", "needs 'dataset'"),
-        (("backbones", "simclr", "batch_size"), 2000, "backbones.simclr.batch_size", "1347"),
         (("backbones", "simclr", "start_from"), "simclr", "backbones.simclr.start_from", "itself"),
         (("backbones", "simclr", "start_from"), "nobody", "backbones.simclr.start_from", "nobody"),
         (("backbones", "simclr", "augmentation", "crop_scale"), [0.9, 0.2], "augmentation.crop_scale", "smallest"),

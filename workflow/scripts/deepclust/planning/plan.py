@@ -190,17 +190,10 @@ class _Checker:
                 yield f"{where}.{key}: {options.get(key)} differs from {theirs}, where training starts"
 
     def check_training_images(self, where: str, dataset: str, options: Config) -> Iterator[str]:
-        """What training needs to know of its images: a common size, and enough of them for one batch."""
-        facts, splits = self.facts(dataset), self.splits(dataset)
-        if facts is None or splits is None:
-            return
-        if facts.get("shape") is None and options.get("image_size") is None:
+        """Training needs images of one size."""
+        facts = self.facts(dataset)
+        if facts is not None and facts.get("shape") is None and options.get("image_size") is None:
             yield f"{where}.image_size: images of {dataset} differ in size: give the side to train with, e.g. 96"
-        sizes = [splits.get(split) for split in options.get("splits") or []]
-        known = [size for size in sizes if size is not None]
-        batch = options.get("batch_size")
-        if known and len(known) == len(sizes) and isinstance(batch, int) and batch > sum(known):
-            yield f"{where}.batch_size: {batch} is more than the {sum(known)} images of {dataset}"
 
     def ancestors(self, backbone: str) -> set[str]:
         """The backbones that a backbone starts from, directly or not."""
