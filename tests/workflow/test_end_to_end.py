@@ -19,7 +19,7 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
-from conftest import EXPERIMENT, ROOT, copy_project, draw_shapes, environment, name, snakemake
+from small_experiment import EXPERIMENT, ROOT, copy_project, draw_shapes, environment, name, snakemake
 
 COLUMNS = {
     *("dataset", "backbone", "head", "k", "split", "seeds", "acc_mean", "acc_std", "nmi_mean", "nmi_std", "ari_mean"),

@@ -14,8 +14,8 @@ import grimp
 import pytest
 import yaml
 
-from conftest import EXPERIMENT, ROOT, environment, name, snakemake
 from deepclust.common.code import HARMLESS
+from small_experiment import EXPERIMENT, ROOT, environment, name, snakemake
 
 LIBRARY = ROOT / "workflow" / "scripts"
 

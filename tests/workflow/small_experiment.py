@@ -1,0 +1,117 @@
+"""One small experiment, and how to run it and to ask what would run."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = ["Snakefile", "config.yaml", "workflow", "envs", "experiments", "profiles", "tools"]
+
+EXPERIMENT = """
+datasets:
+  digits: {loader: digits}
+  shapes: {loader: folder, path: shapes, channels: 1}
+backbones:
+  pixels: {method: pixels}
+  small: {method: pixels, image_size: 8}
+  simclr: &training
+    {method: simclr, dataset: digits, architecture: resnet10_w32, epochs: 1, batch_size: 256, learning_rate: 0.05}
+  elsewhere: {<<: *training, dataset: shapes, image_size: 8, batch_size: 32}
+  later: {<<: *training, start_from: simclr}
+heads:
+  kmeans: {method: kmeans, n_init: 2}
+  other: {method: kmeans, n_init: 1, spherical: true}
+runs:
+  - {dataset: digits, backbones: [later, elsewhere, [pixels, simclr]], heads: [kmeans], k: 10}
+  - {dataset: shapes, backbones: [small], heads: [kmeans, other], k: 3}
+seeds: 2
+neighbors: {k: 5}
+evaluation: {bootstrap: 50}
+report: {map_points: 50}
+"""
+
+
+def environment():
+    """The environment of this test process, without what Snakemake's jobs should not find by accident."""
+    return {
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "SNAKEMAKE", "PYTHONPATH"))
+    }
+
+
+def copy_project(folder):
+    """The project as a fresh clone has it, without what is ignored."""
+    for name in PROJECT:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.rmtree(folder / name, ignore_errors=True)
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".snakemake"))
+        else:
+            shutil.copy2(source, folder / name)
+
+
+def draw_shapes(folder):
+    """96 grey images of different sizes in three class folders: bars lying, bars standing, rings."""
+    random = np.random.default_rng(0)
+    for number in range(96):
+        size = int(random.integers(10, 16))
+        pixels = random.integers(0, 60, (size, size), dtype=np.uint8)
+        kind = ("lying", "ring", "standing")[number % 3]
+        if kind == "lying":
+            pixels[size // 2 - 1 : size // 2 + 2, 1:-1] = 230
+        elif kind == "standing":
+            pixels[1:-1, size // 2 - 1 : size // 2 + 2] = 230
+        else:
+            pixels[2:-2, 2:-2] = 230
+            pixels[4:-4, 4:-4] = 20
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / kind / f"{number}.png")
+
+
+def snakemake(folder, *words, timeout=600):
+    """Run Snakemake as a user would; returns the finished process with its text."""
+    command = [sys.executable, "-m", "snakemake", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout, env=environment())
+
+
+class DryRuns:
+    """Asks a server process what would run."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        server = [sys.executable, str(Path(__file__).with_name("dry_run_server.py"))]
+        self.process = subprocess.Popen(
+            server, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+        )
+
+    def __call__(self, config=None, **request):
+        """The jobs that would run, under the experiment or under another config."""
+        path = "small.yaml"
+        if config is not None:
+            path = "changed.yaml"
+            (self.folder / path).write_text(yaml.safe_dump(config, sort_keys=False))
+        request = {"snakefile": "Snakefile", "configfiles": [path], **request}
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        assert "jobs" in answer, answer
+        return [job for job in answer["jobs"] if job["rule"] != "all"]
+
+    def names(self, config=None, **request):
+        return {name(job) for job in self(config, **request)}
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+
+
+def name(job):
+    """`rule` and its wildcards in short, e.g. `extract_features digits simclr test`."""
+    order = ("dataset", "backbones", "backbone", "head", "k", "protocol", "split")
+    return " ".join([job["rule"], *(job["wildcards"][key] for key in order if key in job["wildcards"])])
