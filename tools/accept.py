@@ -5,7 +5,8 @@ A change of code reruns every job that reaches it. Where you know that a change 
     python tools/accept.py --why "renamed a variable" results/backbones/simclr/model.json
 
 records them as made by the new code: in Snakemake's metadata, and with your reason in their provenance. Without
-targets, all results of the experiment are meant. Only results whose sole reason to be made again is code are accepted.
+targets, all results of the experiment are meant. Only results whose sole reason to be made again is code are accepted,
+and only if nothing that they were made from has to be made again.
 """
 
 import argparse
@@ -37,8 +38,8 @@ def is_code(parameter: str) -> bool:
     return bool(items) and all(isinstance(item, str) and CODE_ITEM.fullmatch(item) for item in items)
 
 
-def only_code_changed(dag: Any, job: Any) -> bool:
-    """Whether nothing but the code of a job changed since its results were made."""
+def own_reason(dag: Any, job: Any) -> str | None:
+    """Why a job would run again even if nothing before it did: `code`, `other`, or None."""
     reason, change = dag.reason(job), dag.workflow.persistence.params_changed(job)
     others = (
         reason.missing_output,
@@ -49,7 +50,22 @@ def only_code_changed(dag: Any, job: Any) -> bool:
         reason.software_stack_changed,
         reason.forced,
     )
-    return not any(others) and bool(change) and all(is_code(item) for item in change.only_old | change.only_new)
+    if any(others) or not job.output:
+        return "other"
+    if not change:
+        return None
+    return "code" if all(is_code(item) for item in change.only_old | change.only_new) else "other"
+
+
+def acceptable_jobs(dag: Any) -> list[Any]:
+    """The jobs to accept: only their code changed, and nothing before them has to run for another reason."""
+    waiting = set(dag.needrun_jobs(exclude_finished=False))
+    blocked = {job for job in waiting if own_reason(dag, job) == "other"}
+    while True:
+        more = {job for job in waiting - blocked if any(before in blocked for before in dag.dependencies[job])}
+        if not more:
+            return [job for job in waiting - blocked if own_reason(dag, job) == "code"]
+        blocked |= more
 
 
 def accept(dag: Any, job: Any, why: str) -> None:
@@ -92,12 +108,11 @@ def main() -> int:
         )
         workflow.dag(DAGSettings(targets=set(arguments.targets))).execute_workflow(executor="dryrun")
         dag = workflow._workflow.dag
-        waiting = list(dag.needrun_jobs(exclude_finished=False))
-        accepted = [job for job in waiting if job.output and only_code_changed(dag, job)]
+        accepted = acceptable_jobs(dag)
         for job in accepted:
             accept(dag, job, arguments.why)
             print(f"accepted: {', '.join(str(output) for output in job.output)}")
-    print(f"{len(accepted)} of {len(waiting)} jobs that would have run were accepted")
+    print(f"accepted the results of {len(accepted)} jobs; `snakemake -n` tells what still has to run, and why")
     return 0
 
 
