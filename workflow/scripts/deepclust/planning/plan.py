@@ -64,11 +64,7 @@ class Plan:
 
     def run_splits(self, dataset: str, protocol: str) -> tuple[list[str], list[str]]:
         """The splits that a head is fitted on, and those it is scored on."""
-        splits = splits_of(self.config["datasets"][dataset], self.dataset_facts(dataset))
-        if protocol == "held-out":
-            return ["train"], ["test"]
-        merged = [split for split in splits if split in {"train", "test"}]
-        return merged, merged
+        return protocol_splits(split_names(self.config["datasets"][dataset], self.dataset_facts(dataset)), protocol)
 
 
 def make_plan(config: Config, files: list[Path], schema: Schema | None = None) -> Plan:
@@ -94,13 +90,27 @@ def make_plan(config: Config, files: list[Path], schema: Schema | None = None) -
     return Plan(filled, tuple(checker.runs), schema)
 
 
-def splits_of(dataset: Config, facts: Config) -> dict[str, int | None]:
-    """The splits of a dataset and their sizes (None: not known before it is prepared)."""
+def split_names(dataset: Config, facts: Config) -> list[str]:
+    """The splits of a dataset."""
     optional = facts.get("optional_splits", {})
+    return [split for split in facts["splits"] if split not in optional or dataset.get(optional[split]) is not None]
+
+
+def protocol_splits(names: list[str], protocol: str) -> tuple[list[str], list[str]]:
+    """The splits that a head is fitted on, and those it is scored on."""
+    if protocol == "held-out":
+        return ["train"], ["test"]
+    merged = [split for split in names if split in {"train", "test"}]
+    return merged, merged
+
+
+def splits_of(dataset: Config, facts: Config) -> dict[str, int | None]:
+    """The splits of a dataset and their sizes (None: not known before it is prepared). It looks through folders."""
+    optional = facts.get("optional_splits", {})
+    sizes = {split: facts["splits"][split] for split in split_names(dataset, facts)}
     return {
         split: _folder_size(dataset, optional.get(split, "path")) if size is None else size
-        for split, size in facts["splits"].items()
-        if split not in optional or dataset.get(optional[split]) is not None
+        for split, size in sizes.items()
     }
 
 
@@ -118,6 +128,7 @@ class _Checker:
         self.schema = schema
         self.known_errors = list(known_errors)
         self.runs: list[Run] = []
+        self._splits: dict[str, dict[str, int | None]] = {}  # looking through a large folder takes a while
 
     def section(self, name: str) -> dict[str, Config]:
         """The well-formed entries of a section of named things."""
@@ -130,7 +141,9 @@ class _Checker:
 
     def splits(self, dataset: str) -> dict[str, int | None] | None:
         facts = self.facts(dataset)
-        return None if facts is None else splits_of(self.section("datasets")[dataset], facts)
+        if facts is not None and dataset not in self._splits:
+            self._splits[dataset] = splits_of(self.section("datasets")[dataset], facts)
+        return self._splits.get(dataset)
 
     def check(self) -> Iterator[str]:
         for name, options in self.section("datasets").items():
@@ -277,7 +290,7 @@ class _Checker:
         if entry.get("protocol") == "held-out" and "test" not in splits:
             yield f"{where}.protocol: {dataset} has no test split: use protocol: merged"
             return
-        train = ["train"] if _protocol(entry, splits) == "held-out" else [s for s in splits if s in {"train", "test"}]
+        train, _ = protocol_splits(list(splits), _protocol(entry, splits))
         sizes = [splits[split] for split in train]
         known = sum(size for size in sizes if size is not None) if None not in sizes else None
         numbers = _as_list(entry.get("k"))
