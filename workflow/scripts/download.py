@@ -18,6 +18,9 @@ class Arguments(JobArguments):
     """Expected SHA-256 of the file; `any` accepts whatever arrives."""
     md5: str | None = Field(None, pattern="^[0-9a-f]{32}$")
     """Expected MD5; only looked at where no SHA-256 is given."""
+    pin: Path | None = None
+    """Where no checksum is given: the file that holds the SHA-256 of the first download (as `sha256sum` writes it), which
+    every later one must have. It is written by the first."""
     output: Path
     """Where to put the file. What has arrived of it is kept beside it, in `<output>.part`, and continued."""
 
@@ -25,17 +28,25 @@ class Arguments(JobArguments):
 def main(arguments: Arguments, job: Job) -> None:
     from deepclust.data.downloading import download
     from deepclust.data.partial import Checksum
+    from deepclust.data.pins import read_pin, write_pin
 
+    first = False
     if arguments.sha256 == "any":
         checksum = None
     elif arguments.sha256 is not None:
         checksum = Checksum("sha256", arguments.sha256)
     elif arguments.md5 is not None:
         checksum = Checksum("md5", arguments.md5)
+    elif arguments.pin is not None:
+        checksum = read_pin(arguments.pin)
+        first = checksum is None
     else:
         raise DeepclustError("give the checksum of the file (--sha256 or --md5), or --sha256 any to do without")
     source = download(arguments.sources, arguments.output, checksum, job.progress)
     print(f"{arguments.output} from {source}")
+    if arguments.pin is not None and first:
+        value = write_pin(arguments.pin, arguments.output)
+        print(f"no checksum of it has been published: {value} is required from now on ({arguments.pin})")
 
     job.options = {"sources": arguments.sources, "sha256": arguments.sha256, "md5": arguments.md5, "used": source}
     job.outputs = {"file": arguments.output}
