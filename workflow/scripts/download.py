@@ -19,8 +19,8 @@ class Arguments(JobArguments):
     md5: str | None = Field(None, pattern="^[0-9a-f]{32}$")
     """Expected MD5; only looked at where no SHA-256 is given."""
     pin: Path | None = None
-    """Where no checksum is given: the file that holds the SHA-256 of the first download (as `sha256sum` writes it), which
-    every later one must have. It is written by the first."""
+    """Where no checksum is given: the file that holds the SHA-256 of the first download, which every later one must
+    have. The first writes it."""
     output: Path
     """Where to put the file. What has arrived of it is kept beside it, in `<output>.part`, and continued."""
 

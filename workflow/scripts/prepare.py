@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pydantic import Field
+
 from deepclust.common import registry
 from deepclust.common.errors import DeepclustError
 from deepclust.common.job import Job, JobArguments, run_job
@@ -14,7 +16,7 @@ class Files(JobArguments):
     """Loader of the dataset, e.g. cifar10."""
     split: str
     """Split to prepare, e.g. train."""
-    archives: list[Path] = []
+    archives: list[Path] = Field(default_factory=list)
     """Downloaded files, where the split needs some, in the order in which its loader names them."""
     images: Path
     """Images to write (`images.bin`; the manifest goes beside it)."""

@@ -44,9 +44,8 @@ def test_checksums_are_checksums():
 
 
 def test_variants_replace_what_they_name():
-    facts = DatasetFacts(
-        splits={"train": 3}, classes=4, variants={"source": {"a": Variant(classes=2), "None": Variant(published_as="X")}}
-    )
+    variants = {"a": Variant(classes=2), "None": Variant(published_as="X")}
+    facts = DatasetFacts(splits={"train": 3}, classes=4, variants={"source": variants})
     assert facts.of(ArchiveOptions(source="a")).classes == 2
     assert facts.of(ArchiveOptions()).published_as == "X"
     other = facts.of(ArchiveOptions(source="b"))

@@ -70,7 +70,7 @@ def tar_members(archive: Path) -> Iterator[TarMember]:
             tarfile.open(fileobj=stream, mode="r|" if packed else "r:") as tar,
         ):
             while (info := tar.next()) is not None:
-                tar.members.clear()  # kept for random access, which nobody wants here
+                tar.members.clear()  # type: ignore[attr-defined]  # kept for random access, which nobody wants here
                 yield TarMember(archive, safe_name(archive, info.name), info, tar)
             if packed:
                 while stream.read(_DRAIN):

@@ -1,6 +1,6 @@
 """Reading image files and checking that each decodes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 

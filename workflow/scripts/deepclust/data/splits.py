@@ -56,6 +56,11 @@ class EncodedFile:
     label: int
     read: Callable[[], bytes]
 
+    @classmethod
+    def loaded(cls, name: str, label: int, data: bytes) -> "EncodedFile":
+        """A file whose bytes are here already."""
+        return cls(name, label, lambda: data)
+
 
 @dataclass(frozen=True)
 class EncodedSplit:

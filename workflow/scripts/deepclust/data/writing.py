@@ -59,7 +59,8 @@ def write_split(
             write_raw(images, writer.decoded(split, threads or os.cpu_count() or 1), split.shape)
         else:
             encoded = writer.encoded(split, threads or os.cpu_count() or 1)
-            write_encoded(images, _reorder(encoded, writer.shuffle, images) if split.shuffle else encoded, split.channels)
+            ordered = _reorder(encoded, writer.shuffle, images) if split.shuffle else encoded
+            write_encoded(images, ordered, split.channels)
         writer.write_labels(labels)
     except BaseException:
         _remove(files)
@@ -72,9 +73,7 @@ def _remove(files: Sequence[Path]) -> None:
         file.unlink(missing_ok=True)
 
 
-def _reorder(
-    items: Iterable[bytes], order: Callable[[], npt.NDArray[np.integer]], folder: Path
-) -> Iterator[bytes]:
+def _reorder(items: Iterable[bytes], order: Callable[[], npt.NDArray[np.integer]], folder: Path) -> Iterator[bytes]:
     """Every item once, in the order that `order()` tells when all have come; until then they are in a nameless file."""
     ends = array("q", [0])
     with tempfile.TemporaryFile(dir=folder) as file:

@@ -311,8 +311,8 @@ class _Checker:
         splits = self.splits(dataset)
         if splits is None:
             return
-        named = entry.get("protocol")
-        missing = [split for part in PROTOCOLS.get(named, ()) for split in part if split not in splits]
+        named = str(entry.get("protocol"))
+        missing = [split for part in PROTOCOLS.get(named, ([], [])) for split in part if split not in splits]
         if missing and named != "merged":
             fix = "protocol: merged" if missing == ["test"] else "another protocol"
             yield f"{where}.protocol: {dataset} has no {missing[0]} split, which {named} needs: use {fix}"
