@@ -69,7 +69,7 @@ class EncodedSplit:
     Attributes:
         classes: None: classes have no names but their numbers.
         channels: 1 or 3: what they are decoded to.
-        skip_unreadable: leave out images that do not decode, instead of failing.
+        skip_unreadable: leave out images that do not decode, instead of failing; None: official sets have none.
         shape: (C, H, W) of all images, to store them as pixels.
         shuffle: put them into the opaque order of their names, by way of a temporary copy. For files that come in an
             order that could tell their classes and cannot be read in any other.
@@ -78,7 +78,7 @@ class EncodedSplit:
     classes: Sequence[str] | None
     channels: int
     files: Iterable[EncodedFile]
-    skip_unreadable: bool = False
+    skip_unreadable: bool | None = None
     shape: tuple[int, int, int] | None = None
     shuffle: bool = False
 

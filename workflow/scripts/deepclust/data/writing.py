@@ -160,7 +160,11 @@ class _SplitWriter:
             more = f" and {len(self.skipped) - _SHOWN} more" if len(self.skipped) > _SHOWN else ""
             raise DeepclustError(
                 f"{len(self.skipped)} of {len(self.skipped) + len(self.names)} images do not decode: {some}{more}: "
-                + ("is it the official archive?" if split.shape else "replace or remove them, or set on_error: skip")
+                + (
+                    "is it the official archive?"
+                    if split.skip_unreadable is None
+                    else "replace or remove them, or set on_error: skip"
+                )
             )
 
     def _check_count(self) -> None:
