@@ -2,11 +2,12 @@
 
 import contextlib
 import gzip
+import posixpath
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from deepclust.common.errors import DeepclustError
 from deepclust.data.names import printable
@@ -140,7 +141,7 @@ def safe_name(archive: Path, name: str) -> str:
     Raises:
         DeepclustError: it leaves the archive.
     """
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts:
+    path = name.replace("\\", "/")
+    if path.startswith("/") or ".." in path.split("/"):
         raise DeepclustError(f"{archive} holds the path {name!r}, which leaves the archive: do not trust it")
-    return printable(str(path))
+    return printable(posixpath.normpath(path))

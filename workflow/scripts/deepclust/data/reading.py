@@ -10,7 +10,7 @@ import numpy.typing as npt
 from deepclust.common.images import UnreadableImageError, decode_image
 from deepclust.data.splits import EncodedFile, EncodedSplit
 
-_AHEAD = 64  # files in memory at once, per thread
+_GROUP = 64  # files that a thread reads at a time; so many per thread are in memory
 
 Checked = tuple[EncodedFile, bytes | npt.NDArray[np.uint8] | UnreadableImageError]
 
@@ -34,7 +34,12 @@ def read_checked(split: EncodedSplit, threads: int) -> Iterator[Checked]:
             return UnreadableImageError(file.name, f"{sizes[0]}, expected {sizes[1]}")
         return pixels
 
+    def read_group(files: list[EncodedFile]) -> list[bytes | npt.NDArray[np.uint8] | UnreadableImageError]:
+        return [read(file) for file in files]
+
     waiting = iter(split.files)
     with ThreadPoolExecutor(threads) as pool:
-        while group := list(islice(waiting, _AHEAD * threads)):
-            yield from zip(group, pool.map(read, group))
+        while ahead := list(islice(waiting, _GROUP * threads)):
+            groups = [ahead[start : start + _GROUP] for start in range(0, len(ahead), _GROUP)]
+            for group, results in zip(groups, pool.map(read_group, groups)):
+                yield from zip(group, results)

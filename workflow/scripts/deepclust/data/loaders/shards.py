@@ -5,9 +5,10 @@ image, a label as a number in `<sample>.cls` if there is one, and whatever else,
 shard and sample, by way of a temporary copy.
 """
 
+import posixpath
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pydantic import DirectoryPath
 
@@ -54,8 +55,8 @@ def _samples(folder: Path, shard: str) -> Iterator[EncodedFile]:
         image: tuple[str, bytes] | None = None
         label = UNKNOWN
         for member in members:
-            ending = PurePosixPath(member.name).suffix.lower()
-            if member.info.isdir() or PurePosixPath(member.name).name.startswith("."):
+            ending = posixpath.splitext(member.name)[1].lower()
+            if member.info.isdir() or posixpath.basename(member.name).startswith("."):
                 continue
             if ending == ".cls":
                 label = _label(member)
@@ -68,8 +69,8 @@ def _samples(folder: Path, shard: str) -> Iterator[EncodedFile]:
 
 
 def _key(member: TarMember) -> str:
-    path = PurePosixPath(member.name)
-    return str(path.parent / path.name.split(".")[0])
+    folder, name = posixpath.split(member.name)
+    return posixpath.join(folder, name.split(".")[0])
 
 
 def _label(member: TarMember) -> int:
