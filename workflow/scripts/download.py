@@ -30,7 +30,7 @@ def main(arguments: Arguments, job: Job) -> None:
     from deepclust.data.partial import Checksum
     from deepclust.data.pins import read_pin, write_pin
 
-    first = False
+    pinned = False
     if arguments.sha256 == "any":
         checksum = None
     elif arguments.sha256 is not None:
@@ -38,13 +38,18 @@ def main(arguments: Arguments, job: Job) -> None:
     elif arguments.md5 is not None:
         checksum = Checksum("md5", arguments.md5)
     elif arguments.pin is not None:
-        checksum = read_pin(arguments.pin)
-        first = checksum is None
+        checksum, pinned = read_pin(arguments.pin), True
     else:
         raise DeepclustError("give the checksum of the file (--sha256 or --md5), or --sha256 any to do without")
-    source = download(arguments.sources, arguments.output, checksum, job.progress)
+    try:
+        source = download(arguments.sources, arguments.output, checksum, job.progress)
+    except DeepclustError as error:
+        note = (
+            f" (the first download's, in {arguments.pin}: delete it to accept another)" if pinned and checksum else ""
+        )
+        raise DeepclustError(f"{error}{note}") from error
     print(f"{arguments.output} from {source}")
-    if arguments.pin is not None and first:
+    if pinned and checksum is None and arguments.pin is not None:
         value = write_pin(arguments.pin, arguments.output)
         print(f"no checksum of it has been published: {value} is required from now on ({arguments.pin})")
 

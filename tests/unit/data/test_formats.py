@@ -277,6 +277,7 @@ def test_shards_may_keep_their_order(tmp_path):
     [
         ({"a/1.jpg": picture(), "a/1.png": picture()}, "several images"),
         ({"a/1.cls": b"cat", "a/1.png": picture()}, "expected a number"),
+        ({"a/1.png": picture(), "a/2.png": picture(), "a/1.cls": b"1"}, "no image stands beside the label of 1"),
         ({"a/1.cls": b"99999999999", "a/1.png": picture()}, "label 99999999999"),
     ],
 )

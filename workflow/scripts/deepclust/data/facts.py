@@ -55,7 +55,7 @@ class DatasetFacts(BaseModel):
     """(C, H, W) where all images have one size and are stored raw."""
     archives: tuple[Archive, ...] = ()
     """What is downloaded."""
-    watch: Literal["images", "folders", ".parquet", ".tar"] = "images"
+    watch: Literal["images", "folders", ".parquet", ".tar", "nothing"] = "images"
     """What a folder named in the options is watched for: images, files with this ending, or, for folders too large to
     look at every file, new and removed files two levels down."""
     published_as: str | None = None

@@ -110,7 +110,7 @@ class Parameters:
         for key, schema in node.items():
             formats = {option.get("format") for option in [schema, *schema.get("anyOf", [])]}
             path = Path(options[key]) if formats & {"directory-path", "file-path"} and options.get(key) else None
-            if path is not None and path.is_dir():
+            if path is not None and path.is_dir() and watch != "nothing":
                 digests.append(folders_digest(path) if watch == "folders" else listing_digest(path, watch))
             elif path is not None and path.is_file():
                 digests.append(sha256_file(path)[:16])

@@ -17,7 +17,7 @@ from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit, opaque_ord
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
-FACTS = DatasetFacts(splits={"train": None, "test": None}, optional_splits={"test": "test_path"}, watch="folders")
+FACTS = DatasetFacts(splits={"train": None, "test": None}, optional_splits={"test": "test_path"}, watch="nothing")
 
 
 class Options(ImageFileOptions):

@@ -26,9 +26,9 @@ class Options(ImageFileOptions):
 
     path: DirectoryPath
     """Folder of the dataset, such as a clone of its repository."""
-    train: str = Field(default="data/train-*.parquet", min_length=1)
+    train: str = Field(default="data/train-*.parquet", pattern="^[^/]")
     """Files of the train split: a pattern, relative to `path`."""
-    test: str | None = Field(default=None, min_length=1)
+    test: str | None = Field(default=None, pattern="^[^/]")
     """Files of the test split, e.g. `data/test-*.parquet` or `data/validation-*.parquet`; without it there is none."""
     image_column: str = "image"
     """Column of the images."""

@@ -64,6 +64,8 @@ def _samples(folder: Path, shard: str) -> Iterator[EncodedFile]:
                 if image is not None:
                     raise DeepclustError(f"{member.archive}: the sample {key} has several images")
                 image = f"{shard}/{member.name}", member.read()
+        if image is None and label != UNKNOWN:
+            raise DeepclustError(f"{folder / shard}: no image stands beside the label of {key}")
         if image is not None:
             yield EncodedFile.loaded(image[0], label, image[1])
 
