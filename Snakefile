@@ -27,7 +27,7 @@ wildcard_constraints:
     backbones=f"{NAME}(\\+{NAME})*",
     head=NAME,
     k="[0-9]+",
-    protocol="held-out|merged",
+    protocol="|".join(PROTOCOLS),
 
 
 include: "workflow/rules/data.smk"

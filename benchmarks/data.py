@@ -54,7 +54,7 @@ def unpack(archive: Path) -> None:
 def prepare(archive: Path, folder: Path) -> None:
     for split in ("train", "test"):
         command = [sys.executable, str(SCRIPTS / "prepare.py"), "--loader", "cifar10", "--split", split]
-        command += ["--archive", str(archive), "--images", str(folder / split / "images.bin")]
+        command += ["--archives", str(archive), "--images", str(folder / split / "images.bin")]
         subprocess.run([*command, "--labels", str(folder / "labels" / split / "labels.npy")], check=True)
 
 

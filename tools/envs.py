@@ -9,7 +9,7 @@ PYTHON = "3.11"
 FRAME = ["numpy", "pydantic", "pydantic-settings", "safetensors", "threadpoolctl", "tqdm"]
 # What the scripts of each kind of rule import.
 ENVIRONMENTS = {
-    "data": [*FRAME, "httpx", "pillow", "scikit-learn"],
+    "data": [*FRAME, "httpx", "pillow", "pyarrow", "scikit-learn"],
     "torch": [*FRAME, "pillow", "timm", "torch", "torchvision"],
     "clustering": [*FRAME, "faiss-cpu", "scikit-learn", "scipy"],
     "evaluation": [*FRAME, "faiss-cpu", "scikit-learn", "scipy"],

@@ -322,8 +322,10 @@ def test_code_of_downloads(project, dry_runs):
     checked = {**config, "datasets": {**config["datasets"], "cifar10": {**config["datasets"]["cifar10"]}}}
     checked["datasets"]["cifar10"]["sha256"] = "0" * 64
     assert waiting(checked) == {"download", "prepare"}
-    expected = {"downloading": {"download", "prepare"}, "sources": {"download", "prepare"}, "cifar": {"prepare"}}
-    for module, jobs in (expected | {"archives": {"prepare"}, "loaders/cifar10": {"prepare"}}).items():
+    expected = {module: {"download", "prepare"} for module in ("downloading", "sources", "pins")}
+    expected |= {module: {"prepare"} for module in ("cifar", "archives", "names", "loaders/cifar10")}
+    expected |= {module: set() for module in ("loaders/cifar100", "idx", "wnids", "zips")}
+    for module, jobs in expected.items():
         path = project / "workflow" / "scripts" / "deepclust" / "data" / f"{module}.py"
         source = path.read_bytes()
         try:

@@ -16,7 +16,7 @@ from deepclust.common.files import sha256_file, write_text
 from deepclust.planning.environment import prefer_this_python
 from deepclust.planning.experiment_options import NAME_PATTERN
 from deepclust.planning.parameters import Parameters
-from deepclust.planning.plan import ExperimentError, make_plan
+from deepclust.planning.plan import PROTOCOLS, ExperimentError, make_plan
 from deepclust.planning.strict_yaml import check_file, experiment_text
 from deepclust.planning.terminal import Watcher, closing_table, log_errors
 
@@ -111,15 +111,14 @@ def names_where(wanted):
     return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
-def archive(wildcards):
-    """The archive that a dataset is prepared from, if it has one."""
-    key = EXPERIMENT.archive(wildcards.dataset)
-    return {} if key is None else {"archive": f"resources/downloads/{key}"}
+def archives(wildcards):
+    """The downloads that a split is prepared from, if any."""
+    return [f"resources/downloads/{key}" for key in EXPERIMENT.archives(wildcards.dataset, wildcards.split)]
 
 
-def archive_flag(wildcards, input):
-    """Where the archive is, for the command line."""
-    return f"--archive {quote(input.archive)}" if "archive" in input.keys() else ""
+def archives_flag(wildcards, input):
+    """Where they are, for the command line."""
+    return f"--archives {' '.join(map(quote, input.archives))}" if input.archives else ""
 
 
 def pretrain_inputs(wildcards):
@@ -161,9 +160,9 @@ def prepare_options(wildcards):
     return EXPERIMENT.prepare(wildcards.dataset, wildcards.split)
 
 
-def folder_listings(wildcards):
-    """What is in the folders that a dataset is read from."""
-    return EXPERIMENT.folder_listings(wildcards.dataset)
+def listings(wildcards):
+    """What is in the folders and files of your own that a dataset is read from."""
+    return EXPERIMENT.listings(wildcards.dataset)
 
 
 def backbone_options(wildcards):

@@ -22,12 +22,12 @@ rule download:
         "Download {wildcards.file}"
     shell:
         "python {params.command} --progress {log}.progress --provenance {output.provenance}"
-        " --output {output.archive} {params.options} > {log} 2>&1"
+        " --pin resources/checksums/{wildcards.file}.sha256 --output {output.archive} {params.options} > {log} 2>&1"
 
 
 rule prepare:
     input:
-        unpack(archive),
+        archives=archives,
     output:
         images="results/data/{dataset}/{split}/images.bin",
         manifest="results/data/{dataset}/{split}/images.json",
@@ -43,11 +43,11 @@ rule prepare:
         *code("prepare"),
         loader_code=method_code("prepare", loader_modules),
         options=prepare_options,
-        listings=folder_listings,
+        listings=listings,
         command=command("prepare", loader_modules),
-        archive=archive_flag,
+        archives=archives_flag,
     message:
         "Prepare the {wildcards.split} images of {wildcards.dataset}"
     shell:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
-        " --images {output.images} --labels {output.labels} {params.archive} {params.options} > {log} 2>&1"
+        " --images {output.images} --labels {output.labels} {params.archives} {params.options} > {log} 2>&1"

@@ -18,6 +18,9 @@ class Arguments(JobArguments):
     """Expected SHA-256 of the file; `any` accepts whatever arrives."""
     md5: str | None = Field(None, pattern="^[0-9a-f]{32}$")
     """Expected MD5; only looked at where no SHA-256 is given."""
+    pin: Path | None = None
+    """Where no checksum is given: the file that holds the SHA-256 of the first download, which every later one must
+    have. The first writes it."""
     output: Path
     """Where to put the file. What has arrived of it is kept beside it, in `<output>.part`, and continued."""
 
@@ -25,17 +28,30 @@ class Arguments(JobArguments):
 def main(arguments: Arguments, job: Job) -> None:
     from deepclust.data.downloading import download
     from deepclust.data.partial import Checksum
+    from deepclust.data.pins import read_pin, write_pin
 
+    pinned = False
     if arguments.sha256 == "any":
         checksum = None
     elif arguments.sha256 is not None:
         checksum = Checksum("sha256", arguments.sha256)
     elif arguments.md5 is not None:
         checksum = Checksum("md5", arguments.md5)
+    elif arguments.pin is not None:
+        checksum, pinned = read_pin(arguments.pin), True
     else:
         raise DeepclustError("give the checksum of the file (--sha256 or --md5), or --sha256 any to do without")
-    source = download(arguments.sources, arguments.output, checksum, job.progress)
+    try:
+        source = download(arguments.sources, arguments.output, checksum, job.progress)
+    except DeepclustError as error:
+        note = (
+            f" (the first download's, in {arguments.pin}: delete it to accept another)" if pinned and checksum else ""
+        )
+        raise DeepclustError(f"{error}{note}") from error
     print(f"{arguments.output} from {source}")
+    if pinned and checksum is None and arguments.pin is not None:
+        value = write_pin(arguments.pin, arguments.output)
+        print(f"no checksum of it has been published: {value} is required from now on ({arguments.pin})")
 
     job.options = {"sources": arguments.sources, "sha256": arguments.sha256, "md5": arguments.md5, "used": source}
     job.outputs = {"file": arguments.output}

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pydantic import Field
+
 from deepclust.common import registry
 from deepclust.common.errors import DeepclustError
 from deepclust.common.job import Job, JobArguments, run_job
@@ -14,8 +16,8 @@ class Files(JobArguments):
     """Loader of the dataset, e.g. cifar10."""
     split: str
     """Split to prepare, e.g. train."""
-    archive: Path | None = None
-    """Downloaded archive, where the dataset has one."""
+    archives: list[Path] = Field(default_factory=list)
+    """Downloaded files, where the split needs some, in the order in which its loader names them."""
     images: Path
     """Images to write (`images.bin`; the manifest goes beside it)."""
     labels: Path
@@ -26,23 +28,27 @@ def main(arguments: Files, job: Job) -> None:
     from deepclust.data.writing import write_split
 
     module = registry.load("data.loaders", arguments.loader)
-    facts = module.FACTS
+    options = module.Options(**{name: getattr(arguments, name) for name in module.Options.model_fields})
+    facts = module.FACTS.of(options)
     if arguments.split not in facts.splits:
         raise DeepclustError(f"{arguments.loader} has no split {arguments.split!r}, only {', '.join(facts.splits)}")
-    if facts.archive is not None and arguments.archive is None:
-        raise DeepclustError(f"{arguments.loader} needs --archive, the path of {facts.archive.file}")
-    options = module.Options(**{name: getattr(arguments, name) for name in module.Options.model_fields})
+    needed = [archive.file for archive in facts.archives_of(arguments.split)]
+    if len(arguments.archives) != len(needed):
+        raise DeepclustError(
+            f"{arguments.loader} reads {len(needed)} downloads, --archives names {len(arguments.archives)}"
+            + (f": give the paths of {', '.join(needed)}" if needed else "")
+        )
     write_split(
-        module.read_split(options, arguments.split, arguments.archive),
+        module.read_split(options, arguments.split, arguments.archives),
         arguments.images.parent,
         arguments.labels.parent,
         progress=job.progress,
-        count=facts.splits[arguments.split],
+        count=facts.splits[arguments.split] if getattr(options, "on_error", "fail") == "fail" else None,
         threads=arguments.threads,
     )
 
     job.options = {"loader": arguments.loader, "split": arguments.split, **options.model_dump(mode="json")}
-    job.inputs = {"archive": arguments.archive} if arguments.archive is not None else {}
+    job.inputs = dict(zip(needed, arguments.archives))
     job.outputs = {
         "images": arguments.images.with_suffix(".json"),
         "labels": arguments.labels,

@@ -29,7 +29,7 @@ def content(labels, images):
 def test_records_come_in_the_order_asked_for(make_tar):
     parts = {name: records(4) for name in ("x/1.bin", "x/2.bin", "x/3.bin")}
     archive = make_tar([(name, content(*parts[name])) for name in ("x/2.bin", "x/3.bin", "x/1.bin")])
-    blocks = list(read_records(archive, ["x/1.bin", "x/2.bin"], 4, 10))
+    blocks = list(read_records(archive, ["x/1.bin", "x/2.bin"], 4, [10]))
     for name, block in zip(["x/1.bin", "x/2.bin"], blocks, strict=True):
         np.testing.assert_array_equal(block.labels, parts[name][0])
         np.testing.assert_array_equal(block.images, parts[name][1])
@@ -39,7 +39,7 @@ def test_records_come_in_the_order_asked_for(make_tar):
 def test_a_wrong_number_of_records(make_tar):
     archive = make_tar([("x.bin", content(*records(3)))])
     with pytest.raises(DeepclustError, match=f"{3 * 3073} bytes, expected {4 * 3073}"):
-        list(read_records(archive, ["x.bin"], 4, 10))
+        list(read_records(archive, ["x.bin"], 4, [10]))
 
 
 def test_a_label_out_of_range(make_tar):
@@ -47,11 +47,11 @@ def test_a_label_out_of_range(make_tar):
     labels[1] = 10
     archive = make_tar([("x.bin", content(labels, images))])
     with pytest.raises(DeepclustError, match="label 10"):
-        list(read_records(archive, ["x.bin"], 3, 10))
+        list(read_records(archive, ["x.bin"], 3, [10]))
 
 
 def prepare(archive, split, folder):
-    loaded = cifar10.read_split(cifar10.Options(), split, archive)
+    loaded = cifar10.read_split(cifar10.Options(), split, [archive])
     count = cifar10.FACTS.splits[split]
     write_split(loaded, folder / "images", folder / "labels", progress=Progress(), count=count)
     return Images(folder / "images"), np.load(folder / "labels" / "labels.npy")

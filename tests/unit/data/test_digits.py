@@ -9,7 +9,7 @@ from deepclust.data.writing import write_split
 
 def prepare(split, folder):
     count = digits.FACTS.splits[split]
-    loaded = digits.read_split(digits.Options(), split, None)
+    loaded = digits.read_split(digits.Options(), split, [])
     write_split(loaded, folder, folder, progress=Progress(), count=count)
     names = [line.split(",")[1] for line in (folder / "ids.csv").read_text().splitlines()[1:]]
     return Images(folder), np.load(folder / "labels.npy"), [int(name) for name in names]

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from deepclust.common import registry
 from deepclust.common.code import SCRIPTS
 from deepclust.data import loaders
-from deepclust.data.facts import Archive, ArchiveOptions, DatasetFacts
+from deepclust.data.facts import Archive, ArchiveOptions, DatasetFacts, FilesOptions, Variant
 
 LOADERS = sorted(module.name for module in pkgutil.iter_modules(loaders.__path__))
 
@@ -24,10 +24,10 @@ def test_loaders_say_what_planning_needs(name):
     assert set(facts.optional_splits) <= set(facts.splits)
     options = module.Options.model_fields
     assert set(facts.optional_splits.values()) <= set(options)
-    assert (facts.archive is not None) == issubclass(module.Options, ArchiveOptions)
+    assert (len(facts.archives) == 1) == issubclass(module.Options, ArchiveOptions)
+    assert (len(facts.archives) > 1) == issubclass(module.Options, FilesOptions)
+    assert set(facts.variants) <= set(options)
     assert all(field.description for field in options.values())
-    schema = json.dumps(module.Options.model_json_schema())
-    assert ("directory-path" in schema) == (name == "folder")
 
 
 def test_loaders_import_no_torch():
@@ -38,11 +38,26 @@ def test_loaders_import_no_torch():
     subprocess.run([sys.executable, "-c", code, *LOADERS], cwd=SCRIPTS, check=True)
 
 
-def test_an_archive_needs_a_checksum():
-    with pytest.raises(ValidationError, match="checksum"):
-        Archive(file="x", sources=("https://example.org/x",))
+def test_checksums_are_checksums():
     with pytest.raises(ValidationError, match="md5"):
         Archive(file="x", sources=("https://example.org/x",), md5="no checksum")
+
+
+def test_variants_replace_what_they_name():
+    variants = {"a": Variant(classes=2), "None": Variant(published_as="X")}
+    facts = DatasetFacts(splits={"train": 3}, classes=4, variants={"source": variants})
+    assert facts.of(ArchiveOptions(source="a")).classes == 2
+    assert facts.of(ArchiveOptions()).published_as == "X"
+    other = facts.of(ArchiveOptions(source="b"))
+    assert (other.splits, other.classes, other.published_as) == ({"train": 3}, 4, None)
+    assert json.loads(facts.model_dump_json())["variants"]["source"]["a"] == {"classes": 2}
+
+
+def test_files_of_a_split():
+    first, second = (Archive(file=x, sources=(x,), splits=(x,)) for x in ("train", "test"))
+    both = Archive(file="both", sources=("x",))
+    facts = DatasetFacts(splits={"train": None, "test": None}, archives=(first, both, second))
+    assert facts.archives_of("train") == [first, both] and facts.archives_of("test") == [both, second]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def paint(path, value=0, size=(4, 3)):
 
 
 def read(split="train", **options):
-    return loader.read_split(loader.Options(**options), split, None)
+    return loader.read_split(loader.Options(**options), split, [])
 
 
 def labels_of(split):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images
 from deepclust.common.progress import Progress
+from deepclust.data.names import Names, printable
 from deepclust.data.splits import EncodedFile, EncodedSplit, RawBlock, RawSplit, opaque_order
 from deepclust.data.writing import write_split
 
@@ -133,6 +134,66 @@ def test_a_full_disk_leaves_nothing(tmp_path, small_disk, full):
     with pytest.raises(DeepclustError, match="no space left"):
         write_split(split, folders["images"], folders["labels"], progress=Progress())
     assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [400, 90])  # the copy does not fit, or the copy alone does
+def test_a_full_disk_while_shuffling_leaves_nothing(tmp_path, small_disk, size):
+    files = [EncodedFile.loaded(str(number), 0, PNG + bytes(size)) for number in range(400)]
+    split = EncodedSplit(["a"], 1, files, shuffle=True)
+    with pytest.raises(DeepclustError, match="no space left"):
+        write_split(split, small_disk / "images", tmp_path / "labels", progress=Progress())
+    assert files_in(tmp_path) == []
+
+
+def test_a_shuffled_split_is_in_the_opaque_order_of_its_names(tmp_path):
+    contents = {f"{number // 20}/{number}": PNG + bytes([number]) for number in range(60)}
+    files = [EncodedFile.loaded(name, int(name.split("/")[0]), data) for name, data in contents.items()]
+    split = EncodedSplit(["a", "b", "c"], 1, files, shuffle=True)
+    assert write(split, tmp_path, threads=1) == 60
+    names = [row[1] for row in rows(tmp_path / "labels" / "ids.csv")[1:]]
+    assert names == opaque_order(contents) != list(contents)
+    images = Images(tmp_path / "images")
+    assert [images.encoded(index) for index in range(60)] == [contents[name] for name in names]
+    assert np.load(tmp_path / "labels" / "labels.npy").tolist() == [int(name.split("/")[0]) for name in names]
+    assert files_in(tmp_path) == ALL
+
+
+def test_skipped_images_of_a_shuffled_split(tmp_path):
+    files = [EncodedFile.loaded(str(n), n % 2, PNG if n % 3 else b"broken") for n in range(9)]
+    assert write(EncodedSplit(["a", "b"], 1, files, skip_unreadable=True, shuffle=True), tmp_path) == 6
+    names = [row[1] for row in rows(tmp_path / "labels" / "ids.csv")[1:]]
+    assert names == opaque_order(str(n) for n in range(9) if n % 3)
+    assert np.load(tmp_path / "labels" / "labels.npy").tolist() == [int(name) % 2 for name in names]
+
+
+def test_classes_without_names_are_called_by_their_numbers(tmp_path):
+    files = [EncodedFile.loaded(str(label), label, PNG) for label in (3, -1, 0)]
+    write(EncodedSplit(None, 1, files), tmp_path / "a")
+    assert json.loads((tmp_path / "a" / "labels" / "classes.json").read_text()) == ["0", "1", "2", "3"]
+    write(EncodedSplit(None, 1, [EncodedFile.loaded("x", -1, PNG)]), tmp_path / "b")
+    assert json.loads((tmp_path / "b" / "labels" / "classes.json").read_text()) == []
+    with pytest.raises(DeepclustError, match="label 1000000"):
+        write(EncodedSplit(None, 1, [EncodedFile.loaded("x", 1_000_000, PNG)]), tmp_path / "c")
+
+
+def test_images_of_one_size_are_stored_as_pixels(tmp_path):
+    files = [EncodedFile.loaded(str(number), 0, PNG) for number in range(600)]
+    assert write(EncodedSplit(["a"], 1, files, shape=(1, 1, 1)), tmp_path) == 600
+    images = Images(tmp_path / "images")
+    assert images.shape == (1, 1, 1) and images.pixels(slice(None)).shape == (600, 1, 1, 1)
+    with pytest.raises(DeepclustError, match="600 of 600 .*1×1×1, expected 1×2×1"):
+        write(EncodedSplit(["a"], 1, files, shape=(1, 2, 1)), tmp_path)
+    assert files_in(tmp_path) == []
+
+
+@given(st.lists(st.text(max_size=5)))
+def test_names_are_kept(names):
+    kept = Names()
+    for name in names:
+        kept.append(printable(name))
+    assert list(kept) == [kept[index] for index in range(len(kept))] == names
+    with pytest.raises(IndexError):
+        kept[len(names)]
 
 
 @given(st.lists(st.text(max_size=5), unique=True, max_size=9), st.lists(st.text(max_size=5), max_size=3))

@@ -8,6 +8,7 @@ either file tells a label or a file name.
 import contextlib
 import hashlib
 import io
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -191,13 +192,13 @@ def write_raw(folder: Path, blocks: Iterable[npt.NDArray[np.uint8]], shape: tupl
 def write_encoded(folder: Path, files: Iterable[bytes], channels: int) -> int:
     """Write encoded images as the prepared split `folder`, byte for byte; return their number."""
     with _writing(folder) as writer:
-        offsets = [0]
+        offsets = array("q", [0])
         for data in files:
             writer.write(data)
             offsets.append(offsets[-1] + len(data))
         padding = -offsets[-1] % 8
         writer.write(bytes(padding))
-        writer.write(np.asarray(offsets, np.int64).tobytes())
+        writer.write(offsets.tobytes())
         writer.facts = {
             "storage": "encoded",
             "count": len(offsets) - 1,

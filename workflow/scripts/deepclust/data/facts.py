@@ -1,14 +1,17 @@
 """What a loader says about its dataset before anything is downloaded: the class behind every loader's `FACTS`."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from deepclust.common.options import Options
 
 
 class Archive(BaseModel):
-    """The official file of a dataset. At least one checksum is known, so that a download can be trusted."""
+    """An official file of a dataset.
+
+    Where no checksum has been published, the one of the first download is recorded and required from then on.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -18,12 +21,23 @@ class Archive(BaseModel):
     """Addresses, in the order in which they are tried."""
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     md5: str | None = Field(default=None, pattern="^[0-9a-f]{32}$")
+    splits: tuple[str, ...] | None = None
+    """Splits that are read from it; None: all."""
 
-    @model_validator(mode="after")
-    def _has_checksum(self) -> "Archive":
-        if self.sha256 is None and self.md5 is None:
-            raise ValueError("an archive needs a checksum")
-        return self
+
+class Variant(BaseModel):
+    """What differs where an option of the loader has a certain value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    splits: dict[str, int | None] | None = None
+    classes: int | None = None
+    archives: tuple[Archive, ...] | None = None
+    published_as: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _only_what_differs(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if name in self.model_fields_set}
 
 
 class DatasetFacts(BaseModel):
@@ -39,14 +53,31 @@ class DatasetFacts(BaseModel):
     """Number of classes."""
     shape: tuple[int, int, int] | None = None
     """(C, H, W) where all images have one size and are stored raw."""
-    archive: Archive | None = None
-    """What is downloaded; None: nothing."""
+    archives: tuple[Archive, ...] = ()
+    """What is downloaded."""
+    watch: Literal["images", "folders", ".parquet", ".tar", "nothing"] = "images"
+    """What a folder named in the options is watched for: images, files with this ending, or, for folders too large to
+    look at every file, new and removed files two levels down."""
     published_as: str | None = None
     """Name of the dataset in tables of published results."""
+    variants: dict[str, dict[str, Variant]] = {}
+    """Option → its value → the facts that differ."""
+
+    def of(self, options: Options) -> "DatasetFacts":
+        """The facts under these options."""
+        changes: dict[str, Any] = {}
+        for option, variants in self.variants.items():
+            variant = variants.get(str(getattr(options, option)))
+            changes |= {} if variant is None else {name: getattr(variant, name) for name in variant.model_fields_set}
+        return self.model_copy(update=changes)
+
+    def archives_of(self, split: str) -> list[Archive]:
+        """The files that a split is read from."""
+        return [archive for archive in self.archives if archive.splits is None or split in archive.splits]
 
 
 class ArchiveOptions(Options):
-    """Options of every dataset that is downloaded. They concern `download`; `prepare` reads what it has fetched."""
+    """Options of every dataset that is one download. They concern `download`; `prepare` reads what it has fetched."""
 
     source: str | Annotated[list[str], Field(min_length=1)] | None = None
     """Where to get the archive instead of the official addresses: a path, or an address (https, http, file), or a list
@@ -54,3 +85,29 @@ class ArchiveOptions(Options):
     sha256: str | None = Field(default=None, pattern="^([0-9a-f]{64}|any)$")
     """SHA-256 of the archive at `source`, where it differs from the official one. `any` accepts any content; the
     provenance records it."""
+
+
+class FilesOptions(Options):
+    """Options of every dataset that is several downloads."""
+
+    source: str | Annotated[list[str], Field(min_length=1)] | None = None
+    """Where to get the files instead of the official addresses: a folder, or an address to which their names are
+    added, or a list of them that is tried in order. The official checksums are still required, unless `sha256` says
+    otherwise."""
+    sha256: Literal["any"] | None = None
+    """`any` accepts any content; the provenance records it."""
+
+
+def _from_flag(value: object) -> object:
+    """Flags arrive as text, which a `Literal` of numbers does not take for one of them."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+class ImageFileOptions(Options):
+    """Options of every dataset of image files."""
+
+    channels: Annotated[Literal[1, 3], BeforeValidator(_from_flag)] = 3
+    """3 for color, 1 for gray; images are converted as they are decoded."""
+    on_error: Literal["fail", "skip"] = "fail"
+    """What to do if images do not decode: fail, naming them, or leave them out and list them in `skipped.csv`, beside
+    the labels."""

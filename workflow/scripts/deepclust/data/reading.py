@@ -1,31 +1,45 @@
 """Reading image files and checking that each decodes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
+import numpy as np
+import numpy.typing as npt
+
 from deepclust.common.images import UnreadableImageError, decode_image
-from deepclust.data.splits import EncodedFile
+from deepclust.data.splits import EncodedFile, EncodedSplit
 
-_AHEAD = 64  # files in memory at once, per thread
+_GROUP = 64  # files that a thread reads at a time; so many per thread are in memory
+
+Checked = tuple[EncodedFile, bytes | npt.NDArray[np.uint8] | UnreadableImageError]
 
 
-def read_checked(
-    files: Iterable[EncodedFile], channels: int, threads: int
-) -> Iterator[tuple[EncodedFile, bytes | UnreadableImageError]]:
-    """Every file, in order, with its bytes, or with the reason why it is not an image."""
+def read_checked(split: EncodedSplit, threads: int) -> Iterator[Checked]:
+    """Every file, in order, with its bytes (its pixels where the split has a shape), or the reason why not."""
 
-    def read(file: EncodedFile) -> bytes | UnreadableImageError:
+    def read(file: EncodedFile) -> bytes | npt.NDArray[np.uint8] | UnreadableImageError:
         try:
             data = file.read()
-            decode_image(data, channels, file.name, reduce=True)
+            # To know whether it decodes a JPEG need not be decoded at its full size.
+            pixels = decode_image(data, split.channels, file.name, reduce=split.shape is None)
         except OSError as error:
             return UnreadableImageError(file.name, error.strerror or str(error))
         except UnreadableImageError as error:
             return error
-        return data
+        if split.shape is None:
+            return data
+        if pixels.shape != split.shape:
+            sizes = ["×".join(map(str, shape)) for shape in (pixels.shape, split.shape)]
+            return UnreadableImageError(file.name, f"{sizes[0]}, expected {sizes[1]}")
+        return pixels
 
-    waiting = iter(files)
+    def read_group(files: list[EncodedFile]) -> list[bytes | npt.NDArray[np.uint8] | UnreadableImageError]:
+        return [read(file) for file in files]
+
+    waiting = iter(split.files)
     with ThreadPoolExecutor(threads) as pool:
-        while group := list(islice(waiting, _AHEAD * threads)):
-            yield from zip(group, pool.map(read, group))
+        while ahead := list(islice(waiting, _GROUP * threads)):
+            groups = [ahead[start : start + _GROUP] for start in range(0, len(ahead), _GROUP)]
+            for group, results in zip(groups, pool.map(read_group, groups)):
+                yield from zip(group, results)

@@ -2,9 +2,10 @@
 
 A loader is a module `loaders/<name>.py` with `FACTS`, a class `Options`, and
 
-    def read_split(options: Options, split: str, archive: Path | None) -> RawSplit | EncodedSplit
+    def read_split(options: Options, split: str, archives: Sequence[Path]) -> RawSplit | EncodedSplit
 
-which may be lazy: blocks and files are read once, in order.
+where `archives` are the files of `FACTS.archives_of(split)`, in that order. It may be lazy: blocks and files are read
+once, in order.
 """
 
 import hashlib
@@ -55,22 +56,38 @@ class EncodedFile:
     label: int
     read: Callable[[], bytes]
 
+    @classmethod
+    def loaded(cls, name: str, label: int, data: bytes) -> "EncodedFile":
+        """A file whose bytes are here already."""
+        return cls(name, label, lambda: data)
+
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """Images of any size, stored as their files.
+    """Image files, stored as they are, or, if all have one small size, as pixels.
 
     Attributes:
+        classes: None: classes have no names but their numbers.
         channels: 1 or 3: what they are decoded to.
-        skip_unreadable: leave out images that do not decode, instead of failing.
+        skip_unreadable: leave out images that do not decode, instead of failing; None: official sets have none.
+        shape: (C, H, W) of all images, to store them as pixels.
+        shuffle: put them into the opaque order of their names, by way of a temporary copy. For files that come in an
+            order that could tell their classes and cannot be read in any other.
     """
 
-    classes: Sequence[str]
+    classes: Sequence[str] | None
     channels: int
     files: Iterable[EncodedFile]
-    skip_unreadable: bool = False
+    skip_unreadable: bool | None = None
+    shape: tuple[int, int, int] | None = None
+    shuffle: bool = False
 
 
 def opaque_order(names: Iterable[str]) -> list[str]:
     """`names` in the order of their SHA-256: tells nothing of the names, and does not change as others come or go."""
-    return sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
+    return sorted(names, key=opaque_key)
+
+
+def opaque_key(name: str) -> bytes:
+    """What names are sorted by."""
+    return hashlib.sha256(os.fsencode(name)).digest()

@@ -1,22 +1,27 @@
 """Writing a prepared split: images in one folder, labels and names in another, all of them or none."""
 
 import csv
-import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from deepclust.common.errors import DeepclustError
-from deepclust.common.files import write_array, write_json, write_text
+from deepclust.common.files import atomic_path, write_array, write_json
 from deepclust.common.images import write_encoded, write_raw
 from deepclust.common.progress import Progress
+from deepclust.data.names import Names
 from deepclust.data.reading import read_checked
-from deepclust.data.splits import UNKNOWN, EncodedSplit, RawSplit
+from deepclust.data.splits import UNKNOWN, EncodedSplit, RawSplit, opaque_key
 
 _SHOWN = 3  # unreadable images named in an error
+_BLOCK = 256  # images written at once
+_MOST_CLASSES = 1_000_000  # without names; a larger label is taken for a mistake
 
 
 def write_split(
@@ -29,6 +34,8 @@ def write_split(
     threads: int = 0,
 ) -> int:
     """Write a split; return its number of images N.
+
+    Memory holds a few images and an index of all: per image its name and some 30 bytes.
 
     Args:
         images: folder of `images.bin` and `images.json` (see `deepclust.common.images`).
@@ -48,8 +55,12 @@ def write_split(
         writer = _SplitWriter(split.classes, count, progress)
         if isinstance(split, RawSplit):
             write_raw(images, writer.raw(split), split.shape)
+        elif split.shape is not None:
+            write_raw(images, writer.decoded(split, threads or os.cpu_count() or 1), split.shape)
         else:
-            write_encoded(images, writer.encoded(split, threads or os.cpu_count() or 1), split.channels)
+            encoded = writer.encoded(split, threads or os.cpu_count() or 1)
+            ordered = _reorder(encoded, writer.shuffle, images) if split.shuffle else encoded
+            write_encoded(images, ordered, split.channels)
         writer.write_labels(labels)
     except BaseException:
         _remove(files)
@@ -62,63 +73,98 @@ def _remove(files: Sequence[Path]) -> None:
         file.unlink(missing_ok=True)
 
 
+def _reorder(items: Iterable[bytes], order: Callable[[], npt.NDArray[np.integer]], folder: Path) -> Iterator[bytes]:
+    """Every item once, in the order that `order()` tells when all have come; until then they are in a nameless file."""
+    ends = array("q", [0])
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for item in items:
+            file.write(item)
+            ends.append(ends[-1] + len(item))
+        file.flush()
+        for row in order():
+            yield os.pread(file.fileno(), ends[row + 1] - ends[row], ends[row])
+
+
 class _SplitWriter:
     """Passes images on, collecting and checking what belongs to them."""
 
-    def __init__(self, classes: Sequence[str], count: int | None, progress: Progress) -> None:
+    def __init__(self, classes: Sequence[str] | None, count: int | None, progress: Progress) -> None:
         self.classes = classes
         self.count = count
         self.progress = progress
-        self.labels: list[npt.NDArray[np.int32]] = []
-        self.names: list[str] = []
+        self.labels = array("i")
+        self.names = Names()
+        self.order: npt.NDArray[np.integer] | None = None
         self.skipped: list[tuple[str, str]] = []
 
     def raw(self, split: RawSplit) -> Iterator[npt.NDArray[np.uint8]]:
         with self.progress.task("prepare", self.count, "images") as task:
             for block in split.blocks:
-                self._collect(block.labels, block.names)
+                for name, label in zip(block.names, block.labels.tolist(), strict=True):
+                    self._collect(name, label)
                 yield block.images
                 task.advance(len(block.images))
         self._check_count()
 
     def encoded(self, split: EncodedSplit, threads: int) -> Iterator[bytes]:
-        total = len(split.files) if isinstance(split.files, Sequence) else self.count
-        with self.progress.task("prepare", total, "images") as task:
-            for file, data in read_checked(split.files, split.channels, threads):
-                if isinstance(data, bytes):
-                    self._collect(np.array([file.label]), [file.name])
-                    yield data
-                else:
-                    self.skipped.append((file.name, data.reason))
-                task.advance()
-        self._check_skipped(split.skip_unreadable)
-        self._check_count()
+        return (data for data in self._checked(split, threads) if isinstance(data, bytes))
+
+    def decoded(self, split: EncodedSplit, threads: int) -> Iterator[npt.NDArray[np.uint8]]:
+        images = (pixels for pixels in self._checked(split, threads) if not isinstance(pixels, bytes))
+        while block := list(islice(images, _BLOCK)):
+            yield np.stack(block)
+
+    def shuffle(self) -> npt.NDArray[np.integer]:
+        """Put what was collected into the order of the names' hashes; return that order."""
+        keys = np.fromiter((int.from_bytes(opaque_key(name)[:8]) for name in self.names), np.uint64, len(self.names))
+        self.order = keys.argsort(kind="stable")
+        return self.order
 
     def write_labels(self, folder: Path) -> None:
-        labels = np.concatenate([np.empty(0, np.int32), *self.labels])
-        write_array(folder / "labels.npy", labels)
-        write_json(folder / "classes.json", list(self.classes))
-        write_text(folder / "ids.csv", _table(["id", "path"], enumerate(self.names)))
+        labels = np.frombuffer(self.labels, np.int32) if self.labels else np.empty(0, np.int32)
+        order = np.arange(len(labels)) if self.order is None else self.order
+        write_array(folder / "labels.npy", labels[order])
+        write_json(folder / "classes.json", self._class_names())
+        _write_table(folder / "ids.csv", ["id", "path"], ((id, self.names[row]) for id, row in enumerate(order)))
         if self.skipped:
-            write_text(folder / "skipped.csv", _table(["path", "reason"], self.skipped))
+            _write_table(folder / "skipped.csv", ["path", "reason"], self.skipped)
 
-    def _collect(self, labels: npt.NDArray[np.integer], names: Sequence[str]) -> None:
-        assert len(labels) == len(names)
-        numbers = np.asarray(labels).astype(np.int32)
-        outside = (numbers < UNKNOWN) | (numbers >= len(self.classes))
-        if outside.any():
-            first = int(outside.argmax())
-            raise DeepclustError(f"{names[first]} has the label {numbers[first]} of {len(self.classes)} classes")
-        self.labels.append(numbers)
-        self.names.extend(names)
+    def _checked(self, split: EncodedSplit, threads: int) -> Iterator[bytes | npt.NDArray[np.uint8]]:
+        total = len(split.files) if isinstance(split.files, Sequence) else self.count
+        with self.progress.task("prepare", total, "images") as task:
+            for file, data in read_checked(split, threads):
+                if isinstance(data, DeepclustError):
+                    self.skipped.append((file.name, data.reason))
+                else:
+                    self._collect(file.name, file.label)
+                    yield data
+                task.advance()
+        self._check_skipped(split)
+        self._check_count()
 
-    def _check_skipped(self, allowed: bool) -> None:
-        if self.skipped and not (allowed and self.names):
+    def _collect(self, name: str, label: int) -> None:
+        classes = _MOST_CLASSES if self.classes is None else len(self.classes)
+        if not UNKNOWN <= label < classes:
+            raise DeepclustError(f"{name} has the label {label} of {classes} classes")
+        self.labels.append(label)
+        self.names.append(name)
+
+    def _class_names(self) -> list[str]:
+        if self.classes is not None:
+            return list(self.classes)
+        return [str(number) for number in range(max(self.labels, default=UNKNOWN) + 1)]
+
+    def _check_skipped(self, split: EncodedSplit) -> None:
+        if self.skipped and not (split.skip_unreadable and self.names):
             some = ", ".join(f"{name} ({reason})" for name, reason in self.skipped[:_SHOWN])
             more = f" and {len(self.skipped) - _SHOWN} more" if len(self.skipped) > _SHOWN else ""
             raise DeepclustError(
                 f"{len(self.skipped)} of {len(self.skipped) + len(self.names)} images do not decode: {some}{more}: "
-                "replace or remove them, or set on_error: skip"
+                + (
+                    "is it the official archive?"
+                    if split.skip_unreadable is None
+                    else "replace or remove them, or set on_error: skip"
+                )
             )
 
     def _check_count(self) -> None:
@@ -126,9 +172,8 @@ class _SplitWriter:
             raise DeepclustError(f"there are {len(self.names)} images, expected {self.count}: is the archive complete?")
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
+def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

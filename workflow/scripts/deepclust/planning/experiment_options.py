@@ -21,8 +21,10 @@ class RunOptions(Options):
     """Names of clustering heads."""
     k: int | Annotated[list[int], Field(min_length=1)]
     """Number of clusters, or a list of numbers."""
-    protocol: Literal["held-out", "merged"] | None = None
-    """`held-out`: fit on the train split, score the test split. `merged`: fit and score on all splits together, which
-    flatters the scores. By default held-out where the dataset has a test split, else merged."""
+    protocol: Literal["held-out", "merged", "train", "with-unlabeled"] | None = None
+    """Which splits a head is fitted on and which are scored. `held-out`: fitted on train, scored on test. `merged`:
+    fitted and scored on train and test together, which flatters the scores. `train`: fitted and scored on train alone,
+    as usual for ImageNet-10 and ImageNet-Dogs. `with-unlabeled`: fitted on train and unlabeled together, scored on test
+    (STL-10). By default held-out where the dataset has a test split, else merged."""
     seeds: int | list[int] | None = None
     """Seeds of these runs, if not those of the experiment."""

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepclust.common.image_files import image_paths
-from deepclust.planning.plan import Config, Plan, Run, local_path
+from deepclust.common.files import sha256_file
+from deepclust.common.image_files import EXTENSIONS, image_paths
+from deepclust.planning.plan import Config, Plan, Run, copies, local_path
 
 
 class Flags(dict[str, Any]):
@@ -53,7 +54,7 @@ class Parameters:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.config = plan.config
-        self._downloads = {key: options for _, key, options in self._archives()}
+        self._downloads = {key: wanted for _, _, key, wanted in self._archives()}
         self._runs = {run.path: run for run in plan.runs}
 
     def run(self, path: str) -> Run:
@@ -62,24 +63,28 @@ class Parameters:
 
     # --- data -----------------------------------------------------------------------------------------------------
 
-    def _archives(self) -> Iterator[tuple[str, str, Config]]:
+    def _archives(self) -> Iterator[tuple[str, Config, str, Config]]:
+        """For each download: its dataset, what the loader says about it, its key and what is wanted."""
         for name, options in self.config["datasets"].items():
-            archive = self.plan.dataset_facts(name).get("archive")
-            if archive is not None:
-                source = options.get("source")
+            archives = self.plan.dataset_facts(name).get("archives", [])
+            source = options.get("source")
+            given = [source] if isinstance(source, str) else source
+            files = [archive["file"] for archive in archives]
+            for number, archive in enumerate(archives):
                 wanted = {
-                    "sources": [source] if isinstance(source, str) else source or archive["sources"],
+                    "sources": [copies(s, files)[number] for s in given] if given else archive["sources"],
                     "sha256": options.get("sha256") or archive.get("sha256"),
                     "md5": None if options.get("sha256") else archive.get("md5"),
                 }
-                yield name, _digest(wanted)[:8] + "/" + archive["file"], wanted
+                yield name, archive, f"{_digest(wanted)[:8]}/{archive['file']}", wanted
 
-    def archive(self, dataset: str) -> str | None:
-        """Path of a dataset's archive below `resources/downloads`, None where nothing is downloaded.
+    def archives(self, dataset: str, split: str) -> list[str]:
+        """Paths, below `resources/downloads`, of the downloads that a split is read from.
 
-        It depends on where the archive comes from, so that datasets share one download and a new source is a new file.
+        They depend on where the files come from, so that datasets share one download and a new source is a new file.
         """
-        return next((key for name, key, _ in self._archives() if name == dataset), None)
+        found = [(archive, key) for name, archive, key, _ in self._archives() if name == dataset]
+        return [key for archive, key in found if split in (archive["splits"] or [split])]
 
     def download(self, key: str) -> Flags:
         """Parameters of `download` for the archive at `key`."""
@@ -96,16 +101,20 @@ class Parameters:
         rest = {key: value for key, value in options.items() if key not in {"source", "sha256"}}
         return Flags({**rest, "split": split})
 
-    def folder_listings(self, dataset: str) -> list[str]:
-        """Digests of the folders that a dataset reads, so that a new image is noticed."""
+    def listings(self, dataset: str) -> list[str]:
+        """Digests of the folders and files that a dataset reads, so that a new image is noticed."""
         options = self.config["datasets"][dataset]
         node = self.plan.schema.definitions[f"loader.{options['loader']}"]["properties"]
-        folders = [
-            options[key]
-            for key, schema in node.items()
-            if options.get(key) and "directory-path" in {o.get("format") for o in [schema, *schema.get("anyOf", [])]}
-        ]
-        return [listing_digest(Path(folder)) for folder in folders]
+        watch = self.plan.dataset_facts(dataset)["watch"]
+        digests = []
+        for key, schema in node.items():
+            formats = {option.get("format") for option in [schema, *schema.get("anyOf", [])]}
+            path = Path(options[key]) if formats & {"directory-path", "file-path"} and options.get(key) else None
+            if path is not None and path.is_dir() and watch != "nothing":
+                digests.append(folders_digest(path) if watch == "folders" else listing_digest(path, watch))
+            elif path is not None and path.is_file():
+                digests.append(sha256_file(path)[:16])
+        return digests
 
     def loader_module(self, dataset: str) -> str:
         """The library module of a dataset's loader."""
@@ -178,10 +187,32 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def listing_digest(folder: Path) -> str:
-    """Digest of the names, sizes and modification times of all images below a folder."""
+def listing_digest(folder: Path, watch: str = "images") -> str:
+    """Digest of the names, sizes and modification times of all files of a kind below a folder.
+
+    Args:
+        watch: `images`, or the ending of the files.
+    """
     digest = hashlib.sha256()
-    for name in sorted(image_paths(folder)):
+    for name in sorted(image_paths(folder, EXTENSIONS if watch == "images" else {watch})):
         status = (folder / name).stat()
-        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        digest.update(_line(name, status.st_size, status.st_mtime_ns))
     return digest.hexdigest()[:16]
+
+
+def folders_digest(folder: Path) -> str:
+    """Digest of the names and modification times of all folders up to two levels below a folder.
+
+    That tells what was added or removed in them, at a cost that does not grow with the number of files.
+    """
+    digest = hashlib.sha256()
+    level = [folder]
+    for _ in range(2):
+        level = sorted(path for parent in level for path in parent.iterdir() if path.is_dir())
+        for path in level:
+            digest.update(_line(str(path.relative_to(folder)), 0, path.stat().st_mtime_ns))
+    return digest.hexdigest()[:16]
+
+
+def _line(name: str, size: int, changed: int) -> bytes:
+    return f"{name}\0{size}\0{changed}\n".encode("utf-8", "surrogateescape")

@@ -14,6 +14,14 @@ from deepclust.planning.validation import Schema, check_and_fill, did_you_mean
 
 Config = dict[str, Any]
 
+# protocol -> the splits that a head is fitted on, and those it is scored on, where the dataset has them
+PROTOCOLS: dict[str, tuple[list[str], list[str]]] = {
+    "held-out": (["train"], ["test"]),
+    "with-unlabeled": (["train", "unlabeled"], ["test"]),
+    "merged": (["train", "test"], ["train", "test"]),
+    "train": (["train"], ["train"]),
+}
+
 
 class ExperimentError(Exception):
     """An experiment that cannot be planned.
@@ -60,7 +68,7 @@ class Plan:
 
     def dataset_facts(self, dataset: str) -> Config:
         """What the loader of a dataset says about it (splits and their sizes, classes, archive …)."""
-        return self.schema.facts("loader", self.config["datasets"][dataset]["loader"])
+        return facts_of(self.config["datasets"][dataset], self.schema)
 
     def run_splits(self, dataset: str, protocol: str) -> tuple[list[str], list[str]]:
         """The splits that a head is fitted on, and those it is scored on."""
@@ -90,6 +98,14 @@ def make_plan(config: Config, files: list[Path], schema: Schema | None = None) -
     return Plan(filled, tuple(checker.runs), schema)
 
 
+def facts_of(dataset: Config, schema: Schema) -> Config:
+    """What a loader says about its dataset under these options."""
+    facts = schema.facts("loader", str(dataset["loader"]))
+    for option, variants in facts.get("variants", {}).items():
+        facts = {**facts, **variants.get(str(dataset.get(option)), {})}
+    return facts
+
+
 def split_names(dataset: Config, facts: Config) -> list[str]:
     """The splits of a dataset."""
     optional = facts.get("optional_splits", {})
@@ -98,16 +114,16 @@ def split_names(dataset: Config, facts: Config) -> list[str]:
 
 def protocol_splits(names: list[str], protocol: str) -> tuple[list[str], list[str]]:
     """The splits that a head is fitted on, and those it is scored on."""
-    if protocol == "held-out":
-        return ["train"], ["test"]
-    merged = [split for split in names if split in {"train", "test"}]
-    return merged, merged
+    train, score = PROTOCOLS[protocol]
+    return [split for split in train if split in names], [split for split in score if split in names]
 
 
 def splits_of(dataset: Config, facts: Config) -> dict[str, int | None]:
     """The splits of a dataset and their sizes (None: not known before it is prepared). It looks through folders."""
     optional = facts.get("optional_splits", {})
     sizes = {split: facts["splits"][split] for split in split_names(dataset, facts)}
+    if facts.get("watch") != "images":
+        return sizes
     return {
         split: _folder_size(dataset, optional.get(split, "path")) if size is None else size
         for split, size in sizes.items()
@@ -136,8 +152,8 @@ class _Checker:
         return {k: v for k, v in entries.items() if isinstance(v, dict)} if isinstance(entries, dict) else {}
 
     def facts(self, dataset: str) -> Config | None:
-        loader = self.section("datasets").get(dataset, {}).get("loader")
-        return self.schema.facts("loader", str(loader)) if f"loader.{loader}" in self.schema.definitions else None
+        options = self.section("datasets").get(dataset, {})
+        return facts_of(options, self.schema) if f"loader.{options.get('loader')}" in self.schema.definitions else None
 
     def splits(self, dataset: str) -> dict[str, int | None] | None:
         facts = self.facts(dataset)
@@ -148,7 +164,7 @@ class _Checker:
     def check(self) -> Iterator[str]:
         for name, options in self.section("datasets").items():
             yield from self.check_paths(f"datasets.{name}", options, "loader")
-            yield from self.check_source(f"datasets.{name}", options)
+            yield from self.check_source(name, options)
         for name, options in self.section("backbones").items():
             yield from self.check_paths(f"backbones.{name}", options, "method")
             yield from self.check_backbone(name, options)
@@ -163,16 +179,24 @@ class _Checker:
             value = options.get(key)
             if not isinstance(value, str):
                 continue
+            if value in [choice for option in node.get("anyOf", []) for choice in option.get("enum", [])]:
+                continue
             if "directory-path" in formats and not Path(value).is_dir():
                 yield f"{where}.{key}: there is no folder {value}"
+            elif "file-path" in formats and not Path(value).is_file():
+                choices = [choice for option in node.get("anyOf", []) for choice in option.get("enum", [])]
+                yield f"{where}.{key}: there is no file {value}{did_you_mean(value, choices) if choices else ''}"
             elif "path" in formats and not Path(value).exists():
                 yield f"{where}.{key}: there is no file or folder {value}"
 
-    def check_source(self, where: str, options: Config) -> Iterator[str]:
+    def check_source(self, name: str, options: Config) -> Iterator[str]:
+        facts = self.facts(name)
         sources = options.get("source")
+        files = [archive["file"] for archive in (facts or {}).get("archives", [])]
         for source in [sources] if isinstance(sources, str) else sources or []:
-            if isinstance(source, str) and (path := local_path(source)) is not None and not path.is_file():
-                yield f"{where}.source: there is no file {source}"
+            for copy in copies(source, files) if isinstance(source, str) else []:
+                if (path := local_path(copy)) is not None and not path.is_file():
+                    yield f"datasets.{name}.source: there is no file {path}"
 
     def check_backbone(self, name: str, options: Config) -> Iterator[str]:
         where = f"backbones.{name}"
@@ -287,8 +311,11 @@ class _Checker:
         splits = self.splits(dataset)
         if splits is None:
             return
-        if entry.get("protocol") == "held-out" and "test" not in splits:
-            yield f"{where}.protocol: {dataset} has no test split: use protocol: merged"
+        named = str(entry.get("protocol"))
+        missing = [split for part in PROTOCOLS.get(named, ([], [])) for split in part if split not in splits]
+        if missing and named != "merged":
+            fix = "protocol: merged" if missing == ["test"] else "another protocol"
+            yield f"{where}.protocol: {dataset} has no {missing[0]} split, which {named} needs: use {fix}"
             return
         train, _ = protocol_splits(list(splits), _protocol(entry, splits))
         sizes = [splits[split] for split in train]
@@ -330,6 +357,11 @@ def seed_list(seeds: Any) -> list[int]:
     if isinstance(seeds, int):
         return list(range(seeds))
     return [seed for seed in seeds if isinstance(seed, int)] if isinstance(seeds, list) else []
+
+
+def copies(source: str, files: list[str]) -> list[str]:
+    """Where the files of a dataset are, if they come from `source`: it is the one file, or holds them all."""
+    return [source] if len(files) < 2 else [f"{source.rstrip('/')}/{file}" for file in files]
 
 
 def local_path(source: str) -> Path | None:

@@ -5,6 +5,7 @@ one published at https://www.cs.toronto.edu/~kriz/cifar.html, the SHA-256 that o
 address.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from deepclust.data.cifar import SHAPE, read_records
@@ -22,11 +23,13 @@ FACTS = DatasetFacts(
     splits={split: RECORDS * len(files) for split, files in FILES.items()},
     classes=len(CLASSES),
     shape=SHAPE,
-    archive=Archive(
-        file="cifar-10-binary.tar.gz",
-        sources=("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
-        sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-        md5="c32a1d4ab5d03f1284b67883e8d87530",
+    archives=(
+        Archive(
+            file="cifar-10-binary.tar.gz",
+            sources=("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
+            sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+            md5="c32a1d4ab5d03f1284b67883e8d87530",
+        ),
     ),
     published_as="CIFAR-10",
 )
@@ -36,11 +39,10 @@ class Options(ArchiveOptions):
     """Options of CIFAR-10."""
 
 
-def read_split(options: Options, split: str, archive: Path | None) -> RawSplit:
+def read_split(options: Options, split: str, archives: Sequence[Path]) -> RawSplit:
     """The images of `split` (train or test), uint8 [n, 3, 32, 32].
 
     Raises:
         DeepclustError: the archive is not CIFAR-10's.
     """
-    assert archive is not None, "facts with an archive promise one"
-    return RawSplit(CLASSES, SHAPE, read_records(archive, FILES[split], RECORDS, len(CLASSES)))
+    return RawSplit(CLASSES, SHAPE, read_records(archives[0], FILES[split], RECORDS, [len(CLASSES)]))

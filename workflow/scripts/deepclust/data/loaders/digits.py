@@ -5,6 +5,7 @@ their own. Here they are put into a fixed opaque order; the first 1,347 are trai
 are scaled to 0 to 255.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ class Options(BaseOptions):
     """The digits have no options."""
 
 
-def read_split(options: Options, split: str, archive: Path | None) -> RawSplit:
+def read_split(options: Options, split: str, archives: Sequence[Path]) -> RawSplit:
     """The images of `split` (train or test), uint8 [n, 1, 8, 8]. A name is the image's number in scikit-learn's set."""
     from sklearn.datasets import load_digits
 

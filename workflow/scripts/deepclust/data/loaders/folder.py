@@ -3,27 +3,21 @@
 Ids follow a hash of the path, so their order tells nothing about classes and does not change when images are added.
 """
 
-import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, DirectoryPath
+from pydantic import DirectoryPath
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.image_files import EXTENSIONS, image_paths
-from deepclust.common.options import Options as BaseOptions
-from deepclust.data.facts import DatasetFacts
+from deepclust.data.facts import DatasetFacts, ImageFileOptions
+from deepclust.data.names import printable
 from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit, opaque_order
 
 FACTS = DatasetFacts(splits={"train": None, "test": None}, optional_splits={"test": "test_path"})
 
 
-def _from_flag(value: object) -> object:
-    """Flags arrive as text, which a `Literal` of numbers does not take for one of them."""
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
-
-
-class Options(BaseOptions):
+class Options(ImageFileOptions):
     """Options of a folder of images."""
 
     path: DirectoryPath
@@ -33,14 +27,9 @@ class Options(BaseOptions):
     """Folder of test images, laid out like `path`; without it there is no test split."""
     class_folders: bool = True
     """Whether subfolders are classes. If not, the images have no labels, wherever they are."""
-    channels: Annotated[Literal[1, 3], BeforeValidator(_from_flag)] = 3
-    """3 for color, 1 for gray; images are converted as they are decoded."""
-    on_error: Literal["fail", "skip"] = "fail"
-    """What to do if images do not decode: fail, naming them, or leave them out and list them in `skipped.csv`, beside
-    the labels."""
 
 
-def read_split(options: Options, split: str, archive: Path | None) -> EncodedSplit:
+def read_split(options: Options, split: str, archives: Sequence[Path]) -> EncodedSplit:
     """The image files below `path` (train) or `test_path` (test).
 
     Both splits have the same classes: those of either folder.
@@ -57,10 +46,10 @@ def read_split(options: Options, split: str, archive: Path | None) -> EncodedSpl
     classes = sorted({label for label in [*train.values(), *test.values()] if label is not None})
     numbers = {label: number for number, label in enumerate(classes)}
     files = [
-        EncodedFile(_printable(name), numbers.get(labels[name] or "", UNKNOWN), (folder / name).read_bytes)
+        EncodedFile(printable(name), numbers.get(labels[name] or "", UNKNOWN), (folder / name).read_bytes)
         for name in opaque_order(labels)
     ]
-    known = [] if None in labels.values() else [_printable(label) for label in classes]
+    known = [] if None in labels.values() else [printable(label) for label in classes]
     return EncodedSplit(known, options.channels, files, skip_unreadable=options.on_error == "skip")
 
 
@@ -82,8 +71,3 @@ def _labelled(folder: Path, class_folders: bool) -> dict[str, str | None]:
             "subfolder, or set class_folders: false"
         )
     return labels
-
-
-def _printable(name: str) -> str:
-    """A file name as valid Unicode; bytes that are none are escaped."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -1,0 +1,162 @@
+"""Datasets as planning sees them: protocols, facts that depend on options, downloads, what is watched."""
+
+import copy
+import os
+
+import pytest
+import yaml
+
+from deepclust.planning.parameters import Parameters, folders_digest, listing_digest
+from deepclust.planning.plan import ExperimentError, make_plan
+
+BASE = yaml.safe_load("""
+datasets: {}
+backbones:
+  pixels: {method: pixels, image_size: 32}
+heads:
+  kmeans: {method: kmeans}
+runs: []
+""")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def experiment(protocol=None, k=10, **dataset):
+    config = copy.deepcopy(BASE)
+    config["datasets"]["set"] = dataset
+    config["runs"] = [{"dataset": "set", "backbones": ["pixels"], "heads": ["kmeans"], "k": k}]
+    if protocol is not None:
+        config["runs"][0]["protocol"] = protocol
+    return config
+
+
+def plan(**options):
+    return make_plan(experiment(**options), [])
+
+
+def errors(**options):
+    with pytest.raises(ExperimentError) as error:
+        plan(**options)
+    return error.value.lines
+
+
+@pytest.mark.parametrize(
+    ("protocol", "train", "score"),
+    [
+        (None, ["train"], ["test"]),
+        ("held-out", ["train"], ["test"]),
+        ("with-unlabeled", ["train", "unlabeled"], ["test"]),
+        ("merged", ["train", "test"], ["train", "test"]),
+        ("train", ["train"], ["train"]),
+    ],
+)
+def test_protocols_of_stl10(protocol, train, score):
+    found = plan(loader="stl10", protocol=protocol)
+    (run,) = found.runs
+    assert found.run_splits("set", run.protocol) == (train, score)
+    assert run.path.endswith(f"k10-{protocol or 'held-out'}")
+    parameters = Parameters(found)
+    assert parameters.cluster(run)["splits"] == list(dict.fromkeys([*train, *score]))
+    assert parameters.evaluate(run)["protocol"] == run.protocol
+
+
+def test_a_protocol_needs_its_splits(tmp_path):
+    assert any("no unlabeled split" in line for line in errors(loader="digits", protocol="with-unlabeled"))
+    (tmp_path / "1.png").touch()
+    lines = errors(loader="folder", path=str(tmp_path), protocol="held-out", k=1)
+    assert any("no test split" in line and "merged" in line for line in lines)
+
+
+def test_the_number_of_clusters_is_checked_against_the_splits_of_the_protocol():
+    assert plan(loader="stl10", protocol="with-unlabeled", k=100_000).runs
+    assert any("5000 images" in line for line in errors(loader="stl10", k=100_000))
+
+
+def test_labels_of_cifar100_share_a_download():
+    config = experiment(loader="cifar100")
+    config["datasets"]["coarse"] = {"loader": "cifar100", "labels": "coarse"}
+    parameters = Parameters(make_plan(config, []))
+    facts = [parameters.plan.dataset_facts(name) for name in ("set", "coarse")]
+    assert [(f["classes"], f["published_as"]) for f in facts] == [(100, "CIFAR-100"), (20, "CIFAR-100-20")]
+    assert parameters.archives("set", "train") == parameters.archives("coarse", "test") != []
+    assert parameters.prepare("coarse", "train")["labels"] == "coarse"
+
+
+def test_a_split_reads_only_its_files():
+    parameters = Parameters(plan(loader="mnist"))
+    train, test = ([path.split("/")[1] for path in parameters.archives("set", s)] for s in ("train", "test"))
+    assert train == ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"]
+    assert test == ["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"]
+
+
+def test_several_files_come_from_one_place(tmp_path):
+    address = "https://example.org/mnist/"
+    parameters = Parameters(plan(loader="mnist", source=[address, "https://example.com"]))
+    first = parameters.download(parameters.archives("set", "test")[1])
+    assert first["sources"] == [f"{address}t10k-labels-idx1-ubyte.gz", "https://example.com/t10k-labels-idx1-ubyte.gz"]
+    assert first["sha256"].startswith("f7ae60f9")
+    assert any(
+        str(tmp_path / "t10k-images-idx3-ubyte.gz") in line for line in errors(loader="mnist", source=str(tmp_path))
+    )
+    assert any("sha256" in line for line in errors(loader="mnist", sha256="0" * 64))
+
+
+def test_a_download_without_published_checksum():
+    parameters = Parameters(plan(loader="imagenette", version="imagewoof2-160"))
+    (key,) = parameters.archives("set", "train")
+    assert key.endswith("/imagewoof2-160.tgz")
+    assert (parameters.download(key)["sha256"], parameters.download(key)["md5"]) == (None, None)
+    assert parameters.plan.dataset_facts("set")["splits"]["train"] == 9025
+
+
+def test_subsets_of_imagenet(tmp_path):
+    (tmp_path / "mine.txt").write_text("n02056570\n")
+    facts = plan(loader="imagenet", path=str(tmp_path), subset="imagenet-dogs").dataset_facts("set")
+    assert (facts["classes"], facts["splits"]["train"], facts["published_as"]) == (15, 19_500, "ImageNet-Dogs")
+    facts = plan(loader="imagenet", path=str(tmp_path), subset="mine.txt").dataset_facts("set")
+    assert (facts["classes"], facts["published_as"]) == (None, None)
+    lines = errors(loader="imagenet", path=str(tmp_path), subset="imagenet-1O")
+    assert len(lines) == 1 and "did you mean 'imagenet-10'" in lines[0]
+    assert any("val_labels" in line for line in errors(loader="imagenet", path=str(tmp_path), val_labels="no.csv"))
+    assert any("'path'" in line for line in errors(loader="imagenet"))
+
+
+def test_what_is_read_is_watched(tmp_path):
+    (tmp_path / "list.csv").write_text("path\n1.png\n")
+    (tmp_path / "a.tar").touch()
+
+    def listings(loader, path):
+        return Parameters(plan(loader=loader, path=str(path))).listings("set")
+
+    first, shards = listings("list", tmp_path / "list.csv"), listings("shards", tmp_path)
+    (tmp_path / "list.csv").write_text("path\n2.png\n")
+    assert listings("list", tmp_path / "list.csv") != first
+    assert listings("shards", tmp_path) == shards
+    (tmp_path / "a.tar").write_bytes(b"x")
+    assert listings("shards", tmp_path) != shards
+    assert Parameters(plan(loader="cifar10")).listings("set") == []
+
+
+def test_listing_of_other_files(tmp_path):
+    (tmp_path / "1.png").touch()
+    first = listing_digest(tmp_path, ".tar")
+    (tmp_path / "2.png").touch()
+    assert listing_digest(tmp_path, ".tar") == first
+    (tmp_path / "2.tar").touch()
+    assert listing_digest(tmp_path, ".tar") != first
+
+
+def test_folders_see_new_and_removed_files(tmp_path):
+    folder = tmp_path / "train" / "n01"
+    folder.mkdir(parents=True)
+    (folder / "1.JPEG").touch()
+    os.utime(folder, (1, 1))
+    first = folders_digest(tmp_path)
+    assert folders_digest(tmp_path) == first
+    (folder / "2.JPEG").touch()
+    second = folders_digest(tmp_path)
+    (tmp_path / "train" / "n02").mkdir()
+    assert len({first, second, folders_digest(tmp_path)}) == 3

@@ -1,0 +1,108 @@
+"""Images in parquet files, in the layout of the Hugging Face hub.
+
+One row per image; the column of images holds their encoded bytes and file names (`struct<bytes, path>`), or the bytes
+alone. Names of classes are taken from the schema's `huggingface` metadata. Ids follow a hash of file and row, by way of
+a temporary copy.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import DirectoryPath, Field
+
+from deepclust.common.errors import DeepclustError
+from deepclust.data.facts import DatasetFacts, ImageFileOptions
+from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit
+
+_ROWS = 64  # read at once
+
+FACTS = DatasetFacts(splits={"train": None, "test": None}, optional_splits={"test": "test"}, watch=".parquet")
+
+
+class Options(ImageFileOptions):
+    """Options of images in parquet files."""
+
+    path: DirectoryPath
+    """Folder of the dataset, such as a clone of its repository."""
+    train: str = Field(default="data/train-*.parquet", pattern="^[^/]")
+    """Files of the train split: a pattern, relative to `path`."""
+    test: str | None = Field(default=None, pattern="^[^/]")
+    """Files of the test split, e.g. `data/test-*.parquet` or `data/validation-*.parquet`; without it there is none."""
+    image_column: str = "image"
+    """Column of the images."""
+    label_column: str | None = "label"
+    """Column of the labels, whole numbers from 0; null: the images have no labels."""
+
+
+def read_split(options: Options, split: str, archives: Sequence[Path]) -> EncodedSplit:
+    """The images in the files of `split` (train or test).
+
+    Raises:
+        DeepclustError: there are no such files, they are damaged or lack a column, or disagree about the classes.
+    """
+    pattern = options.test if split == "test" else options.train
+    paths = sorted(options.path.glob(pattern)) if pattern else []
+    if not paths:
+        raise DeepclustError(f"{options.path} holds no files {pattern} for the {split} split")
+    classes = [_classes(path, options) for path in paths]
+    if any(names != classes[0] for names in classes):
+        raise DeepclustError(f"the files {pattern} in {options.path} disagree about the names of the classes")
+    files = (file for path in paths for file in _rows(path, options))
+    skip = options.on_error == "skip"
+    return EncodedSplit(classes[0], options.channels, files, skip_unreadable=skip, shuffle=True)
+
+
+def _open(path: Path) -> Any:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DeepclustError(f"{path} is damaged or no parquet file ({error}): get it again") from error
+
+
+def _classes(path: Path, options: Options) -> list[str] | None:
+    """Names of the classes; None where they are numbers, empty without labels."""
+    schema = _open(path).schema_arrow
+    for column in [options.image_column, *([options.label_column] if options.label_column else [])]:
+        if column not in schema.names:
+            raise DeepclustError(f"{path} has no column {column!r}, only {', '.join(schema.names)}")
+    if options.label_column is None:
+        return []
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+        names = features.get(options.label_column, {}).get("names")
+        return None if names is None else [str(name) for name in names]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise DeepclustError(f"{path}: its metadata `huggingface` is not the hub's ({error})") from error
+
+
+def _rows(path: Path, options: Options) -> Iterator[EncodedFile]:
+    import pyarrow
+
+    columns = [options.image_column, *([options.label_column] if options.label_column else [])]
+    row = 0
+    try:
+        for batch in _open(path).iter_batches(_ROWS, columns=columns):
+            images = batch.column(options.image_column).to_pylist()
+            labels = batch.column(options.label_column).to_pylist() if options.label_column else [None] * len(images)
+            for image, label in zip(images, labels, strict=True):
+                name = f"{path.relative_to(options.path)}/{row}"
+                data = image.get("bytes") if isinstance(image, dict) else image
+                if not isinstance(data, bytes):
+                    raise DeepclustError(f"{name} holds no image bytes: they must be embedded in the parquet files")
+                yield EncodedFile.loaded(name, _label(name, label), data)
+                row += 1
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DeepclustError(f"{path} is damaged ({error}): get it again") from error
+
+
+def _label(name: str, label: object) -> int:
+    if label is None:
+        return UNKNOWN
+    if not isinstance(label, int):
+        raise DeepclustError(f"{name} has the label {label!r}, expected a whole number")
+    return label

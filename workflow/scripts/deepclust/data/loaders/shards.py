@@ -1,0 +1,83 @@
+"""Images in tar shards (WebDataset): for sets of any size.
+
+In a shard, files that share their path up to the first dot of the file name are one sample and stand together: an
+image, a label as a number in `<sample>.cls` if there is one, and whatever else, which is ignored. Ids follow a hash of
+shard and sample, by way of a temporary copy.
+"""
+
+import posixpath
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from pydantic import DirectoryPath
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.image_files import EXTENSIONS, image_paths
+from deepclust.data.archives import TarMember, tar_members
+from deepclust.data.facts import DatasetFacts, ImageFileOptions
+from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit
+
+FACTS = DatasetFacts(splits={"train": None, "test": None}, optional_splits={"test": "test_path"}, watch=".tar")
+
+
+class Options(ImageFileOptions):
+    """Options of images in tar shards."""
+
+    path: DirectoryPath
+    """Folder of shards (`*.tar`, at any depth)."""
+    test_path: DirectoryPath | None = None
+    """Folder of test shards; without it there is no test split."""
+    shuffle: bool = True
+    """Whether to put the images into an opaque order, for which the disk holds them twice for a while. Without it they
+    keep their order: only for shards that were shuffled when they were written."""
+
+
+def read_split(options: Options, split: str, archives: Sequence[Path]) -> EncodedSplit:
+    """The images in the shards below `path` (train) or `test_path` (test). Classes are named by their numbers.
+
+    Raises:
+        DeepclustError: there are no shards, one is damaged, or a sample has several images or no readable label.
+    """
+    folder = options.test_path if split == "test" else options.path
+    if folder is None:
+        raise DeepclustError("tar shards have a test split only where test_path is given")
+    shards = sorted(image_paths(folder, {".tar"}))
+    if not shards:
+        raise DeepclustError(f"{folder} holds no shards (*.tar)")
+    files = (file for shard in shards for file in _samples(folder, shard))
+    skip = options.on_error == "skip"
+    return EncodedSplit(None, options.channels, files, skip_unreadable=skip, shuffle=options.shuffle)
+
+
+def _samples(folder: Path, shard: str) -> Iterator[EncodedFile]:
+    for key, members in groupby(tar_members(folder / shard), key=_key):
+        image: tuple[str, bytes] | None = None
+        label = UNKNOWN
+        for member in members:
+            ending = posixpath.splitext(member.name)[1].lower()
+            if member.info.isdir() or posixpath.basename(member.name).startswith("."):
+                continue
+            if ending == ".cls":
+                label = _label(member)
+            elif ending in EXTENSIONS:
+                if image is not None:
+                    raise DeepclustError(f"{member.archive}: the sample {key} has several images")
+                image = f"{shard}/{member.name}", member.read()
+        if image is None and label != UNKNOWN:
+            raise DeepclustError(f"{folder / shard}: no image stands beside the label of {key}")
+        if image is not None:
+            yield EncodedFile.loaded(image[0], label, image[1])
+
+
+def _key(member: TarMember) -> str:
+    folder, name = posixpath.split(member.name)
+    return posixpath.join(folder, name.split(".")[0])
+
+
+def _label(member: TarMember) -> int:
+    text = member.read()
+    try:
+        return int(text)
+    except ValueError as error:
+        raise DeepclustError(f"{member.archive}: {member.name} holds {text[:20]!r}, expected a number") from error
