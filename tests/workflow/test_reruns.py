@@ -76,7 +76,14 @@ PRETRAINING = {
     "temperature": 0.2,
     "projection_dim": 64,
 }
-FEATURES = {"image_size": 12, "pooling": "max", "precision": "fp32", "dtype": "float32"}
+FEATURES = {
+    "image_size": 12,
+    "crop_fraction": 0.9,
+    "pooling": "max",
+    "layers": [-2, -1],
+    "precision": "fp32",
+    "dtype": "float32",
+}
 # Whatever changes in an experiment, the page shows it.
 SHOWS_THE_EXPERIMENT = {"write_experiment", "report_page"}
 

@@ -9,7 +9,9 @@ from PIL import Image
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images, write_encoded, write_raw
-from deepclust.common.models import POOLINGS, Model, build_network, save_model
+from deepclust.common.models import SPEC_KEYS, Model, save_model
+from deepclust.common.networks import build_network
+from deepclust.common.pooling import POOLINGS
 from deepclust.common.progress import Progress
 from deepclust.features import batches, partial
 from deepclust.features import extract as module
@@ -18,17 +20,13 @@ from deepclust.features.options import ExtractionOptions
 
 RESNET = {"name": "resnet10_w32", "stem": "cifar", "in_channels": 3}
 CPU = torch.device("cpu")
-SPEC = dict.fromkeys(
-    ("image_size", "mean", "std", "feature_dim", "method", "dataset", "splits", "epochs", "start_from")
-)
+SPEC = dict.fromkeys(SPEC_KEYS) | {"interpolation": "bilinear", "crop_fraction": 1.0, "pooling": "avg"}
 
 
 def save(folder, architecture, **spec):
     torch.manual_seed(0)
     network = build_network(architecture)
-    save_model(
-        folder / "model.json", network, {**SPEC, "interpolation": "bilinear", "architecture": architecture, **spec}
-    )
+    save_model(folder / "model.json", network, {**SPEC, "architecture": architecture, **spec})
     return folder / "model.json"
 
 
@@ -81,14 +79,14 @@ def test_pixels_are_exact(raw, pixels, tmp_path):
     assert os.listdir(tmp_path) == ["features.npy"]
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", ["avg", "max", "avgmax"])
 def test_network_features_equal_those_of_one_pass(raw, resnet, tmp_path, monkeypatch, pooling):
     images, values = raw
     monkeypatch.setattr(module, "_batch_size", lambda *_: 16)
     features = run(images, resnet, tmp_path, precision="fp32", dtype="float32", pooling=pooling, image_size=12)
-    model = Model.load(resnet, CPU)
+    model = Model.load(resnet, CPU, image_size=12)
     with torch.inference_mode():
-        maps = model.network.forward_features(model.preprocess(torch.from_numpy(values), 12))
+        maps = model.network.forward_features(model.preprocess(torch.from_numpy(values)))
         average, maximum = maps.mean((2, 3)), maps.amax((2, 3))
     expected = {"avg": average, "max": maximum, "avgmax": (average + maximum) / 2}[pooling]
     assert features.shape == (50, 256)
@@ -105,7 +103,8 @@ def test_bf16_is_near_fp32_and_stored_as_float16(raw, resnet, tmp_path):
 
 
 def test_options_offer_every_pooling():
-    assert get_args(ExtractionOptions.model_fields["pooling"].annotation) == POOLINGS
+    choices, _ = get_args(ExtractionOptions.model_fields["pooling"].annotation)
+    assert get_args(choices) == POOLINGS
 
 
 def test_encoded_images_keep_their_order_and_get_one_size(encoded, pixels, tmp_path, monkeypatch):
@@ -180,11 +179,11 @@ def test_goes_on_with_smaller_micro_batches_when_memory_runs_out(raw, pixels, tm
     sizes = []
     features_of = Model.features
 
-    def limited(self, images, pooling):
+    def limited(self, images):
         sizes.append(len(images))
         if len(images) > 7:
             raise torch.OutOfMemoryError("too many")
-        return features_of(self, images, pooling)
+        return features_of(self, images)
 
     monkeypatch.setattr(Model, "features", limited)
     monkeypatch.setattr(module, "_batch_size", lambda *_: 20)

@@ -11,14 +11,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images
-from deepclust.common.models import resize_and_crop
+from deepclust.common.preprocessing import resize_and_crop
 
 Batch = npt.NDArray[np.uint8]
 
 PREFETCHED = 2  # batches that each worker process keeps ready
 
 
-def read_batches(images: Images, start: int, batch_size: int, size: int | None, interpolation: str) -> Iterator[Batch]:
+def read_batches(
+    images: Images, start: int, batch_size: int, size: int | None, interpolation: str, crop_fraction: float = 1.0
+) -> Iterator[Batch]:
     """The images from number `start` on, uint8 [n, C, H, W] with n ≤ `batch_size`.
 
     Raw images come as they are stored. Encoded ones are decoded by worker processes, each once, and resized and cropped
@@ -36,7 +38,8 @@ def read_batches(images: Images, start: int, batch_size: int, size: int | None, 
             f"the images in {images.folder} have no common size and this backbone takes images as they are: "
             "set features.image_size of the backbone"
         )
-    batches = _DecodedBatches(images.folder, range(start, len(images), batch_size), len(images), size, interpolation)
+    firsts = range(start, len(images), batch_size)
+    batches = _DecodedBatches(images.folder, firsts, len(images), size, interpolation, crop_fraction)
     loader: DataLoader[Batch | DeepclustError] = DataLoader(
         batches,
         batch_size=None,
@@ -53,9 +56,11 @@ def read_batches(images: Images, start: int, batch_size: int, size: int | None, 
 class _DecodedBatches(Dataset[Batch | DeepclustError]):
     """What the worker processes do: batch number → decoded images, or the error that it ended in."""
 
-    def __init__(self, folder: Path, firsts: range, count: int, size: int, interpolation: str) -> None:
+    def __init__(
+        self, folder: Path, firsts: range, count: int, size: int, interpolation: str, crop_fraction: float
+    ) -> None:
         self._folder, self._firsts, self._count = folder, firsts, count
-        self._size, self._interpolation = size, interpolation
+        self._size, self._interpolation, self._crop_fraction = size, interpolation, crop_fraction
         self._images: Images | None = None  # opened by each process for itself
 
     def __len__(self) -> int:
@@ -72,7 +77,8 @@ class _DecodedBatches(Dataset[Batch | DeepclustError]):
             return DeepclustError(str(error))  # raised here, it would arrive wrapped in a traceback
 
     def _prepared(self, image: Batch) -> Batch:
-        pixels = resize_and_crop(torch.from_numpy(image)[None].float(), self._size, self._interpolation)
+        pixels = torch.from_numpy(image)[None].float()
+        pixels = resize_and_crop(pixels, self._size, self._interpolation, self._crop_fraction)
         rounded: Batch = pixels[0].round().to(torch.uint8).numpy()
         return rounded
 

@@ -48,19 +48,21 @@ def extract(
     """
     if not len(images):
         raise DeepclustError(f"{images.folder} holds no images")
-    model = Model.load(model_json, device)
+    reading = {name: getattr(options, name) for name in ("image_size", "crop_fraction", "pooling", "layers")}
+    model = Model.load(model_json, device, **reading)
     bf16 = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(device))
-    size = options.image_size or model.spec["image_size"]
+    size = model.spec["image_size"]
     facts = [code, options.model_dump(), images.sha256, sha256_file(model_json), device.type, bf16]
     state = output.parent / f".state-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}"
     batch_size = _batch_size(images, size, device)
-    network = _Network(model, options, device, bf16)
+    network = _Network(model, device, bf16, cropped=images.shape is None)
     with (
         PartialArray(state, len(images), options.dtype, {"micro_batch": batch_size}) as rows,
         progress.task("extract features", len(images), "images", done=rows.done) as task,
     ):
         network.micro_batch = rows.notes["micro_batch"]
-        for batch in read_batches(images, rows.done, batch_size, size, model.spec["interpolation"]):
+        interpolation, crop_fraction = model.spec["interpolation"], model.spec["crop_fraction"]
+        for batch in read_batches(images, rows.done, batch_size, size, interpolation, crop_fraction):
             rows.append(_stored(network(batch), options.dtype, f"images {rows.done} to {rows.done + len(batch) - 1}"))
             rows.notes["micro_batch"] = network.micro_batch
             task.advance(len(batch))
@@ -78,8 +80,8 @@ def _batch_size(images: Images, size: int | None, device: torch.device) -> int:
 class _Network:
     """Images, uint8 [n, C, H, W] → features, float32 [n, D], in micro-batches that fit the device's memory."""
 
-    def __init__(self, model: Model, options: ExtractionOptions, device: torch.device, bf16: bool) -> None:
-        self._model, self._options, self._device = model, options, device
+    def __init__(self, model: Model, device: torch.device, bf16: bool, *, cropped: bool) -> None:
+        self._model, self._device, self._cropped = model, device, cropped
         self._arithmetic = torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
         self.micro_batch = 0
 
@@ -110,9 +112,9 @@ class _Network:
 
     @torch.inference_mode()
     def _features(self, batch: Batch) -> npt.NDArray[np.float32]:
-        prepared = self._model.preprocess(torch.from_numpy(batch).to(self._device), self._options.image_size)
+        prepared = self._model.preprocess(torch.from_numpy(batch).to(self._device), cropped=self._cropped)
         with self._arithmetic:
-            features = self._model.features(prepared, self._options.pooling)
+            features = self._model.features(prepared)
         numbers: npt.NDArray[np.float32] = features.cpu().numpy()
         return numbers
 
