@@ -81,6 +81,7 @@ FEATURES = {
     "crop_fraction": 0.9,
     "pooling": "max",
     "layers": [-2, -1],
+    "test_time_augmentation": "flip",
     "precision": "fp32",
     "dtype": "float32",
 }

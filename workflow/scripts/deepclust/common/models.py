@@ -98,11 +98,10 @@ class Model:
         Returns:
             float32 [n, C', S, S] (or [n, C', H, W] for a backbone that takes images as they are), channels last.
         """
-        prepared = images.float()
         if self.spec["image_size"] is not None and not cropped:
             size, interpolation, crop = (self.spec[key] for key in ("image_size", "interpolation", "crop_fraction"))
-            prepared = resize_and_crop(prepared, size, interpolation, crop)
-        prepared = match_channels(prepared, in_channels(self.spec["architecture"])) / 255
+            images = resize_and_crop(images, size, interpolation, crop)
+        prepared = match_channels(images.float(), in_channels(self.spec["architecture"])) / 255
         if self.spec["mean"] is not None:
             mean, std = (prepared.new_tensor(self.spec[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
             prepared = (prepared - mean) / std

@@ -23,6 +23,8 @@ class ExtractionOptions(Options):
     """Blocks of the network whose outputs are pooled and put one after the other, negative numbers counting from the
     last: `[-4, -3, -2, -1]` are the last four, `[-3]` is an earlier one. By default the backbone's own: for most, what
     comes out at the end."""
+    test_time_augmentation: Literal["none", "flip"] = "none"
+    """`flip`: the mean of the features of an image and of its mirror image, for twice the time."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the network. `auto`: bf16 where the hardware has units for it, else fp32."""
     dtype: Literal["float16", "float32"] = "float16"
