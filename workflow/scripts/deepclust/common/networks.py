@@ -120,11 +120,14 @@ def set_image_size(network: nn.Module, side: int) -> None:
     """Make a network take images of `side` × `side` pixels, by resampling its position embedding if it has one.
 
     Raises:
-        DeepclustError: the network's patches do not fill such images.
+        DeepclustError: the network takes images of one size only, or its patches do not fill such images.
     """
-    if not hasattr(network, "set_input_size"):
-        return  # convolutions take images of any size
     resizable: Any = network
+    if not hasattr(network, "set_input_size"):
+        config = getattr(resizable, "default_cfg", None) or {}
+        if config.get("fixed_input_size") and side != config["input_size"][-1]:
+            raise DeepclustError(f"this network takes images of {config['input_size'][-1]} pixels only, not {side}")
+        return  # convolutions take images of any size
     patch = max(resizable.patch_embed.patch_size)
     if side % patch:
         fitting = f"{side // patch * patch or patch} or {(side // patch + 1) * patch}"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from deepclust.common.image_files import image_paths
+from deepclust.planning import pretrained
 from deepclust.planning.strict_yaml import check_file
 from deepclust.planning.validation import Schema, check_and_fill, did_you_mean
 
@@ -171,11 +171,13 @@ class _Checker:
     def check_source(self, where: str, options: Config) -> Iterator[str]:
         sources = options.get("source")
         for source in [sources] if isinstance(sources, str) else sources or []:
-            if isinstance(source, str) and (path := local_path(source)) is not None and not path.is_file():
+            if isinstance(source, str) and (path := pretrained.local_path(source)) is not None and not path.is_file():
                 yield f"{where}.source: there is no file {source}"
 
     def check_backbone(self, name: str, options: Config) -> Iterator[str]:
         where = f"backbones.{name}"
+        if options.get("method") == pretrained.METHOD:
+            yield from pretrained.check_pretrained(where, options)
         dataset = options.get("dataset")
         if isinstance(dataset, str):
             yield from self.known(f"{where}.dataset", dataset, "datasets")
@@ -330,11 +332,3 @@ def seed_list(seeds: Any) -> list[int]:
     if isinstance(seeds, int):
         return list(range(seeds))
     return [seed for seed in seeds if isinstance(seed, int)] if isinstance(seeds, list) else []
-
-
-def local_path(source: str) -> Path | None:
-    """The path of a source that is a file here, None for an address elsewhere."""
-    parts = urlsplit(source)
-    if parts.scheme == "file":
-        return Path(parts.path)
-    return None if parts.scheme in {"http", "https"} else Path(source)
