@@ -87,7 +87,7 @@ def test_downloads_once_and_works_from_the_cache(hub, repository, fetch):
 
 
 def test_revisions(repository, fetch):
-    first = list(repository.commits)[0]
+    first = next(iter(repository.commits))
     second = repository.commit(model__safetensors=b"second", other__bin=b"other")
     assert fetch("hf://team/vit") == (b"second", second)
     assert fetch(f"hf://team/vit@{first}") == (b"first" * 1000, first)

@@ -17,6 +17,10 @@ from deepclust.common.progress import Progress
 _SHOWN = 8  # files that an error names at most
 
 
+class RevisionError(DeepclustError):
+    """A repository has no such revision."""
+
+
 def fetch_from_hub(wanted: HubFile, progress: Progress) -> tuple[Path, str]:
     """A file from the cache or the hub, and the commit it belongs to.
 
@@ -90,7 +94,7 @@ def _explained(wanted: HubFile) -> Iterator[None]:
             f"{name} is gated: accept its terms at {page}, then log in (`hf auth login`) or set HF_TOKEN"
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise DeepclustError(f"{page} has no revision {wanted.revision}: see {page}/commits/main") from error
+        raise RevisionError(f"{page} has no revision {wanted.revision}: see {page}/commits/main") from error
     except errors.RepositoryNotFoundError as error:
         raise DeepclustError(
             f"there is no repository {wanted.repository} at {constants.ENDPOINT}, or it is private: check its name "

@@ -13,8 +13,8 @@ from torch import nn
 
 from deepclust.backbones.addresses import HubFile, hub_file
 from deepclust.backbones.checkpoints import Fit, Tensors, fit, read_tensors
-from deepclust.backbones.hub import fetch_from_hub
-from deepclust.backbones.pins import Pin, check_and_pin, read_pin
+from deepclust.backbones.hub import RevisionError, fetch_from_hub
+from deepclust.backbones.pins import Pin, check_and_pin, pin_path, read_pin
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import sha256_file
 from deepclust.common.models import Model, save_model
@@ -124,12 +124,14 @@ def _timm_config(model: str) -> Any:
     """What timm says about a model's weights and preprocessing."""
     import timm
 
-    known = timm.models.get_pretrained_cfg(model)
-    if known is None:
+    try:
+        return timm.models.get_pretrained_cfg(model)
+    except RuntimeError as error:
         architecture, _, tag = model.partition(".")
         tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
-        raise DeepclustError(f"timm {timm.__version__} has no weights {tag!r} of {architecture} (it has {_some(tags)})")
-    return known
+        raise DeepclustError(
+            f"timm {timm.__version__} has no weights {tag!r} of {architecture} (it has {_some(tags)})"
+        ) from error
 
 
 def _source(options: Options, config: Any, file: Path | None, pins: Path, progress: Progress) -> Source:
@@ -142,7 +144,14 @@ def _source(options: Options, config: Any, file: Path | None, pins: Path, progre
     pinned = read_pin(pins, weights)
     if wanted.revision is None and pinned is not None:
         wanted = HubFile(wanted.repository, wanted.file, pinned.revision)
-    path, commit = fetch_from_hub(wanted, progress)
+    try:
+        path, commit = fetch_from_hub(wanted, progress)
+    except RevisionError as error:
+        if pinned is None:
+            raise
+        raise DeepclustError(
+            f"{error}; it was the first use's: delete {pin_path(pins, weights)} to use another"
+        ) from error
     return Source(path, weights, HubFile(wanted.repository, wanted.file, commit))
 
 
