@@ -105,6 +105,30 @@ def test_bf16_is_near_fp32_and_stored_as_float16(raw, resnet, tmp_path):
     assert cosine.min() > 0.999
 
 
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    architecture = {"name": "timm", "model": "vit_tiny_patch16_224", "arguments": {"img_size": 32}}
+    facts = {"image_size": 32, "interpolation": "bicubic", "pooling": "class", "mean": [0.5] * 3, "std": [0.25] * 3}
+    return save(tmp_path_factory.mktemp("vit"), architecture, **facts)
+
+
+def test_bf16_features_of_a_vision_transformer_point_the_same_way(raw, vit, tmp_path):
+    exact = run(raw[0], vit, tmp_path, precision="fp32", dtype="float32")
+    coarse = run(raw[0], vit, tmp_path, precision="bf16", dtype="float32")
+    assert not np.array_equal(coarse, exact)
+    cosine = (coarse * exact).sum(1) / np.linalg.norm(coarse, axis=1) / np.linalg.norm(exact, axis=1)
+    assert cosine.min() > 0.9999
+
+
+@pytest.mark.parametrize("backbone", ["resnet", "vit"])
+def test_weights_kept_in_bf16_give_the_bits_of_autocast(raw, backbone, request, tmp_path):
+    path = request.getfixturevalue(backbone)
+    model = Model.load(path, CPU)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = model.features(model.preprocess(torch.from_numpy(raw[1]))).numpy()
+    np.testing.assert_array_equal(run(raw[0], path, tmp_path, precision="bf16", dtype="float32"), expected)
+
+
 def test_options_offer_every_pooling():
     choices, _ = get_args(ExtractionOptions.model_fields["pooling"].annotation)
     assert get_args(choices) == POOLINGS
@@ -269,13 +293,19 @@ SHARED = Path(os.environ.get("DEEPCLUST_SHARED", Path(__file__).resolve().parent
 CIFAR10 = SHARED / "data" / "cifar-10-binary.tar.gz"
 
 
-@pytest.mark.skipif(not CIFAR10.exists(), reason="needs ../shared")
-@pytest.mark.parametrize("image_size", [20, 32, 48])
-def test_cifar10_as_png_files_gives_the_features_of_the_archive(tmp_path, image_size):
-    resnet = save(tmp_path, RESNET | {"stem": "imagenet"}, interpolation="bicubic", feature_dim=256)
+@pytest.fixture(scope="module")
+def pictures():
+    """The first test images of CIFAR-10, uint8 [300, 3, 32, 32]."""
+    if not CIFAR10.exists():
+        pytest.skip("needs ../shared")
     with tarfile.open(CIFAR10) as archive:
         records = archive.extractfile("cifar-10-batches-bin/test_batch.bin").read(300 * 3073)
-    pictures = np.frombuffer(records, np.uint8).reshape(300, 3073)[:, 1:].reshape(300, 3, 32, 32)
+    return np.frombuffer(records, np.uint8).reshape(300, 3073)[:, 1:].reshape(300, 3, 32, 32)
+
+
+@pytest.mark.parametrize("image_size", [20, 32, 48])
+def test_cifar10_as_png_files_gives_the_features_of_the_archive(pictures, tmp_path, image_size):
+    resnet = save(tmp_path, RESNET | {"stem": "imagenet"}, interpolation="bicubic", feature_dim=256)
     write_raw(tmp_path / "raw", [pictures], (3, 32, 32))
     write_encoded(tmp_path / "png", [encode(picture.transpose(1, 2, 0)) for picture in pictures], 3)
     raw, png = (run(Images(tmp_path / kind), resnet, tmp_path, image_size=image_size) for kind in ("raw", "png"))

@@ -84,11 +84,11 @@ def _reduction(shorter: int, at_least: int | None) -> int:
 
 def _is_turned(data: bytes) -> bool:
     """Whether the metadata of a JPEG ask for it to be turned or mirrored."""
-    from PIL import Image
-
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:  # up to the start of the scan
         if data[at + 1] == 0xE1:  # EXIF or XMP
+            from PIL import Image
+
             with Image.open(io.BytesIO(data)) as image:
                 return bool(image.getexif().get(ORIENTATION, 1) != 1)
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")

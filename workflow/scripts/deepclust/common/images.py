@@ -7,6 +7,8 @@ either file tells a label or a file name.
 
 import contextlib
 import hashlib
+import os
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -64,7 +66,8 @@ class Images:
         else:
             at = self.manifest["offsets_at"]
             self._offsets = _map(path, np.int64, (self.count + 1,), offset=at)
-            self._bytes = _map(path, np.uint8, (at,))
+            self._file = os.open(path, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._file)
 
     def __len__(self) -> int:
         return self.count
@@ -87,9 +90,7 @@ class Images:
         """The bytes of one encoded image, as they were in its file. Only for encoded storage."""
         assert self.shape is None
         start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
-        with self._path.open("rb", buffering=0) as file:  # pages of a memory map would count as this process's memory
-            file.seek(start)
-            return file.read(stop - start)
+        return os.pread(self._file, stop - start, start)  # pages of a memory map would count as this process's memory
 
     def decode(self, index: int, at_least: int | None = None) -> npt.NDArray[np.uint8]:
         """One image as uint8 [C, H, W], whatever the storage.
