@@ -1,5 +1,6 @@
 """The presets are data: here they are held against timm and against what their weights need."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import yaml
 
 from deepclust.backbones import pretrained
 from deepclust.backbones.addresses import hub_file
-from deepclust.common.networks import build_network, set_image_size
+from deepclust.backbones.checkpoints import fit
+from deepclust.common.networks import build_network
 from deepclust.common.torchvision_ops import declare_missing_operators
 
 PRESETS = yaml.safe_load(Path(pretrained.__file__).with_name("presets.yaml").read_text())
@@ -20,6 +22,14 @@ FAMILIES = [
     *("dinov3-vits16", "mocov2-resnet50", "swav-resnet50", "deepclusterv2-resnet50", "mae-vitb16", "msn-vits16"),
     *("ibot-vits16", "clip-vitb16", "siglip-vitb16"),
 ]
+
+
+@functools.cache
+def network_of(name):
+    """The network of a preset, without numbers in it."""
+    preset = PRESETS[name]
+    with torch.device("meta"):
+        return build_network({"name": "timm", "model": preset["model"], "arguments": preset.get("arguments", {})})
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +68,53 @@ def test_weights_on_the_hub_are_where_timm_finds_them(timm, name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_networks_can_be_built_and_read_in_the_way_a_preset_says(name):
     preset = PRESETS[name]
-    with torch.device("meta"):
-        network = build_network({"name": "timm", "model": preset["model"], "arguments": preset.get("arguments", {})})
+    network = network_of(name)
     if "dinov2" in name:
         assert network.patch_embed.img_size == (518, 518)
-        set_image_size(network, 518)
     tokens = preset["pooling"] == "class"
     assert tokens == (getattr(network, "cls_token", None) is not None and preset["pooling"] != "head")
     patch = max(network.patch_embed.patch_size) if hasattr(network, "patch_embed") else 1
     assert preset["image_size"] % patch == 0
+
+
+@pytest.mark.parametrize("name", ON_THE_HUB)
+def test_weights_as_timm_publishes_them_fit(timm, name):
+    """Files on the hub hold the tensors of the network that their tag means, with its classifier or projection."""
+    preset = PRESETS[name]
+    network = network_of(name)
+    with torch.device("meta"):
+        published = timm.create_model(hub_file(preset["weights"]).repository.removeprefix("timm/"))
+    fitted = fit(network, dict(published.state_dict()), preset.get("prefix"), None)
+    assert not fitted.problems and not fitted.dropped
+
+
+# Names in official files, as the publishers' own loading code takes them: what must be found, and what left out.
+OFFICIAL = {
+    "mocov3-vits16": ("state_dict.module.base_encoder.", ["head.0.weight", "head.1.running_mean"], "momentum_encoder"),
+    "mocov3-resnet50": ("state_dict.module.base_encoder.", ["fc.0.weight", "fc.3.weight"], "momentum_encoder"),
+    "mocov2-resnet50": ("state_dict.module.encoder_q.", ["fc.0.weight", "fc.2.bias"], "encoder_k"),
+    "swav-resnet50": ("module.", ["projection_head.0.weight", "prototypes.weight"], None),
+    "deepclusterv2-resnet50": ("module.", ["projection_head.0.weight", "prototypes0.weight"], None),
+    "msn-vits16": ("target_encoder.module.", ["fc.fc1.weight"], "encoder"),
+    "ibot-vits16": ("state_dict.", [], None),
+    "dino-resnet50": ("", [], None),
+}
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_weights_as_their_publishers_wrap_them_fit(name):
+    preset, (prefix, heads, sibling) = PRESETS[name], OFFICIAL[name]
+    network = network_of(name)
+    tensors = {f"{prefix}{key}": tensor for key, tensor in network.state_dict().items()}
+    tensors |= {f"{prefix}{key}": torch.zeros(1) for key in heads}
+    if sibling:  # another network of the same kind in the file
+        words = prefix.rstrip(".").split(".")
+        at = next(i for i, word in enumerate(words) if "encoder" in word)
+        other = ".".join([*words[:at], sibling, *words[at + 1 :]])
+        tensors |= {f"{other}.{key}": tensor for key, tensor in network.state_dict().items()}
+    fitted = fit(network, tensors, preset.get("prefix"), None)
+    assert not fitted.problems
+    assert (fitted.prefix, fitted.dropped) == (prefix, heads)
 
 
 def test_mocov3_has_twelve_heads():
@@ -75,7 +123,4 @@ def test_mocov3_has_twelve_heads():
 
 
 def test_clip_keeps_its_projection():
-    architecture = {"model": "vit_base_patch32_clip_quickgelu_224", "arguments": {"num_classes": 512}}
-    with torch.device("meta"):
-        network = build_network({"name": "timm", **architecture})
-    assert PRESETS["clip-vitb32"]["pooling"] == "head" and network.feature_dim == 512
+    assert PRESETS["clip-vitb32"]["pooling"] == "head" and network_of("clip-vitb32").feature_dim == 512

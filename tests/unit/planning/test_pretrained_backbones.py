@@ -48,6 +48,7 @@ def planned(**options):
         ({"preset": "dino-vits16", "weights": "hf://dino"}, "no address on the hub"),
         ({"preset": "dino-vits16", "weights": "ftp://example.org/w.pth"}, "neither an address"),
         ({"preset": "dino-vits16", "mean": [0.5]}, "mean and std belong together"),
+        ({"preset": "siglip-vitb16", "features": {"layers": [-2]}}, "features.layers: the network's own head"),
         ({"model": "vit_smal_patch16_224.dino"}, "no network 'vit_smal_patch16_224'; did you mean 'vit_small_patch16"),
         ({"model": "vit_small_patch16_224"}, "does not say which weights: add a tag (vit_small_patch16_224."),
         ({"model": "vit_small_patch16_224.dinno"}, "did you mean 'vit_small_patch16_224.dino'?"),

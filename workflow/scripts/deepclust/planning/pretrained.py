@@ -81,9 +81,20 @@ def check_pretrained(where: str, options: Config) -> Iterator[str]:
         yield from _check_model(f"{where}.model", model, weights)
     if isinstance(weights, str):
         yield from _check_weights(f"{where}.weights", weights)
+    yield from _check_reading(where, options)
     mean, std = options.get("mean"), options.get("std")
     if bool(mean) != bool(std) or (isinstance(mean, list) and isinstance(std, list) and len(mean) != len(std)):
         yield f"{where}.mean: mean and std belong together: give both, one number per channel"
+
+
+def _check_reading(where: str, options: Config) -> Iterator[str]:
+    """A network's own head reads its end only."""
+    features = options.get("features") or {}
+    preset = presets().get(str(options.get("preset")), {})
+    chosen = [features.get("pooling"), options.get("pooling"), preset.get("pooling"), "head"]
+    layers = features.get("layers") or options.get("layers") or preset.get("layers")
+    if layers and next(pooling for pooling in chosen if pooling) == "head":
+        yield f"{where}.features.layers: the network's own head reads no layers: choose features.pooling, e.g. avg"
 
 
 def _check_model(where: str, model: str, weights: Any) -> Iterator[str]:
