@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from deepclust.common.decoding import decode_image
+from deepclust.common.decoding import decode_image, decode_reduced
 from deepclust.common.errors import DeepclustError
 
 RNG = np.random.default_rng(0)
@@ -92,14 +92,24 @@ def test_a_jpeg_is_decoded_to_the_bits_of_pillow(kind):
 def test_a_jpeg_is_decoded_at_the_size_that_is_needed(at_least, part, orientation):
     photo = smooth(400, 600)
     data = encode(photo, "JPEG", quality=95, exif=_turned(orientation))
-    pixels = decode_image(data, 3, "x", at_least=at_least).transpose(1, 2, 0)
-    expected = as_pillow_decodes(encode(photo.reduce(part), exif=_turned(orientation)))
+    pixels, extent = decode_reduced(data, 3, "x", at_least)
+    expected = as_pillow_decodes(encode(photo.reduce(part), exif=_turned(orientation))).transpose(2, 0, 1)
     assert pixels.shape == expected.shape
+    assert extent == pixels.shape[1:]
     assert np.abs(pixels.astype(int) - expected).mean() < 2
 
 
+@pytest.mark.parametrize(("orientation", "extent"), [(1, (93.75, 125.25)), (6, (125.25, 93.75))])
+def test_what_is_no_whole_pixel_any_more_is_told(orientation, extent):
+    image = decode_reduced(encode(smooth(375, 501), "JPEG", exif=_turned(orientation)), 3, "x", 93)
+    assert image.extent == extent
+    assert image.pixels.shape[1:] == tuple(np.ceil(extent))
+
+
 def test_other_formats_are_decoded_whole():
-    assert decode_image(encode(COLOR), 3, "x", at_least=1).shape == (3, 6, 5)
+    image = decode_reduced(encode(COLOR), 3, "x", 1)
+    assert image.pixels.shape == (3, 6, 5)
+    assert image.extent == (6, 5)
 
 
 @pytest.mark.parametrize("at_least", [None, 1])
@@ -107,9 +117,9 @@ def test_other_formats_are_decoded_whole():
 def test_a_truncated_image_does_not_decode(format, at_least):
     noise = RNG.integers(0, 256, (90, 90, 3), np.uint8)
     data = encode(noise, format)
-    assert decode_image(data, 3, "whole", at_least=at_least).shape[0] == 3
+    assert decode_reduced(data, 3, "whole", at_least).pixels.shape[0] == 3
     with pytest.raises(DeepclustError, match="half does not decode"):
-        decode_image(data[: len(data) // 2], 3, "half", at_least=at_least)
+        decode_reduced(data[: len(data) // 2], 3, "half", at_least)
 
 
 def test_pixels_without_a_fixed_range_are_refused():

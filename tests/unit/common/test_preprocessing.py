@@ -35,7 +35,7 @@ def test_resized_and_cropped_as_by_pillow(height, width, size, channels, interpo
     assert resized.dtype == np.uint8
     difference = np.abs(resized.astype(int) - expected)  # coefficients are rounded to integers
     assert difference.max() <= 3
-    assert difference.mean() < 0.1
+    assert (difference > 1).mean() < 0.05
 
 
 @given(sides, sides, sides, st.sampled_from([1, 3]), st.sampled_from(list(FILTERS)))

@@ -83,31 +83,46 @@ def test_images_of_all_sizes_keep_their_order(tmp_path):
 
 def test_each_image_is_decoded_once_and_not_far_ahead(tmp_path, monkeypatch):
     images, read, lock = encoded(tmp_path, noise(60, 3, 9, 7)), [], threading.Lock()
-    decode = Images.decode
+    decode = Images.decode_reduced
 
-    def logged(self, index, *arguments):
+    def logged(self, index, at_least):
         with lock:
             read.append(index)
-        return decode(self, index, *arguments)
+        return decode(self, index, at_least)
 
-    monkeypatch.setattr(Images, "decode", logged)
+    monkeypatch.setattr(Images, "decode_reduced", logged)
     ahead = 3 * (torch.get_num_threads() + PREFETCHED + 1)
     for number, _ in enumerate(read_batches(images, 6, 3, 5, "bilinear", 1.0), 1):
         assert len(read) <= 3 * number + ahead
     assert sorted(read) == list(range(6, 60))
 
 
-def test_a_large_jpeg_is_decoded_at_the_size_that_is_needed(tmp_path, monkeypatch):
-    shapes, decode = [], Images.decode
+def photograph(height, width):
+    """A large image [C, H, W] with detail of all sizes."""
+    layers = [
+        Image.fromarray(RNG.integers(0, 256, (height // step + 1, width // step + 1, 3), np.uint8))
+        for step in (100, 30, 10, 3)
+    ]
+    sized = [np.asarray(layer.resize((width, height), Image.Resampling.BICUBIC), np.float32) for layer in layers]
+    return np.mean(sized, 0).astype(np.uint8).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize(("height", "width", "part"), [(375, 500, 4), (333, 251, 2), (727, 963, 8)])
+def test_a_large_jpeg_is_decoded_at_the_size_that_is_needed(tmp_path, monkeypatch, height, width, part):
+    shapes, decode = [], Images.decode_reduced
 
     def logged(self, *arguments):
-        shapes.append(decode(self, *arguments).shape)
-        return decode(self, *arguments)
+        image = decode(self, *arguments)
+        shapes.append(image.pixels.shape)
+        return image
 
-    monkeypatch.setattr(Images, "decode", logged)
-    [batch] = read_batches(encoded(tmp_path, noise(1, 3, 120, 160), "JPEG"), 0, 2, 24, "bicubic", 0.8)
-    assert shapes == [(3, 30, 40)]  # 24 / 0.8 = 30
-    assert batch.images.shape == (1, 3, 24, 24)
+    images = encoded(tmp_path, [photograph(height, width)], "JPEG")
+    whole = resize_and_crop(torch.from_numpy(images.decode(0))[None], 64, "bicubic", 0.8)
+    monkeypatch.setattr(Images, "decode_reduced", logged)
+    [batch] = read_batches(images, 0, 2, 64, "bicubic", 0.8)
+    assert shapes == [(3, -(-height // part), -(-width // part))]
+    assert batch.cropped
+    assert np.abs(batch.images - whole.numpy().astype(int)).mean() < 2.5
 
 
 def test_images_that_stay_as_they_are_have_one_size(tmp_path):

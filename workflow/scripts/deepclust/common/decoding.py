@@ -5,7 +5,7 @@ same bits); everything else, and JPEGs that are turned or out of the ordinary, t
 """
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,28 +31,47 @@ class UnreadableImageError(DeepclustError):
         self.reason = reason
 
 
-def decode_image(data: bytes, channels: int, name: str, *, at_least: int | None = None) -> npt.NDArray[np.uint8]:
+class Decoded(NamedTuple):
+    """A decoded image, maybe at a fraction of its size.
+
+    Attributes:
+        pixels: uint8 [C, H, W]; the channels of a pixel lie next to each other in memory.
+        extent: height and width of what was in the file, in these pixels. Half of an image 375 pixels high has an
+            extent of 187.5 and 188 rows.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    extent: tuple[float, float]
+
+
+def decode_image(data: bytes, channels: int, name: str) -> npt.NDArray[np.uint8]:
     """Decode one image file to uint8 [C, H, W] with 1 or 3 channels, which lie next to each other in memory.
 
     Orientation tags are honoured, palettes become RGB, 16 bits become 8.
 
     Args:
         name: what to call the image in an error.
-        at_least: pixels that its shorter side must keep. A JPEG is then decoded to a half, a quarter or an eighth of
-            its size where that is enough, from the low frequencies of its cosine transform. All of it is read all the
-            same, so damage is found. By default the image is decoded at its full size.
 
     Raises:
         UnreadableImageError: `name` does not decode.
     """
-    pixels = _decode_jpeg(data, channels, at_least)
-    if pixels is None:
-        pixels = _decode_with_pillow(data, channels, name, at_least)
-    return pixels.transpose(2, 0, 1)
+    return decode_reduced(data, channels, name, None).pixels
 
 
-def _decode_jpeg(data: bytes, channels: int, at_least: int | None) -> npt.NDArray[np.uint8] | None:
-    """Pixels [H, W, C] of an ordinary, upright, sound JPEG; None for anything else."""
+def decode_reduced(data: bytes, channels: int, name: str, at_least: int | None) -> Decoded:
+    """Decode one image file like `decode_image`, but no larger than needed.
+
+    A JPEG is decoded to a half, a quarter or an eighth of its size, from the low frequencies of its cosine transform,
+    if its shorter side keeps `at_least` pixels. All of it is read all the same, so damage is found.
+
+    Raises:
+        UnreadableImageError: `name` does not decode.
+    """
+    return _decode_jpeg(data, channels, at_least) or _decode_with_pillow(data, channels, name, at_least)
+
+
+def _decode_jpeg(data: bytes, channels: int, at_least: int | None) -> Decoded | None:
+    """An ordinary, upright, sound JPEG; None for anything else."""
     if not data.startswith(b"\xff\xd8\xff"):
         return None
     import simplejpeg
@@ -72,7 +91,7 @@ def _decode_jpeg(data: bytes, channels: int, at_least: int | None) -> npt.NDArra
         )
     except Exception:  # Pillow says what is wrong, if anything is
         return None
-    return pixels
+    return Decoded(pixels.transpose(2, 0, 1), (height / part, width / part))
 
 
 def _reduction(shorter: int, at_least: int | None) -> int:
@@ -95,21 +114,25 @@ def _is_turned(data: bytes) -> bool:
     return False
 
 
-def _decode_with_pillow(data: bytes, channels: int, name: str, at_least: int | None) -> npt.NDArray[np.uint8]:
-    """Pixels [H, W, C]."""
+def _decode_with_pillow(data: bytes, channels: int, name: str, at_least: int | None) -> Decoded:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
+            part = round(width / image.width)
+            if image.getexif().get(ORIENTATION, 1) >= 5:  # turned by a quarter
+                width, height = height, width
             upright = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB" if channels == 3 else "L")
     except UnidentifiedImageError as error:  # its message holds a memory address
         raise UnreadableImageError(name, "not an image") from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged bytes
         raise UnreadableImageError(name, str(error) or type(error).__name__) from error
     pixels = np.array(upright)
-    return pixels if channels == 3 else pixels[..., None]
+    planes = pixels.transpose(2, 0, 1) if channels == 3 else pixels[None]
+    return Decoded(planes, (height / part, width / part))
 
 
 def _eight_bits(image: "Image.Image") -> "Image.Image":

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from deepclust.common.decoding import decode_image
+from deepclust.common.decoding import Decoded, decode_reduced
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import atomic_path, read_json, write_json
 
@@ -92,19 +92,21 @@ class Images:
         start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
         return os.pread(self._file, stop - start, start)  # pages of a memory map would count as this process's memory
 
-    def decode(self, index: int, at_least: int | None = None) -> npt.NDArray[np.uint8]:
+    def decode(self, index: int) -> npt.NDArray[np.uint8]:
         """One image as uint8 [C, H, W], whatever the storage.
-
-        Args:
-            at_least: pixels that its shorter side must keep, if it may be decoded to a fraction of its size, see
-                `deepclust.common.decoding.decode_image`.
 
         Raises:
             UnreadableImageError: the bytes are not an image.
         """
-        if self.shape is not None:
-            return np.array(self._pixels[index])
-        return decode_image(self.encoded(index), self.channels, f"image {index} of {self._path}", at_least=at_least)
+        return np.array(self._pixels[index]) if self.shape is not None else self.decode_reduced(index, None).pixels
+
+    def decode_reduced(self, index: int, at_least: int | None) -> Decoded:
+        """One encoded image, no larger than needed; see `deepclust.common.decoding.decode_reduced`.
+
+        Raises:
+            UnreadableImageError: the bytes are not an image.
+        """
+        return decode_reduced(self.encoded(index), self.channels, f"image {index} of {self._path}", at_least)
 
 
 def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...], offset: int = 0) -> npt.NDArray[Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from deepclust.common.decoding import UnreadableImageError, decode_image
+from deepclust.common.decoding import UnreadableImageError, decode_reduced
 from deepclust.data.splits import EncodedFile
 
 _AHEAD = 64  # files in memory at once, per thread
@@ -18,7 +18,7 @@ def read_checked(
     def read(file: EncodedFile) -> bytes | UnreadableImageError:
         try:
             data = file.read()
-            decode_image(data, channels, file.name, at_least=1)
+            decode_reduced(data, channels, file.name, at_least=1)
         except OSError as error:
             return UnreadableImageError(file.name, error.strerror or str(error))
         except UnreadableImageError as error:

@@ -73,23 +73,23 @@ class _Reader:
 
     def _decode(self, index: int) -> Batch:
         """One image [C, H, W], as it is, or cropped if it is large."""
-        image = self._images.decode(index, self._wanted)
+        image, extent = self._images.decode_reduced(index, self._wanted)
         if self._shape is not None and image.shape != self._shape:
             raise DeepclustError(
                 f"the images in {self._images.folder} have no common size (image 0 has {_sides(self._shape)} pixels, "
                 f"image {index} {_sides(image.shape)}) and this backbone takes images as they are: "
                 "set features.image_size of the backbone"
             )
-        return Batch(self._crop(image), True) if self._is_large(image) else Batch(image, False)
+        return Batch(self._crop(image, extent), True) if self._is_large(image) else Batch(image, False)
 
     def _is_large(self, images: npt.NDArray[np.uint8]) -> bool:
         return self._wanted is not None and min(images.shape[-2:]) >= self._wanted
 
-    def _crop(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def _crop(self, images: npt.NDArray[np.uint8], extent: tuple[float, float] | None = None) -> npt.NDArray[np.uint8]:
         """Images [..., C, H, W] → [..., C, size, size]."""
         assert self._size is not None
         pixels = torch.from_numpy(images if images.ndim == 4 else images[None])
-        cropped = resize_and_crop(pixels, self._size, self._interpolation, self._crop_fraction).numpy()
+        cropped = resize_and_crop(pixels, self._size, self._interpolation, self._crop_fraction, extent).numpy()
         return cropped if images.ndim == 4 else cropped[0]
 
 
