@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.models import SPEC_KEYS, Model, save_model
-from deepclust.common.networks import build_network
+from deepclust.common.networks import build_network, set_image_size
 from deepclust.common.pooling import POOLINGS, pool, read_out
 from deepclust.common.preprocessing import resize_and_crop
 
@@ -181,6 +181,20 @@ def test_grey_images_and_other_channels(tmp_path):
     save_model(tmp_path / "model.json", vit(in_chans=1), dict.fromkeys(SPEC_KEYS) | facts | {"pooling": "class"})
     model = Model.load(tmp_path / "model.json", CPU)
     assert model.preprocess(torch.zeros(1, 3, 40, 40, dtype=torch.uint8)).shape == (1, 1, 32, 32)
+
+
+def test_arguments_that_a_model_does_not_take_are_refused():
+    with pytest.raises(DeepclustError, match="cannot make vit_tiny_patch16_224.*heads"):
+        build_network({"name": "timm", "model": "vit_tiny_patch16_224", "arguments": {"heads": 3}})
+
+
+def test_networks_of_one_size_are_not_resized():
+    attention_pooling = {"name": "timm", "model": "resnet50_clip", "arguments": {}}
+    with torch.device("meta"):
+        network = build_network(attention_pooling)
+    set_image_size(network, 224)
+    with pytest.raises(DeepclustError, match="224 pixels only"):
+        set_image_size(network, 112)
 
 
 def test_unknown_models_are_refused():

@@ -111,6 +111,8 @@ def test_weights_on_a_server_are_downloaded_once():
 def test_tables_can_tell_what_a_backbone_saw():
     assert planned(preset="dino-vits16").trained_on("fetched") == "ImageNet-1k, self-supervised"
     assert planned(preset="siglip-vitb16").trained_on("fetched") == "WebLI, language-supervised"
+    assert planned(model="vit_small_patch16_224.dino").trained_on("fetched") == "ImageNet-1k, self-supervised"
+    assert planned(model="vit_small_patch16_224.dino", data="other").trained_on("fetched").startswith("other, self")
     unknown = planned(model="resnet50", weights="here.pth")
     assert unknown.trained_on("fetched") == "data not stated, supervision not stated"
     config = copy.deepcopy(BASE)

@@ -7,6 +7,7 @@ Files come from many training codes: as safetensors or .pth, with the backbone's
 import argparse
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,8 @@ def _read_torch(path: Path) -> Any:
         raise DeepclustError(f"{path} is empty, so damaged: delete it and get it again")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # training scripts save their options
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # Mapped, a file that also holds an optimizer's state takes no more memory than the network.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         if found := re.search(r"GLOBAL (\S+)", str(error)):
             raise DeepclustError(

@@ -37,8 +37,9 @@ def fetch_from_hub(wanted: HubFile, progress: Progress) -> tuple[Path, str]:
     # The cache names large files by their SHA-256: snapshots/<commit>/<file> points to blobs/<sha256>.
     blob = path.resolve()
     if re.fullmatch("[0-9a-f]{64}", blob.name) and sha256_file(blob) != blob.name:
-        blob.unlink()
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a cache that is shared may be read-only
+            blob.unlink()
+            path.unlink(missing_ok=True)
         raise DeepclustError(f"{_name(wanted)} arrived damaged (its SHA-256 differs from the hub's): run again")
     return path, path.relative_to(_snapshots(path)).parts[0]
 

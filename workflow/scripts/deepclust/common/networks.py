@@ -104,7 +104,10 @@ def _build_timm(model: str, arguments: dict[str, Any]) -> nn.Module:
         close = timm.list_models(f"*{model.split('_')[0]}*")[:5]
         hint = f" (it has {', '.join(close)} …)" if close else ""
         raise DeepclustError(f"timm {timm.__version__} has no model {model!r}{hint}")
-    network: Any = timm.create_model(model, pretrained=False, **{"num_classes": 0, **arguments})
+    try:
+        network: Any = timm.create_model(model, pretrained=False, **{"num_classes": 0, **arguments})
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise DeepclustError(f"timm cannot make {model} with arguments {arguments}: {error}") from error
     network.feature_dim = network.num_classes or network.head_hidden_size
     return cast(nn.Module, network)
 

@@ -41,9 +41,16 @@ def networks() -> frozenset[str]:
 
 def resolved(options: Config) -> Config:
     """The options of a pretrained backbone with those of its preset, as its command takes them."""
-    preset = presets().get(options["preset"], {}) if options["preset"] else {}
+    preset = presets().get(options["preset"], {}) if options["preset"] else _known(options)
     filled = {**options, **{key: value for key, value in preset.items() if key not in NOT_OPTIONS and not options[key]}}
     return {**filled, "arguments": json.dumps(filled["arguments"], sort_keys=True)}
+
+
+def _known(options: Config) -> Config:
+    """What a preset says about the data of the weights that a model's tag means."""
+    place = f"hf://timm/{options['model']}/"
+    same = (preset for preset in presets().values() if not options["weights"] and preset["weights"].startswith(place))
+    return {key: value for key, value in next(same, {}).items() if key in {"data", "supervision"}}
 
 
 def local_path(source: str) -> Path | None:
