@@ -71,12 +71,13 @@ def write_images(folder: Path, storage: str, count: int) -> None:
 
 def write_backbone(model: Path) -> None:
     """A small network with random weights."""
-    from deepclust.common.models import SPEC_KEYS, build_network, save_model
+    from deepclust.common.models import SPEC_KEYS, save_model
+    from deepclust.common.networks import build_network
 
     architecture = {"name": "resnet10_w32", "stem": "imagenet", "in_channels": 3}
     spec = dict.fromkeys(SPEC_KEYS) | {"architecture": architecture, "image_size": SIDE, "interpolation": "bilinear"}
     network = build_network(architecture)
-    save_model(model, network, spec | {"feature_dim": network.feature_dim})
+    save_model(model, network, spec | {"crop_fraction": 1.0, "pooling": "avg", "feature_dim": network.feature_dim})
 
 
 def write_features(folder: Path, count: int) -> None:

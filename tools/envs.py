@@ -9,11 +9,11 @@ PYTHON = "3.11"
 FRAME = ["numpy", "pydantic", "pydantic-settings", "safetensors", "threadpoolctl", "tqdm"]
 # What the scripts of each kind of rule import.
 ENVIRONMENTS = {
-    "data": [*FRAME, "httpx", "pillow", "pyarrow", "scikit-learn"],
-    "torch": [*FRAME, "pillow", "timm", "torch", "torchvision"],
+    "data": [*FRAME, "httpx", "pillow", "pyarrow", "scikit-learn", "simplejpeg"],
+    "torch": [*FRAME, "huggingface-hub", "pillow", "simplejpeg", "timm", "torch", "torchvision"],
     "clustering": [*FRAME, "faiss-cpu", "scikit-learn", "scipy"],
     "evaluation": [*FRAME, "faiss-cpu", "scikit-learn", "scipy"],
-    "report": [*FRAME, "jinja2", "matplotlib", "openTSNE", "pillow", "pyyaml", "scikit-learn"],
+    "report": [*FRAME, "jinja2", "matplotlib", "openTSNE", "pillow", "pyyaml", "scikit-learn", "simplejpeg"],
 }
 
 

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
 from pydantic import create_model  # noqa: E402
 
+from backbones import NETWORKS, PAGE, network_names, page_with_table  # noqa: E402
 from deepclust.common.options import Options  # noqa: E402
 from deepclust.evaluation.options import EvaluationOptions  # noqa: E402
 from deepclust.features.options import ExtractionOptions, NeighborOptions  # noqa: E402
@@ -219,6 +220,8 @@ def main() -> int:
     files = {
         SCHEMA: json.dumps(schema, indent=1, ensure_ascii=False) + "\n",
         REFERENCE: reference_page(schema),
+        PAGE: page_with_table(),
+        NETWORKS: network_names(),
         **{ROOT / "envs" / name: text for name, text in environment_files().items()},
     }
     stale = [path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from small_experiment import EXPERIMENT, DryRuns, copy_project, draw_shapes, snakemake
+from small_experiment import EXPERIMENT, DryRuns, copy_project, draw_shapes, snakemake, write_weights
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +20,8 @@ def project(tmp_path_factory):
     copy_project(folder)
     if not (folder / "shapes").exists():
         draw_shapes(folder / "shapes")
+    if not (folder / "weights.pth").exists():
+        write_weights(folder / "weights.pth")
     (folder / "small.yaml").write_text(EXPERIMENT)
     done = snakemake(folder, "--cores", "2", "--configfile", "small.yaml")
     assert done.returncode == 0, done.stderr[-6000:]

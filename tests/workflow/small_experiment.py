@@ -25,12 +25,15 @@ backbones:
     {method: simclr, dataset: digits, architecture: resnet10_w32, epochs: 1, batch_size: 256, learning_rate: 0.05}
   elsewhere: {<<: *training, dataset: shapes, image_size: 8, batch_size: 32}
   later: {<<: *training, start_from: simclr}
+  fetched: {method: pretrained, model: vit_tiny_patch16_224, arguments: {img_size: 16, patch_size: 4, embed_dim: 16,
+    depth: 2, num_heads: 2}, weights: weights.pth, mean: [0.4, 0.4, 0.4], std: [0.3, 0.3, 0.3]}
 heads:
   kmeans: {method: kmeans, n_init: 2}
   other: {method: kmeans, n_init: 1, spherical: true}
 runs:
   - {dataset: digits, backbones: [later, elsewhere, [pixels, simclr]], heads: [kmeans], k: 10}
   - {dataset: shapes, backbones: [small], heads: [kmeans, other], k: 3}
+  - {dataset: shapes, backbones: [fetched], heads: [other], k: 3}
 seeds: 2
 neighbors: {k: 5}
 evaluation: {bootstrap: 50}
@@ -72,6 +75,20 @@ def draw_shapes(folder):
             pixels[4:-4, 4:-4] = 20
         (folder / kind).mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / kind / f"{number}.png")
+
+
+def write_weights(path):
+    """Random weights for the experiment's vision transformer, as a training script leaves them."""
+    import torch
+
+    from deepclust.common.networks import build_network
+
+    torch.manual_seed(0)
+    options = yaml.safe_load(EXPERIMENT)["backbones"]["fetched"]
+    network = build_network({"name": "timm", "model": options["model"], "arguments": options["arguments"]})
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    torch.save({"teacher": {f"module.backbone.{k}": v for k, v in network.state_dict().items()}, "epoch": 3}, path)
 
 
 def snakemake(folder, *words, timeout=600):

@@ -43,7 +43,11 @@ def test_leaderboard_has_one_row_per_run(project):
         ("digits", "pixels+simclr", "kmeans", "10", "test"),
         ("shapes", "small", "kmeans", "3", "train"),
         ("shapes", "small", "other", "3", "train"),
+        ("shapes", "fetched", "other", "3", "train"),
     }
+    seen = {row["backbone"]: row["trained_on"] for row in table}
+    assert seen["small"] == "nothing" and seen["fetched"] == "data not stated, supervision not stated"
+    assert seen["elsewhere"] == "shapes (train), self-supervised, here"
     for row in table:
         assert all(row[column] for column in COLUMNS), row
         assert row["seeds"] == "2"
@@ -231,7 +235,7 @@ def test_shipped_experiments_can_be_planned(project, experiment):
             EXPERIMENT.replace("k: 10", "k: 5000"),
             ["runs.0.k: 5000 clusters are more than the 1347 images of digits (train)"],
         ),
-        (EXPERIMENT + "\nseeds: 3\n", ["line 23, column 1: duplicate key 'seeds'"]),
+        (EXPERIMENT + "\nseeds: 3\n", ["line 26, column 1: duplicate key 'seeds'"]),
         (
             EXPERIMENT.replace("path: shapes", "path: shape").replace("seeds: 2", "seeds: 0"),
             ["datasets.shapes.path: there is no folder shape", "seeds: needs at least one seed"],
@@ -268,7 +272,7 @@ def test_another_experiment_replaces_the_default(project):
     """Nothing of config.yaml leaks into it, and --config still overrides."""
     done = snakemake(project, "-n", "--quiet", "host", "--configfile", "small.yaml", "--config", "seeds=4")
     said = done.stdout + done.stderr
-    assert done.returncode == 0 and re.search(r"^cluster +5$", said, re.MULTILINE)
+    assert done.returncode == 0 and re.search(r"^cluster +6$", said, re.MULTILINE)
     assert not re.search(r"^(prepare|pretrain|extract_features) ", said, re.MULTILINE)
 
 

@@ -76,11 +76,35 @@ PRETRAINING = {
     "temperature": 0.2,
     "projection_dim": 64,
 }
-FEATURES = {"image_size": 12, "pooling": "max", "precision": "fp32", "dtype": "float32"}
+FEATURES = {
+    "image_size": 12,
+    "crop_fraction": 0.9,
+    "pooling": "max",
+    "layers": [-2, -1],
+    "test_time_augmentation": "flip",
+    "precision": "fp32",
+    "dtype": "float32",
+}
+FETCHED = {
+    "arguments": {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 4},
+    "sha256": "0" * 64,
+    "prefix": "teacher.module.backbone",
+    "image_size": 24,
+    "crop_fraction": 0.8,
+    "interpolation": "bilinear",
+    "mean": [0.5, 0.4, 0.4],
+    "std": [0.2, 0.3, 0.3],
+    "pooling": "avg",
+    "layers": [-2],
+    "data": "bars and rings",
+    "supervision": "self-supervised",
+}
 # Whatever changes in an experiment, the page shows it.
 SHOWS_THE_EXPERIMENT = {"write_experiment", "report_page"}
 
 RUNS_TOGETHER = {"list_runs", "leaderboard", "plot_leaderboard"} | SHOWS_THE_EXPERIMENT
+
+OTHER = ["cluster shapes small other", "cluster shapes fetched other"]
 
 # key of the config -> other value, jobs that it reaches directly
 CHANGES = {
@@ -89,6 +113,7 @@ CHANGES = {
     "datasets.shapes.on_error": ("skip", ["prepare shapes train"]),
     "backbones.small.image_size": (10, ["pixels small"]),
     **{f"backbones.simclr.{key}": (value, ["pretrain simclr"]) for key, value in PRETRAINING.items()},
+    **{f"backbones.fetched.{key}": (value, ["fetch_weights fetched"]) for key, value in FETCHED.items()},
     **{
         f"backbones.simclr.features.{key}": (
             value,
@@ -105,11 +130,11 @@ CHANGES = {
             "cluster shapes small kmeans",
         ],
     ),
-    "heads.other.n_init": (3, ["cluster shapes small other"]),
-    "heads.other.spherical": (False, ["cluster shapes small other"]),
-    "heads.other.normalize": ("standardize", ["cluster shapes small other"]),
-    "heads.other.max_iter": (7, ["cluster shapes small other"]),
-    "runs.1.seeds": ([0, 1, 2], ["cluster shapes"]),
+    "heads.other.n_init": (3, OTHER),
+    "heads.other.spherical": (False, OTHER),
+    "heads.other.normalize": ("standardize", OTHER),
+    "heads.other.max_iter": (7, OTHER),
+    "runs.1.seeds": ([0, 1, 2], ["cluster shapes small"]),
     "seeds": (3, ["cluster"]),
     "neighbors.k": (4, ["find_neighbors"]),
     "evaluation.bootstrap": (60, ["evaluate"]),
@@ -125,6 +150,9 @@ CHANGES = {
 }
 # Keys that name things: what they change is another experiment, tested on its own below.
 NAMING = {
+    "backbones.fetched.preset",
+    "backbones.fetched.model",
+    "backbones.fetched.weights",
     "backbones.simclr.dataset",
     "backbones.simclr.start_from",
     "backbones.simclr.architecture",
@@ -179,13 +207,14 @@ def test_every_key_of_the_config_is_covered():
         *keys(definitions["loader.folder"], "datasets.shapes"),
         *keys(definitions["backbone.pixels"], "backbones.small"),
         *keys(definitions["backbone.simclr"], "backbones.simclr"),
+        *keys(definitions["backbone.pretrained"], "backbones.fetched"),
         *keys(definitions["head.kmeans"], "heads.other"),
         *keys(definitions["run"], "runs.0"),
         *(key for section in ("neighbors", "evaluation", "report") for key in keys(definitions[section], section)),
         "seeds",
     }
     # Extraction options are the same for every backbone.
-    wanted -= {key for key in wanted if key.startswith("backbones.small.features")}
+    wanted -= {key for key in wanted if key.startswith(("backbones.small.features", "backbones.fetched.features"))}
     assert wanted - set(CHANGES) - NAMING == set()
 
 

@@ -9,7 +9,7 @@ rule pixels:
     log:
         "logs/pixels/{backbone}.log",
     wildcard_constraints:
-        backbone=names_where(lambda name: not EXPERIMENT.is_pretrained_here(name)),
+        backbone=names_where(lambda name: not EXPERIMENT.is_fetched(name) and not EXPERIMENT.is_pretrained_here(name)),
     localrule: True
     conda:
         "../../envs/torch.yaml"
@@ -22,6 +22,32 @@ rule pixels:
     shell:
         "python {params.command} --progress {log}.progress --provenance {output.provenance}"
         " --model {output.model} {params.options} > {log} 2>&1"
+
+
+rule fetch_weights:
+    input:
+        unpack(weights_file),
+    output:
+        model="results/backbones/{backbone}/model.json",
+        weights="results/backbones/{backbone}/model.safetensors",
+        provenance="results/backbones/{backbone}/model.provenance.json",
+    log:
+        "logs/fetch_weights/{backbone}.log",
+    wildcard_constraints:
+        backbone=names_where(EXPERIMENT.is_fetched),
+    localrule: True
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        *code("fetch_weights"),
+        options=backbone_options,
+        command=command("fetch_weights"),
+        file=weights_flag,
+    message:
+        "Fetch the weights of backbone {wildcards.backbone}"
+    shell:
+        "python {params.command} --progress {log}.progress --provenance {output.provenance}"
+        " --output {output.model} {params.file} {params.options} > {log} 2>&1"
 
 
 rule pretrain:

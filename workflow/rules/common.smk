@@ -121,6 +121,17 @@ def archives_flag(wildcards, input):
     return f"--archives {' '.join(map(quote, input.archives))}" if input.archives else ""
 
 
+def weights_file(wildcards):
+    """The file that a backbone's weights are read from, if they are not on the hub."""
+    file = EXPERIMENT.weights_file(wildcards.backbone)
+    return {} if file is None else {"file": file}
+
+
+def weights_flag(wildcards, input):
+    """Where that file is, for the command line."""
+    return f"--file {quote(input.file)}" if "file" in input.keys() else ""
+
+
 def pretrain_inputs(wildcards):
     """The images that a backbone is pretrained on, and the backbone it starts from."""
     options = EXPERIMENT.config["backbones"][wildcards.backbone]

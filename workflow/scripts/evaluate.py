@@ -33,6 +33,8 @@ class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic
     """Name of the dataset."""
     backbones: list[str]
     """Names of the backbones."""
+    trained_on: list[str]
+    """What each of them saw in training, in a few words."""
     head: str
     """Name of the head."""
     k: int
@@ -71,7 +73,7 @@ def main(arguments: Arguments, job: Job) -> None:
     cost = read_json(arguments.cost) if arguments.cost else {}
     # Seeds may have been computed by several processes; the provenance knows the last one.
     cost["seconds"] = sum(entry["seconds"] for entry in log["seeds"])
-    run = {name: getattr(arguments, name) for name in ("dataset", "backbones", "head", "k", "protocol")}
+    run = {name: getattr(arguments, name) for name in ("dataset", "backbones", "trained_on", "head", "k", "protocol")}
     metrics = {
         "run": {**run, "split": "+".join(arguments.score), "published_as": arguments.published_as},
         "classes": classes,

@@ -19,22 +19,22 @@ class Arguments(JobArguments, ExtractionOptions):  # type: ignore[misc]  # pydan
 
 def main(arguments: Arguments, job: Job) -> None:
     from deepclust.common.code import code_digest
-    from deepclust.common.device import choose_device, device_name
+    from deepclust.common.device import choose_devices, device_name
     from deepclust.common.images import Images
     from deepclust.features.extract import extract
 
     options = ExtractionOptions(**{name: getattr(arguments, name) for name in ExtractionOptions.model_fields})
-    device = choose_device()
+    devices = choose_devices()
     extract(
         Images(arguments.images.parent),
         arguments.model,
         arguments.output,
         options,
-        device=device,
+        devices=devices,
         code=code_digest("extract_features"),
         progress=job.progress,
     )
-    job.device = device_name(device)
+    job.device = ", ".join(device_name(device) for device in devices)
     job.options = options.model_dump(mode="json")
     job.inputs = {"images": arguments.images.with_suffix(".json"), "model": arguments.model}
     job.outputs = {"features": arguments.output}

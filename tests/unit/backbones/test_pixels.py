@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).resolve().parents[3] / "workflow" / "scripts" / "pixels.
 
 def features_of(model_json, images):
     model = Model.load(model_json, torch.device("cpu"))
-    return model.features(model.preprocess(images), "avg")
+    return model.features(model.preprocess(images))
 
 
 def test_features_are_the_pixels(tmp_path):

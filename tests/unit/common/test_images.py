@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import atomic_path, read_json, sha256_file, write_array, write_json, write_tensors
-from deepclust.common.images import Images, decode_image, write_encoded, write_raw
+from deepclust.common.images import Images, write_encoded, write_raw
 
 RNG = np.random.default_rng(0)
 
@@ -221,47 +221,3 @@ def test_encoded_images_are_decoded(tmp_path):
         np.testing.assert_array_equal(images.decode(index), expected.transpose(2, 0, 1))
     with pytest.raises(DeepclustError, match="image 3 of"):
         images.decode(3)
-
-
-GRAY = RNG.integers(0, 256, (6, 5), np.uint8)
-COLOR = RNG.integers(0, 256, (6, 5, 3), np.uint8)
-FIRST, SECOND = Image.new("RGB", (5, 6), (255, 0, 0)), Image.new("RGB", (5, 6), (0, 0, 255))
-EXIF = Image.Exif()
-EXIF[0x0112] = 6  # the camera was held upright: turn clockwise
-
-
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (encode(COLOR), COLOR),
-        (encode(GRAY), np.repeat(GRAY[..., None], 3, 2)),
-        (encode(Image.fromarray(COLOR).convert("RGBA")), COLOR),
-        (encode(Image.fromarray(GRAY).convert("LA")), np.repeat(GRAY[..., None], 3, 2)),
-        (encode(FIRST.convert("P"), "GIF"), np.asarray(FIRST)),
-        (encode(FIRST, "GIF", save_all=True, append_images=[SECOND]), np.asarray(FIRST)),
-        (encode(GRAY.astype(np.uint16) * 256 + 255), np.repeat(GRAY[..., None], 3, 2)),
-        (encode(GRAY.astype(np.uint16) * 256, "TIFF"), np.repeat(GRAY[..., None], 3, 2)),
-        (encode(Image.fromarray(GRAY > 99)), np.repeat((GRAY > 99)[..., None] * np.uint8(255), 3, 2)),
-        (encode(COLOR, exif=EXIF), np.rot90(COLOR, -1)),
-    ],
-    ids=["RGB", "gray", "RGBA", "LA", "palette", "animation", "16 bits", "16 bits TIFF", "1 bit", "turned"],
-)
-def test_every_kind_of_image_becomes_eight_bits(data, expected):
-    np.testing.assert_array_equal(decode_image(data, 3, "x"), expected.transpose(2, 0, 1))
-    gray = np.asarray(Image.fromarray(np.ascontiguousarray(expected)).convert("L"))
-    np.testing.assert_array_equal(decode_image(data, 1, "x"), gray[None])
-
-
-@pytest.mark.parametrize("reduce", [False, True])
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
-def test_a_truncated_image_does_not_decode(format, reduce):
-    noise = RNG.integers(0, 256, (90, 90, 3), np.uint8)
-    data = encode(noise, format)
-    assert decode_image(data, 3, "whole", reduce=reduce).shape[0] == 3
-    with pytest.raises(DeepclustError, match="half does not decode"):
-        decode_image(data[: len(data) // 2], 3, "half", reduce=reduce)
-
-
-def test_pixels_without_a_fixed_range_are_refused():
-    with pytest.raises(DeepclustError, match="32-bit"):
-        decode_image(encode(Image.fromarray(RNG.random((4, 4), np.float32)), "TIFF"), 1, "x")

@@ -5,20 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from deepclust.common.errors import DeepclustError
-from deepclust.common.models import (
-    SPEC_KEYS,
-    Model,
-    architectures,
-    build_network,
-    match_channels,
-    pool,
-    resize_and_crop,
-    save_model,
-)
-from deepclust.common.torchvision_ops import declare_missing_operators
+from deepclust.common.models import SPEC_KEYS, Model, save_model
+from deepclust.common.networks import architectures, build_network
+from deepclust.common.preprocessing import resize_and_crop
 
 CPU = torch.device("cpu")
 SCRIPTS = Path(__file__).resolve().parents[3] / "workflow" / "scripts"
@@ -27,7 +18,7 @@ SMALL = {"name": "resnet10_w32", "stem": "cifar", "in_channels": 3}
 
 def spec_of(network, architecture, **changes):
     facts = dict.fromkeys(SPEC_KEYS)
-    facts |= {"architecture": architecture, "interpolation": "bilinear", "feature_dim": network.feature_dim}
+    facts |= {"architecture": architecture, "interpolation": "bilinear", "crop_fraction": 1.0, "pooling": "avg"}
     return facts | changes
 
 
@@ -40,7 +31,7 @@ def saved(tmp_path):
     return path, network
 
 
-@pytest.mark.parametrize("name", [name for name in architectures() if name != "pixels"])
+@pytest.mark.parametrize("name", [name for name in architectures() if name.startswith("resnet")])
 def test_feature_dim_is_what_comes_out(name):
     network = build_network({"name": name, "stem": "cifar", "in_channels": 1}).eval()
     assert network(torch.rand(2, 1, 8, 8)).shape == (2, network.feature_dim)
@@ -85,8 +76,7 @@ def test_round_trip_gives_the_same_features(saved):
     model = Model.load(path, CPU)
     images = model.preprocess(torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8))
     with torch.inference_mode():
-        assert torch.allclose(model.features(images, "avg"), network.eval()(images), atol=1e-5)
-    assert model.feature_dim == 256
+        assert torch.allclose(model.features(images), network.eval()(images), atol=1e-5)
     assert not model.network.training
 
 
@@ -138,52 +128,20 @@ def test_weights_of_another_network_are_refused(saved, change, message):
         Model.load(path, CPU)
 
 
-def test_preprocessing_agrees_with_torchvision(saved):
-    declare_missing_operators()
-    transforms = pytest.importorskip("torchvision.transforms.functional")
-    model = Model.load(saved[0], CPU)
+def test_images_are_prepared_as_the_backbone_saw_them(saved):
+    model = Model.load(saved[0], CPU, crop_fraction=0.8)
     images = torch.randint(0, 256, (2, 3, 40, 57), dtype=torch.uint8)
-    resized = transforms.resize(images.float() / 255, [16], antialias=True)
-    expected = transforms.normalize(transforms.center_crop(resized, [16, 16]), model.spec["mean"], model.spec["std"])
-    assert torch.allclose(model.preprocess(images), expected, atol=1e-5)
-    assert model.preprocess(images, 24).shape == (2, 3, 24, 24)
-
-
-def test_bicubic_interpolation_stays_in_range():
-    edges = torch.zeros(1, 1, 8, 8)
-    edges[..., 4:] = 255
-    enlarged = resize_and_crop(edges, 32, "bicubic")
-    assert F.interpolate(edges, (32, 32), mode="bicubic", antialias=True).max() > 255
-    assert enlarged.min() == 0
-    assert enlarged.max() == 255
-
-
-def test_images_are_left_alone_where_the_size_fits():
-    images = torch.rand(2, 3, 8, 8) * 255
-    assert torch.equal(resize_and_crop(images, 8, "bilinear"), images)
-
-
-def test_channels_follow_the_network():
-    gray = torch.rand(2, 1, 4, 4)
-    assert torch.equal(match_channels(gray, 3), gray.repeat(1, 3, 1, 1))
-    assert torch.allclose(match_channels(gray.repeat(1, 3, 1, 1), 1), gray)
-    assert torch.equal(match_channels(gray, None), gray)
-
-
-def test_poolings():
-    maps = torch.rand(2, 5, 3, 3)
-    assert torch.allclose(pool(maps, "avg"), maps.flatten(2).mean(2))
-    assert torch.equal(pool(maps, "max"), maps.flatten(2).max(2).values)
-    assert torch.allclose(pool(maps, "avgmax"), 0.5 * (pool(maps, "avg") + pool(maps, "max")))
-    assert torch.equal(pool(maps[:, :, 0, 0], "max"), maps[:, :, 0, 0])
-    assert pool(maps.bfloat16(), "avg").dtype == torch.float32
-    with pytest.raises(DeepclustError, match="avgmax"):
-        pool(maps, "median")
+    mean, std = (torch.tensor(model.spec[key]).view(3, 1, 1) for key in ("mean", "std"))
+    expected = (resize_and_crop(images, 16, "bilinear", 0.8) / 255 - mean) / std
+    torch.testing.assert_close(model.preprocess(images), expected)
+    cropped = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    torch.testing.assert_close(model.preprocess(cropped, cropped=True), (cropped / 255 - mean) / std)
+    assert Model.load(saved[0], CPU, image_size=24).preprocess(images).shape == (2, 3, 24, 24)
 
 
 def test_pixels_need_no_timm():
     code = (
-        "import sys, torch; from deepclust.common.models import build_network;"
+        "import sys, torch; from deepclust.common.networks import build_network;"
         "print(build_network({'name': 'pixels'})(torch.ones(2, 3, 4, 4)).shape[1], 'timm' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS, capture_output=True, text=True, check=True)

@@ -75,6 +75,7 @@ def evaluate(folder, output, score=("test",), labels="labels", **changes):
         "score": json.dumps(list(score)),
         "dataset": "letters",
         "backbones": '["a", "b"]',
+        "trained_on": '["ImageNet-1k, self-supervised", "nothing"]',
         "head": "kmeans",
         "k": K,
         "protocol": "held-out",
@@ -114,6 +115,7 @@ def test_metrics_name_the_run(scored):
     assert scored["run"] == {
         "dataset": "letters",
         "backbones": ["a", "b"],
+        "trained_on": ["ImageNet-1k, self-supervised", "nothing"],
         "head": "kmeans",
         "k": K,
         "protocol": "held-out",

@@ -22,7 +22,14 @@ def metrics(tmp_path):
     count = iter(range(10_000))
 
     def write(acc=0.5, silhouette=0.1, **changes):
-        names = {"dataset": "digits", "backbones": ["simclr"], "head": "kmeans", "k": 10, "protocol": "held-out"}
+        names = {
+            "dataset": "digits",
+            "backbones": ["simclr"],
+            "trained_on": ["a"],
+            "head": "kmeans",
+            "k": 10,
+            "protocol": "held-out",
+        }
         run = names | {"split": "test", "published_as": None} | {k: v for k, v in changes.items() if k in names}
         content = {
             "run": run,
@@ -59,7 +66,8 @@ def table(files):
 
 
 def test_a_row(metrics):
-    (row,) = table([metrics(backbones=["a", "b"])])
+    (row,) = table([metrics(backbones=["a", "b"], trained_on=["digits", "web"])])
+    assert row["trained_on"] == "digits + web"
     assert tuple(row) == COLUMNS
     assert (row["backbone"], row["k"], row["classes"], row["split"]) == ("a+b", "10", "2", "test")
     assert (row["seeds"], row["failed_seeds"], row["selected_seed"]) == ("2", "1", "2")

@@ -1,5 +1,8 @@
 import io
 import os
+import tarfile
+import threading
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -9,26 +12,24 @@ from PIL import Image
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images, write_encoded, write_raw
-from deepclust.common.models import POOLINGS, Model, build_network, save_model
+from deepclust.common.models import SPEC_KEYS, Model, save_model
+from deepclust.common.networks import build_network
+from deepclust.common.pooling import POOLINGS
 from deepclust.common.progress import Progress
-from deepclust.features import batches, partial
 from deepclust.features import extract as module
+from deepclust.features import partial
 from deepclust.features.extract import extract
 from deepclust.features.options import ExtractionOptions
 
 RESNET = {"name": "resnet10_w32", "stem": "cifar", "in_channels": 3}
 CPU = torch.device("cpu")
-SPEC = dict.fromkeys(
-    ("image_size", "mean", "std", "feature_dim", "method", "dataset", "splits", "epochs", "start_from")
-)
+SPEC = dict.fromkeys(SPEC_KEYS) | {"interpolation": "bilinear", "crop_fraction": 1.0, "pooling": "avg"}
 
 
 def save(folder, architecture, **spec):
     torch.manual_seed(0)
     network = build_network(architecture)
-    save_model(
-        folder / "model.json", network, {**SPEC, "interpolation": "bilinear", "architecture": architecture, **spec}
-    )
+    save_model(folder / "model.json", network, {**SPEC, "architecture": architecture, **spec})
     return folder / "model.json"
 
 
@@ -67,9 +68,9 @@ def encoded(tmp_path_factory):
     return Images(folder)
 
 
-def run(images, model, folder, **options):
+def run(images, model, folder, devices=(CPU,), **options):
     output = folder / "features.npy"
-    extract(images, model, output, ExtractionOptions(**options), device=CPU, code="c0de", progress=Progress())
+    extract(images, model, output, ExtractionOptions(**options), devices=devices, code="c0de", progress=Progress())
     return np.load(output)
 
 
@@ -81,14 +82,14 @@ def test_pixels_are_exact(raw, pixels, tmp_path):
     assert os.listdir(tmp_path) == ["features.npy"]
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", ["avg", "max", "avgmax"])
 def test_network_features_equal_those_of_one_pass(raw, resnet, tmp_path, monkeypatch, pooling):
     images, values = raw
     monkeypatch.setattr(module, "_batch_size", lambda *_: 16)
     features = run(images, resnet, tmp_path, precision="fp32", dtype="float32", pooling=pooling, image_size=12)
-    model = Model.load(resnet, CPU)
+    model = Model.load(resnet, CPU, image_size=12)
     with torch.inference_mode():
-        maps = model.network.forward_features(model.preprocess(torch.from_numpy(values), 12))
+        maps = model.network.forward_features(model.preprocess(torch.from_numpy(values)))
         average, maximum = maps.mean((2, 3)), maps.amax((2, 3))
     expected = {"avg": average, "max": maximum, "avgmax": (average + maximum) / 2}[pooling]
     assert features.shape == (50, 256)
@@ -104,8 +105,33 @@ def test_bf16_is_near_fp32_and_stored_as_float16(raw, resnet, tmp_path):
     assert cosine.min() > 0.999
 
 
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    architecture = {"name": "timm", "model": "vit_tiny_patch16_224", "arguments": {"img_size": 32}}
+    facts = {"image_size": 32, "interpolation": "bicubic", "pooling": "class", "mean": [0.5] * 3, "std": [0.25] * 3}
+    return save(tmp_path_factory.mktemp("vit"), architecture, **facts)
+
+
+def test_bf16_features_of_a_vision_transformer_point_the_same_way(raw, vit, tmp_path):
+    exact = run(raw[0], vit, tmp_path, precision="fp32", dtype="float32")
+    coarse = run(raw[0], vit, tmp_path, precision="bf16", dtype="float32")
+    assert not np.array_equal(coarse, exact)
+    cosine = (coarse * exact).sum(1) / np.linalg.norm(coarse, axis=1) / np.linalg.norm(exact, axis=1)
+    assert cosine.min() > 0.9999
+
+
+@pytest.mark.parametrize("backbone", ["resnet", "vit"])
+def test_weights_kept_in_bf16_give_the_bits_of_autocast(raw, backbone, request, tmp_path):
+    path = request.getfixturevalue(backbone)
+    model = Model.load(path, CPU)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = model.features(model.preprocess(torch.from_numpy(raw[1]))).numpy()
+    np.testing.assert_array_equal(run(raw[0], path, tmp_path, precision="bf16", dtype="float32"), expected)
+
+
 def test_options_offer_every_pooling():
-    assert get_args(ExtractionOptions.model_fields["pooling"].annotation) == POOLINGS
+    choices, _ = get_args(ExtractionOptions.model_fields["pooling"].annotation)
+    assert get_args(choices) == POOLINGS
 
 
 def test_encoded_images_keep_their_order_and_get_one_size(encoded, pixels, tmp_path, monkeypatch):
@@ -113,29 +139,6 @@ def test_encoded_images_keep_their_order_and_get_one_size(encoded, pixels, tmp_p
     features = run(encoded, pixels, tmp_path, image_size=6, dtype="float32")
     assert features.shape == (20, 3 * 6 * 6)
     np.testing.assert_allclose(features, np.repeat(10 * np.arange(20)[:, None] / 255, 108, axis=1), atol=1e-6)
-
-
-def test_decoded_batches_equal_what_the_backbone_would_prepare(tmp_path):
-    values = np.random.default_rng(0).integers(0, 256, (30, 45, 3), np.uint8)
-    write_encoded(tmp_path, [encode(values)], 3)
-    [batch] = batches.read_batches(Images(tmp_path), 0, 4, 15, "bicubic")
-    image = torch.from_numpy(values).permute(2, 0, 1)[None].float()
-    smaller = torch.nn.functional.interpolate(image, (15, 22), mode="bicubic", antialias=True).clamp(0, 255)
-    np.testing.assert_allclose(batch, smaller[..., 3:18].numpy(), atol=0.51)
-
-
-def test_each_encoded_image_is_decoded_once(encoded, monkeypatch, tmp_path):
-    log = tmp_path / "decoded"
-    decode = Images.decode
-
-    def logged(self, index):
-        with log.open("a") as file:  # the decoding processes are forks of this one
-            file.write(f"{index}\n")
-        return decode(self, index)
-
-    monkeypatch.setattr(Images, "decode", logged)
-    assert sum(map(len, batches.read_batches(encoded, 4, 3, 6, "bilinear"))) == 16
-    assert sorted(map(int, log.read_text().split())) == list(range(4, 20))
 
 
 def test_images_without_a_common_size_need_one(encoded, pixels, tmp_path):
@@ -180,11 +183,11 @@ def test_goes_on_with_smaller_micro_batches_when_memory_runs_out(raw, pixels, tm
     sizes = []
     features_of = Model.features
 
-    def limited(self, images, pooling):
+    def limited(self, images):
         sizes.append(len(images))
         if len(images) > 7:
             raise torch.OutOfMemoryError("too many")
-        return features_of(self, images, pooling)
+        return features_of(self, images)
 
     monkeypatch.setattr(Model, "features", limited)
     monkeypatch.setattr(module, "_batch_size", lambda *_: 20)
@@ -200,6 +203,57 @@ def test_memory_too_small_for_one_image(raw, pixels, tmp_path, monkeypatch):
     monkeypatch.setattr(Model, "features", full)
     with pytest.raises(DeepclustError, match="one image"):
         run(raw[0], pixels, tmp_path)
+
+
+def test_flipped_images_are_averaged_in(raw, resnet, tmp_path):
+    images, values = raw
+    write_raw(tmp_path / "mirrored", [values[..., ::-1]], values.shape[1:])
+    exact = {"precision": "fp32", "dtype": "float32"}
+    both = run(images, resnet, tmp_path, test_time_augmentation="flip", **exact)
+    one, other = (run(split, resnet, tmp_path, **exact) for split in (images, Images(tmp_path / "mirrored")))
+    np.testing.assert_allclose(both, (one + other) / 2, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def devices(monkeypatch):
+    """Three CPUs that tell how many images each has had at a time: {thread: [number …]}."""
+    seen = {}
+    features_of = Model.features
+
+    def logged(self, images):
+        seen.setdefault(threading.get_ident(), []).append(len(images))
+        return features_of(self, images)
+
+    monkeypatch.setattr(Model, "features", logged)
+    monkeypatch.setattr(module, "_batch_size", lambda *_: 8)
+    return [CPU] * 3, seen
+
+
+def test_several_devices_take_turns_and_give_the_same_bits(raw, resnet, tmp_path, devices):
+    three, seen = devices
+    together = run(raw[0], resnet, tmp_path, three)
+    assert sorted(map(sum, seen.values())) == [16, 16, 18]  # 50 images: 7 batches
+    np.testing.assert_array_equal(together, run(raw[0], resnet, tmp_path))
+
+
+def test_several_devices_continue_where_they_were(raw, resnet, tmp_path, devices, monkeypatch):
+    monkeypatch.setattr(partial, "SAVE_SECONDS", -1.0)
+    three, seen = devices
+    whole = run(raw[0], resnet, tmp_path, three)
+    append = partial.PartialArray.append
+
+    def breaks(self, block):
+        if self.done == 24:
+            raise KeyboardInterrupt
+        append(self, block)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(partial.PartialArray, "append", breaks)
+        with pytest.raises(KeyboardInterrupt):
+            run(raw[0], resnet, tmp_path / "new", three)
+    seen.clear()
+    np.testing.assert_array_equal(run(raw[0], resnet, tmp_path / "new", three[:2]), whole)
+    assert sum(map(sum, seen.values())) == 26
 
 
 @pytest.mark.parametrize("change", ["nothing", "model", "options", "images"])
@@ -230,6 +284,29 @@ def test_continues_only_what_is_the_same(raw, tmp_path, monkeypatch, change):
         images = Images(tmp_path / "images")
     options = {"dtype": "float32"} if change == "options" else {}
     resumed = run(images, model, output, **options)
-    assert starts[0] == (24 if change == "nothing" else 0)
+    assert starts[0] == (16 if change == "nothing" else 0)
     assert os.listdir(output) == ["features.npy"]
     np.testing.assert_array_equal(resumed, run(images, model, tmp_path / "afresh", **options))
+
+
+SHARED = Path(os.environ.get("DEEPCLUST_SHARED", Path(__file__).resolve().parents[4] / "shared"))
+CIFAR10 = SHARED / "data" / "cifar-10-binary.tar.gz"
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """The first test images of CIFAR-10, uint8 [300, 3, 32, 32]."""
+    if not CIFAR10.exists():
+        pytest.skip("needs ../shared")
+    with tarfile.open(CIFAR10) as archive:
+        records = archive.extractfile("cifar-10-batches-bin/test_batch.bin").read(300 * 3073)
+    return np.frombuffer(records, np.uint8).reshape(300, 3073)[:, 1:].reshape(300, 3, 32, 32)
+
+
+@pytest.mark.parametrize("image_size", [20, 32, 48])
+def test_cifar10_as_png_files_gives_the_features_of_the_archive(pictures, tmp_path, image_size):
+    resnet = save(tmp_path, RESNET | {"stem": "imagenet"}, interpolation="bicubic", feature_dim=256)
+    write_raw(tmp_path / "raw", [pictures], (3, 32, 32))
+    write_encoded(tmp_path / "png", [encode(picture.transpose(1, 2, 0)) for picture in pictures], 3)
+    raw, png = (run(Images(tmp_path / kind), resnet, tmp_path, image_size=image_size) for kind in ("raw", "png"))
+    np.testing.assert_array_equal(raw, png)

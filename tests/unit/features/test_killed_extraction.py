@@ -11,7 +11,8 @@ import torch
 
 from deepclust.common.code import SCRIPTS
 from deepclust.common.images import write_raw
-from deepclust.common.models import build_network, save_model
+from deepclust.common.models import SPEC_KEYS, save_model
+from deepclust.common.networks import build_network
 
 ARCHITECTURE = {"name": "resnet10_w32", "stem": "cifar", "in_channels": 3}
 
@@ -35,8 +36,8 @@ def prepared(tmp_path):
     values = np.random.default_rng(0).integers(0, 256, (400, 3, 96, 96), np.uint8)
     write_raw(tmp_path / "images", [values], (3, 96, 96))
     torch.manual_seed(0)
-    spec = dict.fromkeys(("image_size", "mean", "std", "method", "dataset", "splits", "epochs", "start_from"))
-    spec |= {"architecture": ARCHITECTURE, "interpolation": "bilinear", "feature_dim": 256}
+    spec = dict.fromkeys(SPEC_KEYS) | {"architecture": ARCHITECTURE, "interpolation": "bilinear"}
+    spec |= {"crop_fraction": 1.0, "pooling": "avg", "feature_dim": 256}
     save_model(tmp_path / "model" / "model.json", build_network(ARCHITECTURE), spec)
     return tmp_path
 

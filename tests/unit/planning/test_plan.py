@@ -61,7 +61,7 @@ def test_defaults_are_filled_in_everywhere():
     assert config["seeds"] == 5
     assert config["neighbors"]["k"] == 20
     assert config["backbones"]["simclr"]["temperature"] == 0.1
-    assert config["backbones"]["pixels"]["features"]["pooling"] == "avg"
+    assert config["backbones"]["pixels"]["features"]["precision"] == "auto"
 
 
 def test_a_partly_given_section_keeps_the_other_defaults():

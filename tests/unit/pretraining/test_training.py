@@ -30,7 +30,7 @@ def test_training_leaves_a_backbone_and_a_log(train):
     assert model.spec["image_size"] == 12
     assert (model.spec["dataset"], model.spec["splits"], model.spec["epochs"]) == ("noise", ["train"], 2)
     images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
-    assert model.features(model.preprocess(images), "avg").shape == (4, 256)
+    assert model.features(model.preprocess(images)).shape == (4, 256)
     log = log_of(result)
     assert [line["epoch"] for line in log] == [1, 2]
     assert {"loss", "accuracy", "learning_rate", "seconds", "images_per_second", "feature_std"} <= log[0].keys()

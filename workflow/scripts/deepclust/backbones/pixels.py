@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import Field
 
-from deepclust.common.models import build_network, save_model
+from deepclust.common.models import save_model
+from deepclust.common.networks import build_network
 from deepclust.common.options import Options as BaseOptions
 
 
@@ -25,11 +26,16 @@ def write(options: Options, model_json: Path) -> None:
         "interpolation": "bilinear",
         "mean": None,
         "std": None,
+        "crop_fraction": 1.0,
+        "pooling": "avg",
+        "layers": None,
         "feature_dim": None,
         "method": None,
         "dataset": None,
+        "supervision": None,
         "splits": [],
         "epochs": 0,
         "start_from": None,
+        "origin": None,
     }
     save_model(model_json, build_network(architecture), spec)

@@ -20,10 +20,20 @@ def set_threads(threads: int) -> None:
 
 
 def choose_device() -> "torch.device":
-    """The CUDA device if there is one, else the CPU. `DEEPCLUST_DEVICE` overrides it (e.g. `cpu`, `cuda:1`)."""
+    """The first of `choose_devices`."""
+    return choose_devices()[0]
+
+
+def choose_devices() -> list["torch.device"]:
+    """All CUDA devices that this process sees, or the CPU. `DEEPCLUST_DEVICE` overrides it: `cpu`, `cuda:0,cuda:1`."""
     import torch
 
-    return torch.device(os.environ.get("DEEPCLUST_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    named = os.environ.get("DEEPCLUST_DEVICE")
+    if named:
+        return [torch.device(name) for name in named.split(",")]
+    if torch.cuda.is_available():
+        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    return [torch.device("cpu")]
 
 
 def device_name(device: "torch.device | None" = None) -> str:

@@ -7,20 +7,19 @@ either file tells a label or a file name.
 
 import contextlib
 import hashlib
-import io
+import os
+import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from deepclust.common.decoding import Decoded, decode_reduced
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import atomic_path, read_json, write_json
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 FORMAT = 1
 
@@ -68,7 +67,8 @@ class Images:
         else:
             at = self.manifest["offsets_at"]
             self._offsets = _map(path, np.int64, (self.count + 1,), offset=at)
-            self._bytes = _map(path, np.uint8, (at,))
+            self._file = os.open(path, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._file)
 
     def __len__(self) -> int:
         return self.count
@@ -91,19 +91,23 @@ class Images:
         """The bytes of one encoded image, as they were in its file. Only for encoded storage."""
         assert self.shape is None
         start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
-        with self._path.open("rb", buffering=0) as file:  # pages of a memory map would count as this process's memory
-            file.seek(start)
-            return file.read(stop - start)
+        return os.pread(self._file, stop - start, start)  # pages of a memory map would count as this process's memory
 
     def decode(self, index: int) -> npt.NDArray[np.uint8]:
-        """One image as uint8 [C, H, W], whatever the storage. Orientation tags are honoured; palettes become RGB.
+        """One image as uint8 [C, H, W], whatever the storage.
 
         Raises:
             UnreadableImageError: the bytes are not an image.
         """
-        if self.shape is not None:
-            return np.array(self._pixels[index])
-        return decode_image(self.encoded(index), self.channels, f"image {index} of {self._path}")
+        return np.array(self._pixels[index]) if self.shape is not None else self.decode_reduced(index, None).pixels
+
+    def decode_reduced(self, index: int, at_least: int | None) -> Decoded:
+        """One encoded image, no larger than needed; see `deepclust.common.decoding.decode_reduced`.
+
+        Raises:
+            UnreadableImageError: the bytes are not an image.
+        """
+        return decode_reduced(self.encoded(index), self.channels, f"image {index} of {self._path}", at_least)
 
 
 def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...], offset: int = 0) -> npt.NDArray[Any]:
@@ -111,54 +115,6 @@ def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...], offset: in
     if 0 in shape:
         return np.empty(shape, dtype)
     return np.asarray(np.memmap(path, dtype, "r", offset, shape))
-
-
-class UnreadableImageError(DeepclustError):
-    """An image file that does not decode.
-
-    Attributes:
-        reason: a few words, without the name of the image.
-    """
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name} does not decode ({reason}): replace or remove it")
-        self.reason = reason
-
-
-def decode_image(data: bytes, channels: int, name: str, *, reduce: bool = False) -> npt.NDArray[np.uint8]:
-    """Decode one image file to uint8 [C, H, W] with 1 or 3 channels.
-
-    Args:
-        name: what to call the image in an error.
-        reduce: decode a JPEG to an eighth of its size. All of it is read, so damage is found several times faster.
-
-    Raises:
-        UnreadableImageError: `name` does not decode.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if reduce:
-                image.draft(None, (1, 1))
-            upright = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB" if channels == 3 else "L")
-    except UnidentifiedImageError as error:  # its message holds a memory address
-        raise UnreadableImageError(name, "not an image") from error
-    except Exception as error:  # Pillow's decoders raise almost anything on damaged bytes
-        raise UnreadableImageError(name, str(error) or type(error).__name__) from error
-    pixels = np.asarray(upright)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1) if channels == 3 else pixels[None])
-
-
-def _eight_bits(image: "Image.Image") -> "Image.Image":
-    """A gray image of 16 bits by its high bytes, as Pillow does for colors; its `convert` would cut off at 255."""
-    from PIL import Image
-
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in {"I", "F"}:
-        raise ValueError("32-bit pixels have no fixed range, convert the image to 8 or 16 bits")
-    return image
 
 
 def write_raw(folder: Path, blocks: Iterable[npt.NDArray[np.uint8]], shape: tuple[int, int, int]) -> int:

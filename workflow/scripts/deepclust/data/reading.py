@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from deepclust.common.images import UnreadableImageError, decode_image
+from deepclust.common.decoding import UnreadableImageError, decode_reduced
 from deepclust.data.splits import EncodedFile, EncodedSplit
 
 _GROUP = 64  # files that a thread reads at a time; so many per thread are in memory
@@ -22,7 +22,7 @@ def read_checked(split: EncodedSplit, threads: int) -> Iterator[Checked]:
         try:
             data = file.read()
             # To know whether it decodes a JPEG need not be decoded at its full size.
-            pixels = decode_image(data, split.channels, file.name, reduce=split.shape is None)
+            pixels = decode_reduced(data, split.channels, file.name, None if split.shape else 1).pixels
         except OSError as error:
             return UnreadableImageError(file.name, error.strerror or str(error))
         except UnreadableImageError as error:

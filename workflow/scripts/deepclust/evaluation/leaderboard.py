@@ -12,6 +12,7 @@ from deepclust.common.files import read_json
 COLUMNS = (
     "dataset",
     "backbone",
+    "trained_on",
     "head",
     "k",
     "classes",
@@ -77,6 +78,7 @@ def _flat(metrics: Mapping[str, Any]) -> Row:
     row |= {name: cost[name] for name in ("seconds", "peak_memory_mb", "device")}
     return row | {
         "backbone": "+".join(run["backbones"]),
+        "trained_on": " + ".join(run["trained_on"]),
         "classes": len(metrics["classes"]) or None,
         "images": metrics["images"],
         "seeds": len(metrics["seeds"]) - len(metrics["failed"]),

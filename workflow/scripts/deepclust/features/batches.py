@@ -1,82 +1,97 @@
-"""Batches of a prepared split, read once and in order."""
+"""Batches of a prepared split, read once and in order, ahead of who needs them."""
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images
-from deepclust.common.models import resize_and_crop
+from deepclust.common.preprocessing import resize_and_crop, shorter_side
+from deepclust.features.ahead import in_order
 
-Batch = npt.NDArray[np.uint8]
-
-PREFETCHED = 2  # batches that each worker process keeps ready
+PREFETCHED = 2  # batches that are kept ready
 
 
-def read_batches(images: Images, start: int, batch_size: int, size: int | None, interpolation: str) -> Iterator[Batch]:
-    """The images from number `start` on, uint8 [n, C, H, W] with n ≤ `batch_size`.
+class Batch(NamedTuple):
+    """Some images, uint8 [n, C, H, W], and whether they have been resized and cropped."""
 
-    Raw images come as they are stored. Encoded ones are decoded by worker processes, each once, and resized and cropped
-    to `size` pixels there, so that only what the network needs travels between processes.
+    images: npt.NDArray[np.uint8]
+    cropped: bool
+
+    def like(self, other: "Batch") -> bool:
+        """Whether both have the same shape and need the same treatment."""
+        return self.images.shape == other.images.shape and self.cropped == other.cropped
+
+
+def read_batches(
+    images: Images, start: int, batch_size: int, size: int | None, interpolation: str, crop_fraction: float
+) -> Generator[Batch, None, None]:
+    """The images from number `start` on, in batches of at most `batch_size`.
+
+    Images that are larger than what a backbone sees are made smaller where they are read, in threads of their own
+    (decoding and resizing do not hold Python's lock); JPEGs are decoded at a fraction of their size where that
+    is enough. Smaller images are left for the device, where a whole batch is resized at once; only where their sizes
+    differ are they resized here, too.
+
+    Args:
+        size: side of the images that the backbone sees, see `deepclust.common.preprocessing.resize_and_crop`; None: it
+            takes them as they are.
 
     Raises:
-        DeepclustError: an image does not decode, or encoded images are wanted without a common size.
+        DeepclustError: an image does not decode, or images that are to stay as they are differ in size.
     """
-    if images.shape is not None:
-        for first in range(start, len(images), batch_size):
-            yield images.read(first, min(first + batch_size, len(images)))
-        return
-    if size is None:
-        raise DeepclustError(
-            f"the images in {images.folder} have no common size and this backbone takes images as they are: "
-            "set features.image_size of the backbone"
-        )
-    batches = _DecodedBatches(images.folder, range(start, len(images), batch_size), len(images), size, interpolation)
-    loader: DataLoader[Batch | DeepclustError] = DataLoader(
-        batches,
-        batch_size=None,
-        num_workers=max(1, min(torch.get_num_threads(), len(batches))),
-        prefetch_factor=PREFETCHED,
-        collate_fn=_as_it_is,
-    )
-    for batch in loader:
-        if isinstance(batch, DeepclustError):
-            raise batch
-        yield batch
+    reader = _Reader(images, size, interpolation, crop_fraction)
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads, "read") as pool:
+        blocks = ((first, min(first + batch_size, len(images))) for first in range(start, len(images), batch_size))
+        yield from in_order(lambda block: pool.submit(reader.read, *block), blocks, threads + PREFETCHED)
 
 
-class _DecodedBatches(Dataset[Batch | DeepclustError]):
-    """What the worker processes do: batch number → decoded images, or the error that it ended in."""
+class _Reader:
+    """Reads batches; may be used by several threads."""
 
-    def __init__(self, folder: Path, firsts: range, count: int, size: int, interpolation: str) -> None:
-        self._folder, self._firsts, self._count = folder, firsts, count
-        self._size, self._interpolation = size, interpolation
-        self._images: Images | None = None  # opened by each process for itself
+    def __init__(self, images: Images, size: int | None, interpolation: str, crop_fraction: float) -> None:
+        self._images, self._size = images, size
+        self._interpolation, self._crop_fraction = interpolation, crop_fraction
+        self._wanted = None if size is None else shorter_side(size, crop_fraction)
+        # What all images must look like where they stay as they are.
+        self._shape = images.shape or images.decode(0).shape if size is None else None
 
-    def __len__(self) -> int:
-        return len(self._firsts)
+    def read(self, first: int, last: int) -> Batch:
+        """Images `first` to `last`."""
+        if self._images.shape is not None:
+            block = self._images.read(first, last)
+            return Batch(self._crop(block), True) if self._is_large(block) else Batch(block, False)
+        decoded = [self._decode(index) for index in range(first, last)]
+        if all(decoded[0].like(image) for image in decoded):
+            return Batch(np.stack([image.images for image in decoded]), decoded[0].cropped)
+        return Batch(np.stack([image.images if image.cropped else self._crop(image.images) for image in decoded]), True)
 
-    def __getitem__(self, number: int) -> Batch | DeepclustError:
-        first = self._firsts[number]
-        if self._images is None:
-            self._images = Images(self._folder)
-        try:
-            last = min(first + self._firsts.step, self._count)
-            return np.stack([self._prepared(self._images.decode(index)) for index in range(first, last)])
-        except DeepclustError as error:
-            return DeepclustError(str(error))  # raised here, it would arrive wrapped in a traceback
+    def _decode(self, index: int) -> Batch:
+        """One image [C, H, W], as it is, or cropped if it is large."""
+        image, extent = self._images.decode_reduced(index, self._wanted)
+        if self._shape is not None and image.shape != self._shape:
+            raise DeepclustError(
+                f"the images in {self._images.folder} have no common size (image 0 has {_sides(self._shape)} pixels, "
+                f"image {index} {_sides(image.shape)}) and this backbone takes images as they are: "
+                "set features.image_size of the backbone"
+            )
+        return Batch(self._crop(image, extent), True) if self._is_large(image) else Batch(image, False)
 
-    def _prepared(self, image: Batch) -> Batch:
-        pixels = resize_and_crop(torch.from_numpy(image)[None].float(), self._size, self._interpolation)
-        rounded: Batch = pixels[0].round().to(torch.uint8).numpy()
-        return rounded
+    def _is_large(self, images: npt.NDArray[np.uint8]) -> bool:
+        return self._wanted is not None and min(images.shape[-2:]) >= self._wanted
+
+    def _crop(self, images: npt.NDArray[np.uint8], extent: tuple[float, float] | None = None) -> npt.NDArray[np.uint8]:
+        """Images [..., C, H, W] → [..., C, size, size]."""
+        assert self._size is not None
+        pixels = torch.from_numpy(images if images.ndim == 4 else images[None])
+        cropped = resize_and_crop(pixels, self._size, self._interpolation, self._crop_fraction, extent).numpy()
+        return cropped if images.ndim == 4 else cropped[0]
 
 
-def _as_it_is(batch: Any) -> Any:
-    """Keeps batches as numpy arrays, which travel through a pipe; tensors would need a large /dev/shm."""
-    return batch
+def _sides(shape: tuple[int, ...]) -> str:
+    return f"{shape[-2]} x {shape[-1]}"

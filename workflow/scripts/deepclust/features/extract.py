@@ -1,12 +1,15 @@
 """Features: one vector per image from a backbone.
 
 Every image is read and decoded once, in order; memory is bounded by the batch. Rows go straight to disk, so that a
-killed extraction continues where it was, with the same batches and so to the same bits.
+killed extraction continues where it was, with the same batches and so to the same bits. Of several devices, each holds
+the backbone, and they take the batches in turn.
 """
 
-import contextlib
 import hashlib
+import itertools
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +20,12 @@ from deepclust.common.device import has_fast_bf16
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import remove_tree, sha256_file
 from deepclust.common.images import Images
-from deepclust.common.models import Model
 from deepclust.common.progress import Progress
+from deepclust.features.ahead import in_order
 from deepclust.features.batches import Batch, read_batches
 from deepclust.features.options import ExtractionOptions
 from deepclust.features.partial import PartialArray
+from deepclust.features.replica import Replica
 
 # Images of 224 x 224 pixels per batch: as many as still gain speed; smaller images come in larger batches.
 BATCH = {"cpu": 8, "cuda": 256}
@@ -34,13 +38,14 @@ def extract(
     output: Path,
     options: ExtractionOptions,
     *,
-    device: torch.device,
+    devices: Sequence[torch.device],
     code: str,
     progress: Progress,
 ) -> None:
     """Write the features of all images as .npy [N, D] to `output`.
 
     Args:
+        devices: of one kind; batches go to them in turn.
         code: digest of the code; rows that other code left behind are not continued.
 
     Raises:
@@ -48,73 +53,50 @@ def extract(
     """
     if not len(images):
         raise DeepclustError(f"{images.folder} holds no images")
-    model = Model.load(model_json, device)
-    bf16 = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(device))
-    size = options.image_size or model.spec["image_size"]
-    facts = [code, options.model_dump(), images.sha256, sha256_file(model_json), device.type, bf16]
+    bf16 = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(devices[0]))
+    facts = [code, options.model_dump(), images.sha256, sha256_file(model_json), devices[0].type, bf16]
     state = output.parent / f".state-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}"
-    batch_size = _batch_size(images, size, device)
-    network = _Network(model, options, device, bf16)
-    with (
-        PartialArray(state, len(images), options.dtype, {"micro_batch": batch_size}) as rows,
-        progress.task("extract features", len(images), "images", done=rows.done) as task,
-    ):
-        network.micro_batch = rows.notes["micro_batch"]
-        for batch in read_batches(images, rows.done, batch_size, size, model.spec["interpolation"]):
-            rows.append(_stored(network(batch), options.dtype, f"images {rows.done} to {rows.done + len(batch) - 1}"))
-            rows.notes["micro_batch"] = network.micro_batch
-            task.advance(len(batch))
+    with ExitStack() as stack:
+        replicas = [Replica(model_json, device, options, bf16) for device in devices]
+        for replica in replicas:
+            stack.callback(replica.close)
+        spec = replicas[0].model.spec
+        batch_size = _batch_size(images, spec["image_size"], devices[0])
+        rows = stack.enter_context(PartialArray(state, len(images), options.dtype, {"micro_batches": [batch_size]}))
+        task = stack.enter_context(progress.task("extract features", len(images), "images", done=rows.done))
+        resizing = (spec["image_size"], spec["interpolation"], spec["crop_fraction"])
+        batches = stack.enter_context(closing(read_batches(images, rows.done, batch_size, *resizing)))
+        for features in _compute(replicas, batches, rows, batch_size):
+            rows.append(_stored(features, options.dtype, f"images {rows.done} to {rows.done + len(features) - 1}"))
+            task.advance(len(features))
         rows.finish(output)
     for stale in output.parent.glob(".state-*"):
         remove_tree(stale)
 
 
+def _compute(
+    replicas: Sequence[Replica], batches: Iterator[Batch], rows: PartialArray, batch_size: int
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Features of batches, which the replicas take in turn; keeps their micro-batches in the notes of `rows`."""
+    micro_batches = rows.notes["micro_batches"]
+    if len(micro_batches) != len(replicas):  # begun on another number of devices
+        micro_batches[:] = [min(micro_batches)] * len(replicas)
+    for replica, micro_batch in zip(replicas, micro_batches):
+        replica.start(micro_batch)
+    first = rows.done // batch_size  # so that a batch goes to the same replica after a restart
+    submitted = itertools.count(first)
+    ahead = 2 * len(replicas) - 1  # each computes one batch and has the next
+    results = in_order(lambda batch: replicas[next(submitted) % len(replicas)].submit(batch), batches, ahead)
+    for number, features in enumerate(results, first):
+        micro_batches[number % len(replicas)] = features.micro_batch
+        yield features.values
+
+
 def _batch_size(images: Images, size: int | None, device: torch.device) -> int:
     """Images per batch: the same for the same images on the same kind of device, so that a restart repeats the bits."""
-    pixels = size * size if size is not None else int(np.prod(images.shape[1:])) if images.shape else 1
-    return max(1, min(LARGEST_BATCH, BATCH.get(device.type, BATCH["cuda"]) * 224 * 224 // pixels))
-
-
-class _Network:
-    """Images, uint8 [n, C, H, W] → features, float32 [n, D], in micro-batches that fit the device's memory."""
-
-    def __init__(self, model: Model, options: ExtractionOptions, device: torch.device, bf16: bool) -> None:
-        self._model, self._options, self._device = model, options, device
-        self._arithmetic = torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
-        self.micro_batch = 0
-
-    def __call__(self, batch: Batch) -> npt.NDArray[np.float32]:
-        parts: list[npt.NDArray[np.float32]] = []
-        done = 0
-        while done < len(batch):
-            part = self._try(batch[done : done + self.micro_batch])
-            if part is not None:
-                parts.append(part)
-                done += len(part)
-            elif self.micro_batch > 1:
-                self.micro_batch = (self.micro_batch + 1) // 2
-                print(f"out of memory on {self._device}: going on with {self.micro_batch} images at a time", flush=True)
-            else:
-                raise DeepclustError(f"{self._device} has too little memory for one image: choose a smaller image_size")
-        return np.concatenate(parts)
-
-    def _try(self, batch: Batch) -> npt.NDArray[np.float32] | None:
-        """Features, or None if the device's memory is too small."""
-        try:
-            return self._features(batch)
-        except torch.OutOfMemoryError:
-            pass  # memory is given back once the exception, which holds the frames of the failed call, is gone
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        return None
-
-    @torch.inference_mode()
-    def _features(self, batch: Batch) -> npt.NDArray[np.float32]:
-        prepared = self._model.preprocess(torch.from_numpy(batch).to(self._device), self._options.image_size)
-        with self._arithmetic:
-            features = self._model.features(prepared, self._options.pooling)
-        numbers: npt.NDArray[np.float32] = features.cpu().numpy()
-        return numbers
+    height, width = (size, size) if size is not None else (images.shape or images.decode(0).shape)[-2:]
+    fitting = BATCH.get(device.type, BATCH["cuda"]) * 224 * 224 // (int(height) * int(width))
+    return max(1, min(LARGEST_BATCH, fitting))
 
 
 def _stored(features: npt.NDArray[np.float32], dtype: str, which: str) -> npt.NDArray[np.floating]:

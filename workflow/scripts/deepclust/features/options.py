@@ -1,6 +1,6 @@
 """Options of the feature stage."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,8 +12,19 @@ class ExtractionOptions(Options):
 
     image_size: int | None = Field(None, ge=1)
     """Side of the square images that the backbone sees, in pixels; by default its own."""
-    pooling: Literal["avg", "max", "avgmax"] = "avg"
-    """How a feature map becomes one vector: its average, its maximum, or the mean of both."""
+    crop_fraction: float | None = Field(None, gt=0, le=1)
+    """How much of a resized image's side is left when its centre is cropped to `image_size`; 1 keeps the whole shorter
+    side. By default the backbone's own."""
+    pooling: Literal["class", "avg", "max", "avgmax", "class+avg", "head"] | None = None
+    """How one vector is made of a feature map or of tokens: their average, their maximum, the mean of both; the class
+    token of a vision transformer, or that and the average of its patches; `head`: what the network's own head makes of
+    it. By default the backbone's own."""
+    layers: Annotated[list[int], Field(min_length=1)] | None = None
+    """Blocks of the network whose outputs are pooled and put one after the other, negative numbers counting from the
+    last: `[-4, -3, -2, -1]` are the last four, `[-3]` is an earlier one. By default the backbone's own: for most, what
+    comes out at the end."""
+    test_time_augmentation: Literal["none", "flip"] = "none"
+    """`flip`: the mean of the features of an image and of its mirror image, for twice the time."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the network. `auto`: bf16 where the hardware has units for it, else fp32."""
     dtype: Literal["float16", "float32"] = "float16"

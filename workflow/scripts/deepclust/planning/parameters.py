@@ -13,7 +13,8 @@ from typing import Any
 
 from deepclust.common.files import sha256_file
 from deepclust.common.image_files import EXTENSIONS, image_paths
-from deepclust.planning.plan import Config, Plan, Run, copies, local_path
+from deepclust.planning import pretrained
+from deepclust.planning.plan import Config, Plan, Run, copies
 
 
 class Flags(dict[str, Any]):
@@ -54,7 +55,8 @@ class Parameters:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.config = plan.config
-        self._downloads = {key: wanted for _, _, key, wanted in self._archives()}
+        archives = {key: wanted for _, _, key, wanted in self._archives()}
+        self._downloads = archives | {key: wanted for _, key, wanted in self._downloaded_weights()}
         self._runs = {run.path: run for run in plan.runs}
 
     def run(self, path: str) -> Run:
@@ -92,7 +94,7 @@ class Parameters:
 
     def local_sources(self, key: str) -> list[tuple[str, int, int]]:
         """Path, size and modification time of the sources of an archive that are files here."""
-        paths = [path for source in self._downloads[key]["sources"] if (path := local_path(source)) is not None]
+        paths = [path for path in map(pretrained.local_path, self._downloads[key]["sources"]) if path is not None]
         return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
     def prepare(self, dataset: str, split: str) -> Flags:
@@ -126,6 +128,10 @@ class Parameters:
         """The library module of a backbone's method."""
         return self.plan.schema.module("backbone", self.config["backbones"][backbone]["method"])
 
+    def is_fetched(self, backbone: str) -> bool:
+        """Whether rule `fetch_weights` makes it."""
+        return bool(self.config["backbones"][backbone]["method"] == pretrained.METHOD)
+
     def is_pretrained_here(self, backbone: str) -> bool:
         """Whether rule `pretrain` makes it."""
         return ".pretraining." in self.backbone_module(backbone)
@@ -136,9 +142,37 @@ class Parameters:
         return [backbone, *(self.lineage(start) if start else [])]
 
     def backbone(self, backbone: str) -> Flags:
-        """Parameters of `pretrain` or `pixels`: everything but how its features are read out."""
+        """Parameters of what makes a backbone: everything but how its features are read out."""
         options = self.config["backbones"][backbone]
-        return Flags({key: value for key, value in options.items() if key not in {"features", "resume_from"}})
+        options = {key: value for key, value in options.items() if key not in {"features", "resume_from"}}
+        return Flags(pretrained.resolved(options) if self.is_fetched(backbone) else options)
+
+    def _downloaded_weights(self) -> Iterator[tuple[str, str, Config]]:
+        for name in self.config["backbones"]:
+            if self.is_fetched(name):
+                options = self.backbone(name)
+                wanted = pretrained.download_of(options["weights"], options["sha256"])
+                if wanted is not None:
+                    yield name, f"{_digest(wanted)[:8]}/{pretrained.file_name(options['weights'])}", wanted
+
+    def weights_file(self, backbone: str) -> str | None:
+        """The file that a fetched backbone's weights are read from; None where they come from the hub."""
+        weights = self.backbone(backbone)["weights"]
+        if weights is not None and (path := pretrained.local_path(weights)) is not None:
+            return str(path)
+        key = next((key for name, key, _ in self._downloaded_weights() if name == backbone), None)
+        return None if key is None else f"resources/downloads/{key}"
+
+    def trained_on(self, backbone: str) -> str:
+        """What a backbone saw in training and what told it what is alike, in a few words for tables."""
+        options = self.config["backbones"][backbone]
+        if self.is_fetched(backbone):
+            options = pretrained.resolved(options)
+            return f"{options['data'] or 'data not stated'}, {options['supervision'] or 'supervision not stated'}"
+        if not self.is_pretrained_here(backbone):
+            return "nothing"
+        here = f"{options['dataset']} ({'+'.join(options['splits'])}), self-supervised, here"
+        return f"{self.trained_on(options['start_from'])}; {here}" if options.get("start_from") else here
 
     def extract_features(self, backbone: str) -> Flags:
         """Parameters of `extract_features`."""
@@ -174,6 +208,7 @@ class Parameters:
         options = {key: value for key, value in self.config["evaluation"].items() if key != "probe"}
         _, score = self.plan.run_splits(run.dataset, run.protocol)
         names = {"dataset": run.dataset, "backbones": run.backbones, "head": run.head, "k": run.k}
+        names["trained_on"] = [self.trained_on(backbone) for backbone in run.backbones]
         published = self.plan.dataset_facts(run.dataset).get("published_as")
         return Flags({**options, **names, "protocol": run.protocol, "score": score, "published_as": published})
 

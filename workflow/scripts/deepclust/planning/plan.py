@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from deepclust.common.image_files import image_paths
+from deepclust.planning import pretrained
 from deepclust.planning.strict_yaml import check_file
 from deepclust.planning.validation import Schema, check_and_fill, did_you_mean
 
@@ -195,11 +195,13 @@ class _Checker:
         files = [archive["file"] for archive in (facts or {}).get("archives", [])]
         for source in [sources] if isinstance(sources, str) else sources or []:
             for copy in copies(source, files) if isinstance(source, str) else []:
-                if (path := local_path(copy)) is not None and not path.is_file():
+                if (path := pretrained.local_path(copy)) is not None and not path.is_file():
                     yield f"datasets.{name}.source: there is no file {path}"
 
     def check_backbone(self, name: str, options: Config) -> Iterator[str]:
         where = f"backbones.{name}"
+        if options.get("method") == pretrained.METHOD:
+            yield from pretrained.check_pretrained(where, options)
         dataset = options.get("dataset")
         if isinstance(dataset, str):
             yield from self.known(f"{where}.dataset", dataset, "datasets")
@@ -362,11 +364,3 @@ def seed_list(seeds: Any) -> list[int]:
 def copies(source: str, files: list[str]) -> list[str]:
     """Where the files of a dataset are, if they come from `source`: it is the one file, or holds them all."""
     return [source] if len(files) < 2 else [f"{source.rstrip('/')}/{file}" for file in files]
-
-
-def local_path(source: str) -> Path | None:
-    """The path of a source that is a file here, None for an address elsewhere."""
-    parts = urlsplit(source)
-    if parts.scheme == "file":
-        return Path(parts.path)
-    return None if parts.scheme in {"http", "https"} else Path(source)

@@ -200,10 +200,13 @@ def _a(types: Iterable[str]) -> str:
 def did_you_mean(name: Any, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` where something similar is known, else the list of what is known."""
     known = [str(item) for item in known]
-    close = difflib.get_close_matches(str(name), known, n=1)
-    if close:
-        return f"; did you mean '{close[0]}'?"
-    return f" (known: {', '.join(known)})" if known else ""
+    return closest(name, known) or (f" (known: {', '.join(known)})" if known else "")
+
+
+def closest(name: Any, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` where something similar is known, else nothing."""
+    close = difflib.get_close_matches(str(name), sorted(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def _join(path: Iterable[Any]) -> str:

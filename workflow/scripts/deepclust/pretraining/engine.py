@@ -12,7 +12,8 @@ import torch
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images
-from deepclust.common.models import Model, build_network, save_model
+from deepclust.common.models import Model, save_model
+from deepclust.common.networks import build_network
 from deepclust.common.progress import Progress
 from deepclust.common.seeding import derive_seed
 from deepclust.common.training_log import TrainingLog
@@ -120,12 +121,17 @@ def _spec(name: str, options: PretrainingOptions, store: ImageStore, start: Mode
         "interpolation": "bilinear",
         "mean": mean,
         "std": std,
+        "crop_fraction": 1.0,
+        "pooling": "avg",
+        "layers": None,
         "feature_dim": None,
         "method": name,
         "dataset": options.dataset,
+        "supervision": "self-supervised",
         "splits": options.splits,
         "epochs": options.epochs,
         "start_from": options.start_from,
+        "origin": None,
     }
 
 

@@ -212,7 +212,7 @@ class Trainer:
         self.method.eval()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             batches = self.store.batches(indices, self.position.micro_batch)
-            features = [self.model.features(self.model.preprocess(images), "avg").cpu() for _, images in batches]
+            features = [self.model.features(self.model.preprocess(images)).cpu() for _, images in batches]
         self.method.train()
         return torch.cat(features)
 

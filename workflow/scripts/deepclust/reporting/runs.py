@@ -52,6 +52,7 @@ class Run:
     """A dataset × backbones × a head × k, with all its seeds.
 
     Attributes:
+        trained_on: what each backbone saw in training, in a few words.
         split: the scored split, or several joined by `+`.
         published_as: the dataset's name in the literature, empty where it has none.
         images: number of scored images.
@@ -68,6 +69,7 @@ class Run:
 
     dataset: str
     backbones: tuple[str, ...]
+    trained_on: tuple[str, ...]
     head: str
     k: int
     protocol: str
@@ -124,6 +126,7 @@ def _run(content: dict[str, Any]) -> Run:
     run = Run(
         dataset=names["dataset"],
         backbones=tuple(names["backbones"]),
+        trained_on=tuple(names["trained_on"]),
         head=names["head"],
         k=int(names["k"]),
         protocol=names["protocol"],

@@ -76,7 +76,7 @@ def leaderboard_table(group: Sequence[Run], gained: dict[str, Gain]) -> Table:
     several_protocols = len({run.protocol for run in group}) > 1
     some_gained = any(run.path in gained for run in group)
 
-    columns = [Column("Backbone", numeric=False), Column("Head", numeric=False)]
+    columns = [Column("Backbone", "and what it saw in training", numeric=False), Column("Head", numeric=False)]
     columns += [Column("k", "number of clusters")] if several_k else []
     columns += [Column("Protocol", numeric=False)] if several_protocols else []
     if labelled:
@@ -103,7 +103,7 @@ def leaderboard_table(group: Sequence[Run], gained: dict[str, Gain]) -> Table:
 
     table = Table(columns)
     for run in group:
-        row = [Cell("+".join(run.backbones)), Cell(run.head)]
+        row = [Cell("+".join(run.backbones), " + ".join(run.trained_on)), Cell(run.head)]
         row += [Cell(str(run.k), value=run.k)] if several_k else []
         row += [Cell(run.protocol)] if several_protocols else []
         row.append(_main_score(run))
@@ -191,7 +191,7 @@ def published_table(group: Sequence[Run], published: Sequence[Published]) -> Tab
     entries: list[tuple[float, list[Cell], Run | None]] = []
     for run in group[:MOST_OWN]:
         head = run.head if run.k == len(run.classes) else f"{run.head}, k = {run.k}"
-        row = [Cell(head), Cell("+".join(run.backbones)), Cell(run.protocol)]
+        row = [Cell(head), Cell("+".join(run.backbones), " + ".join(run.trained_on)), Cell(run.protocol)]
         row += [_score(run, metric) for metric in ("acc", "nmi", "ari")]
         entries.append((run.mean("acc") or 0, [*row, Cell("measured here")], run))
     for result in found:

@@ -1,0 +1,169 @@
+import argparse
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from deepclust.backbones.checkpoints import fit, read_tensors
+from deepclust.common.errors import DeepclustError
+
+
+def below(prefix, network, shift=0.0):
+    return {f"{prefix}{name}": tensor + shift for name, tensor in network.state_dict().items()}
+
+
+def loaded(path, network, prefix=None, convert=None):
+    return fit(network, read_tensors(path), prefix, convert)
+
+
+def same(found, network):
+    expected = network.state_dict()
+    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda net: below("", net),
+        lambda net: {"state_dict": below("", net), "epoch": 3, "args": argparse.Namespace(lr=0.1)},
+        lambda net: {"state_dict": below("module.", net) | {"module.head.weight": torch.zeros(3)}},
+        lambda net: {"model": below("backbone.", net), "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}}},
+        lambda net: {"teacher": below("module.backbone.", net), "student": below("module.backbone.", net, 1)},
+        lambda net: {"state_dict": below("module.encoder_q.", net) | below("module.encoder_k.", net, 1)},
+        lambda net: {
+            "state_dict": below("module.momentum_encoder.", net, 1) | below("module.base_encoder.", net),
+            "optimizer": {},
+        },
+        lambda net: {"encoder": below("module.", net, 1), "target_encoder": below("module.", net)},
+        lambda net: {"model": below("", net, 1), "model_ema": below("", net)},
+        lambda net: below("_orig_mod.module.", net),
+    ],
+    ids=[
+        "plain",
+        "state_dict",
+        "module",
+        "backbone",
+        "teacher",
+        "encoder_q",
+        "base_encoder",
+        "target",
+        "ema",
+        "compiled",
+    ],
+)
+def test_the_backbone_is_found_wherever_it_stands(wrapped, vit, tmp_path):
+    torch.save(wrapped(vit), tmp_path / "weights.pth")
+    found = loaded(tmp_path / "weights.pth", vit)
+    assert not found.problems
+    assert same(found.tensors, vit)
+
+
+def test_safetensors_need_no_suffix(vit, tmp_path):
+    save_file(below("", vit), tmp_path / "weights")
+    assert same(loaded(tmp_path / "weights", vit).tensors, vit)
+
+
+def test_a_prefix_chooses(vit, tmp_path):
+    torch.save({"teacher": below("", vit), "student": below("", vit, 1)}, tmp_path / "weights.pth")
+    for prefix in ("student", "student."):
+        found = loaded(tmp_path / "weights.pth", vit, prefix)
+        assert found.prefix == "student."
+        assert torch.equal(found.tensors["norm.weight"], vit.norm.weight + 1)
+
+
+def test_equals_must_be_chosen_from(vit, tmp_path):
+    torch.save({"one": below("", vit), "other": below("", vit, 1)}, tmp_path / "weights.pth")
+    with pytest.raises(DeepclustError, match=r"one\. and other\..*prefix"):
+        loaded(tmp_path / "weights.pth", vit)
+
+
+def test_heads_are_dropped_by_name(resnet, tmp_path):
+    extra = {
+        "fc.0.weight": torch.zeros(2),
+        "projection_head.3.bias": torch.zeros(2),
+        "prototypes0.weight": torch.ones(1),
+    }
+    torch.save(below("", resnet) | extra, tmp_path / "weights.pth")
+    found = loaded(tmp_path / "weights.pth", resnet)
+    assert same(found.tensors, resnet)
+    assert found.dropped == sorted(extra)
+
+
+def test_what_is_missing_or_left_over_is_listed(vit, tmp_path):
+    tensors = below("backbone.", vit)
+    del tensors["backbone.blocks.1.mlp.fc1.bias"]
+    tensors["backbone.blocks.0.gamma"] = torch.zeros(1)
+    tensors["backbone.norm.weight"] = torch.zeros(7)
+    torch.save(tensors, tmp_path / "weights.pth")
+    found = loaded(tmp_path / "weights.pth", vit)
+    assert found.problems == {
+        "missing": ["blocks.1.mlp.fc1.bias"],
+        "unexpected": ["blocks.0.gamma"],
+        "of another shape": ["norm.weight (7,) for (24,)"],
+    }
+    assert not found.tensors
+
+
+def test_weights_of_another_network_miss_everything(vit, resnet, tmp_path):
+    torch.save(below("", resnet), tmp_path / "weights.pth")
+    assert len(loaded(tmp_path / "weights.pth", vit).problems["missing"]) == len(vit.state_dict())
+
+
+def test_counters_of_old_files_are_not_missed(resnet, tmp_path):
+    tensors = {name: t for name, t in below("", resnet).items() if not name.endswith("num_batches_tracked")}
+    torch.save(tensors, tmp_path / "weights.pth")
+    assert not loaded(tmp_path / "weights.pth", resnet).problems
+
+
+def test_half_precision_becomes_the_networks(vit, tmp_path):
+    save_file({name: tensor.bfloat16() for name, tensor in below("", vit).items()}, tmp_path / "weights.safetensors")
+    found = loaded(tmp_path / "weights.safetensors", vit)
+    assert {tensor.dtype for tensor in found.tensors.values()} == {torch.float32}
+
+
+def test_other_codes_are_converted_by_timm(vit, tmp_path):
+    """Position embeddings of another image size are resampled, as timm's own loading does."""
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    tensors = below("", vit)
+    tensors["pos_embed"] = torch.rand(1, 1 + 64, 24)
+    torch.save(tensors, tmp_path / "weights.pth")
+    assert loaded(tmp_path / "weights.pth", vit).problems
+    found = loaded(tmp_path / "weights.pth", vit, convert=checkpoint_filter_fn)
+    assert not found.problems
+    assert found.tensors["pos_embed"].shape == (1, 17, 24)
+    assert torch.equal(found.tensors["pos_embed"][:, 0], tensors["pos_embed"][:, 0])
+
+
+class Harmful:
+    def __reduce__(self):
+        return print, ("this code must never run",)
+
+
+def test_code_in_a_file_never_runs(tmp_path, capfd):
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "callback": Harmful()}, tmp_path / "weights.pth")
+    with pytest.raises(DeepclustError, match="could run code"):
+        read_tensors(tmp_path / "weights.pth")
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps(Harmful()))
+    with pytest.raises(DeepclustError):
+        read_tensors(tmp_path / "bare.pth")
+    assert "must never run" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "page"])
+def test_damaged_files(vit, tmp_path, kind, damage):
+    path = tmp_path / f"weights.{kind}"
+    torch.save(below("", vit), path) if kind == "pth" else save_file(below("", vit), path)
+    content = path.read_bytes()
+    path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "page": b"<html>not found</html>"}[damage])
+    with pytest.raises(DeepclustError, match="damaged|neither") as caught:
+        read_tensors(path)
+    assert str(path) in str(caught.value)
+
+
+def test_files_without_tensors(tmp_path):
+    torch.save({"epoch": 3}, tmp_path / "weights.pth")
+    with pytest.raises(DeepclustError, match="no tensors"):
+        read_tensors(tmp_path / "weights.pth")

@@ -1,0 +1,150 @@
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deepclust.planning import pretrained
+from deepclust.planning.parameters import Parameters
+from deepclust.planning.plan import ExperimentError, make_plan
+
+SCRIPTS = Path(__file__).resolve().parents[3] / "workflow" / "scripts"
+BASE = yaml.safe_load("""
+datasets:
+  digits: {loader: digits}
+backbones:
+  fetched: {method: pretrained, preset: dino-vits16}
+heads:
+  kmeans: {method: kmeans}
+runs:
+  - {dataset: digits, backbones: [fetched], heads: [kmeans], k: 10}
+""")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.pth").write_bytes(b"weights")
+
+
+def planned(**options):
+    config = copy.deepcopy(BASE)
+    config["backbones"]["fetched"] = {"method": "pretrained", **options}
+    return Parameters(make_plan(config, []))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "needs 'preset'"),
+        ({"preset": "dino-vits61"}, "preset: unknown preset 'dino-vits61'; did you mean 'dino-vits16'?"),
+        ({"preset": "dino-vits16", "model": "resnet50"}, "model: preset dino-vits16 has its own"),
+        ({"preset": "dino-vits16", "arguments": {"num_heads": 3}}, "arguments: preset dino-vits16 has its own"),
+        ({"preset": "dino-vits16", "weights": "gone.pth"}, "weights: there is no file gone.pth"),
+        ({"preset": "dino-vits16", "weights": "file:///gone.pth"}, "weights: there is no file file:///gone.pth"),
+        ({"preset": "dino-vits16", "weights": "hf://dino"}, "no address on the hub"),
+        ({"preset": "dino-vits16", "weights": "ftp://example.org/w.pth"}, "neither an address"),
+        ({"preset": "dino-vits16", "mean": [0.5]}, "mean and std belong together"),
+        ({"preset": "siglip-vitb16", "features": {"layers": [-2]}}, "features.layers: the network's own head"),
+        ({"model": "vit_smal_patch16_224.dino"}, "no network 'vit_smal_patch16_224'; did you mean 'vit_small_patch16"),
+        ({"model": "vit_small_patch16_224"}, "does not say which weights: add a tag (vit_small_patch16_224."),
+        ({"model": "vit_small_patch16_224.dinno"}, "did you mean 'vit_small_patch16_224.dino'?"),
+        ({"model": "resnet50", "weights": "here.pth", "pooling": "mean"}, "pooling: must be one of class, avg"),
+        ({"model": "resnet50", "weights": "here.pth", "sha256": "ab"}, "sha256: has a form that is not allowed"),
+    ],
+)
+def test_mistakes_are_named_before_anything_runs(options, message):
+    with pytest.raises(ExperimentError) as error:
+        planned(**options)
+    (line,) = error.value.lines
+    assert line.startswith("backbones.fetched") and message in line
+
+
+def test_a_preset_becomes_the_options_of_the_command():
+    options = planned(preset="mocov3-vits16").backbone("fetched")
+    preset = pretrained.presets()["mocov3-vits16"]
+    assert json.loads(options["arguments"]) == {"num_heads": 12} == preset["arguments"]
+    for key in preset.keys() - pretrained.NOT_OPTIONS - {"arguments"}:
+        assert options[key] == preset[key]
+    assert options.keys().isdisjoint(pretrained.NOT_OPTIONS)
+
+
+def test_what_is_given_replaces_a_presets_part():
+    parameters = planned(preset="dino-vits16", weights="here.pth", crop_fraction=1.0)
+    options = parameters.backbone("fetched")
+    assert (options["weights"], options["crop_fraction"], options["pooling"]) == ("here.pth", 1.0, "class")
+    assert parameters.weights_file("fetched") == "here.pth"
+
+
+@pytest.mark.parametrize(
+    ("options", "file"),
+    [
+        ({"preset": "dino-vits16"}, None),
+        ({"model": "vit_small_patch16_224.dino"}, None),
+        ({"model": "resnet50", "weights": "hf://team/net/w.bin"}, None),
+        ({"model": "resnet50", "weights": "here.pth"}, "here.pth"),
+    ],
+)
+def test_where_weights_are_read_from(options, file):
+    assert planned(**options).weights_file("fetched") == file
+
+
+def test_weights_on_a_server_are_downloaded_once():
+    address, sha256 = "https://example.org/a%20b/w.pth?x=1", "0" * 64
+    parameters = planned(model="resnet50", weights=address)
+    file = parameters.weights_file("fetched")
+    assert file.startswith("resources/downloads/") and file.endswith("/w.pth")
+    assert parameters.download(file.removeprefix("resources/downloads/")) == {
+        "md5": None,
+        "sha256": "any",
+        "sources": [address],
+    }
+    known = planned(model="resnet50", weights=address, sha256=sha256)
+    key = known.weights_file("fetched").removeprefix("resources/downloads/")
+    assert known.download(key)["sha256"] == sha256
+    assert known.weights_file("fetched") != file
+
+
+def test_tables_can_tell_what_a_backbone_saw():
+    assert planned(preset="dino-vits16").trained_on("fetched") == "ImageNet-1k, self-supervised"
+    assert planned(preset="siglip-vitb16").trained_on("fetched") == "WebLI, language-supervised"
+    assert planned(model="vit_small_patch16_224.dino").trained_on("fetched") == "ImageNet-1k, self-supervised"
+    assert planned(model="vit_small_patch16_224.dino", data="other").trained_on("fetched").startswith("other, self")
+    unknown = planned(model="resnet50", weights="here.pth")
+    assert unknown.trained_on("fetched") == "data not stated, supervision not stated"
+    config = copy.deepcopy(BASE)
+    config["backbones"] = {
+        "fetched": {"method": "simclr", "dataset": "digits"},
+        "later": {"method": "simclr", "dataset": "digits", "splits": ["train", "test"], "start_from": "fetched"},
+        "pixels": {"method": "pixels"},
+    }
+    parameters = Parameters(make_plan(config, []))
+    here = "digits (train), self-supervised, here"
+    assert parameters.trained_on("pixels") == "nothing"
+    assert parameters.trained_on("fetched") == here
+    assert parameters.trained_on("later") == f"{here}; digits (train+test), self-supervised, here"
+    assert parameters.evaluate(parameters.plan.runs[0])["trained_on"] == [here]
+
+
+def test_only_a_used_presets_change_counts(monkeypatch):
+    before = repr(planned(preset="dino-vits16").backbone("fetched"))
+    changed = copy.deepcopy(pretrained.presets())
+    changed["dino-vitb16"]["crop_fraction"] = 0.5
+    changed["dino-vits16"]["license"] = "another"
+    monkeypatch.setattr(pretrained, "presets", lambda: changed)
+    assert repr(planned(preset="dino-vits16").backbone("fetched")) == before
+    changed["dino-vits16"]["crop_fraction"] = 0.5
+    assert repr(planned(preset="dino-vits16").backbone("fetched")) != before
+
+
+def test_planning_needs_neither_torch_nor_timm():
+    code = (
+        "import sys; from deepclust.planning import pretrained;"
+        "print(list(pretrained.check_pretrained('x', {'model': 'resnet51', 'preset': None})),"
+        "sorted({'torch', 'timm', 'huggingface_hub'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS, capture_output=True, text=True, check=True)
+    assert "did you mean 'resnet" in done.stdout and done.stdout.strip().endswith("[]")

@@ -1,0 +1,55 @@
+"""What is derived from the presets and from timm: the table of docs/backbones.md and the list of timm's networks."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOM = ROOT / "workflow" / "scripts" / "deepclust" / "backbones"
+PAGE = ROOT / "docs" / "backbones.md"
+NETWORKS = ROOM / "timm_models.txt"
+START, END = "<!-- generated from presets.yaml: begin -->\n", "<!-- generated from presets.yaml: end -->\n"
+
+
+def network_names() -> str:
+    """Names of timm's networks, and of all that it has weights for, one a line."""
+    sys.path.insert(0, str(ROOM.parents[1]))
+    from deepclust.common.torchvision_ops import declare_missing_operators
+
+    declare_missing_operators()
+    import timm
+
+    return "".join(f"{name}\n" for name in sorted({*timm.list_models(), *timm.list_pretrained()}))
+
+
+def page_with_table() -> str:
+    """docs/backbones.md with its table made anew."""
+    before, rest = PAGE.read_text(encoding="utf-8").split(START)
+    _, after = rest.split(END)
+    presets = yaml.safe_load((ROOM / "presets.yaml").read_text(encoding="utf-8"))
+    lines = [
+        "| preset | network | saw | supervision | pixels, crop | reads | weights | licence, paper |",
+        "|---|---|---|---|---|---|---|---|",
+        *(_row(name, preset) for name, preset in presets.items()),
+    ]
+    return before + START + "\n".join(lines) + "\n" + END + after
+
+
+def _row(name: str, preset: dict[str, Any]) -> str:
+    arguments = ", ".join(f"{key} {value}" for key, value in preset.get("arguments", {}).items())
+    weights = preset["weights"]
+    host = weights.split("/")[2]
+    where = f"hub: {'/'.join(weights.split('/')[2:4])}" if weights.startswith("hf://") else f"[{host}]({weights})"
+    cells = [
+        f"`{name}`",
+        f"`{preset['model']}`" + (f" ({arguments})" if arguments else ""),
+        preset["data"],
+        preset["supervision"],
+        f"{preset['image_size']}, {preset['crop_fraction']:g}",
+        preset["pooling"],
+        where,
+        ", ".join(str(preset[key]) for key in ("license", "paper") if key in preset),
+    ]
+    return f"| {' | '.join(cells)} |"

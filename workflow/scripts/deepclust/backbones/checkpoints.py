@@ -1,0 +1,179 @@
+"""Tensors of foreign weight files, and how they fit a network.
+
+Files come from many training codes: as safetensors or .pth, with the backbone's tensors below `state_dict`, `model`,
+`teacher`, `module.`, `backbone.`, `encoder_q.` and the like, among those of other networks, heads and optimizers.
+"""
+
+import argparse
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deepclust.common.errors import DeepclustError
+
+Tensors = dict[str, Tensor]
+
+# Of several networks in one file, the one with the earliest of these words in its prefix is the backbone: the average
+# over training where its publishers evaluate that (DINO, iBOT, MSN), the trained encoder where they do not (MoCo).
+_PREFERRED = ("teacher", "target_encoder", "base_encoder", "encoder_q", "model_ema")
+_LAST = ("student", "momentum_encoder", "encoder_k", "predictor")
+# What is left over without being missed: heads, prototypes, decoders and tokens of pretraining.
+_HEADS = re.compile(
+    r"(head|heads|head_dist|fc|classifier|pre_logits|projection_head|projector|proj_head|prototypes\d*|pred|predictor"
+    r"|decoder\w*|mask_token|masked_embed)(\.|$)"
+)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the tensors of a file fit a network.
+
+    Attributes:
+        tensors: what the network gets, by its own names.
+        prefix: where they stood in the file, with its final dot.
+        dropped: names that are knowingly left over.
+        problems: why they do not fit; empty where they do.
+    """
+
+    tensors: Tensors
+    prefix: str
+    dropped: list[str]
+    problems: dict[str, list[str]]
+
+    @property
+    def misfits(self) -> int:
+        """Number of tensors that do not fit."""
+        return sum(map(len, self.problems.values()))
+
+
+def read_tensors(path: Path) -> Tensors:
+    """All tensors of a .safetensors or .pth file; nested mappings become names with dots.
+
+    Raises:
+        DeepclustError: the file is damaged, is neither, or holds what only running code could read.
+    """
+    with path.open("rb") as file:
+        head = file.read(9)
+    content = _read_safetensors(path) if head[8:] == b"{" else _read_torch(path)
+    tensors = dict(_flat(content, ""))
+    if not tensors:
+        raise DeepclustError(f"{path} holds no tensors")
+    return tensors
+
+
+def _read_safetensors(path: Path) -> Tensors:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise DeepclustError(f"{path} is damaged ({error}): delete it and get it again") from error
+
+
+def _read_torch(path: Path) -> Any:
+    if not path.stat().st_size:
+        raise DeepclustError(f"{path} is empty, so damaged: delete it and get it again")
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # training scripts save their options
+            # Mapped, a file that also holds an optimizer's state takes no more memory than the network.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        if found := re.search(r"GLOBAL (\S+)", str(error)):
+            raise DeepclustError(
+                f"{path} holds more than tensors ({found[1]}), and reading that could run code: take the tensors out "
+                "where it was made (torch.save(checkpoint['state_dict']), or safetensors)"
+            ) from error
+        raise DeepclustError(f"{path} is damaged, or neither safetensors nor PyTorch weights") from error
+    except Exception as error:  # whatever the reader makes of bytes that are no archive
+        raise DeepclustError(f"{path} is damaged, or neither safetensors nor PyTorch weights ({error})") from error
+
+
+def _flat(content: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(content, Tensor):
+        yield prefix.removesuffix("."), content
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from _flat(value, f"{prefix}{key}.")
+
+
+def fit(
+    network: nn.Module, tensors: Tensors, prefix: str | None, convert: Callable[[Tensors, nn.Module], Tensors] | None
+) -> Fit:
+    """The best fit of a file's tensors to a network.
+
+    Args:
+        tensors: from `read_tensors`.
+        prefix: where the network's tensors stand in the file; None: found by their names.
+        convert: turns tensors of other codes into those of the network (timm's `checkpoint_filter_fn`).
+
+    Raises:
+        DeepclustError: several networks in the file fit equally well.
+    """
+    prefixes = [prefix.rstrip(".") + "." if prefix else ""] if prefix is not None else _prefixes(network, tensors)
+    fits = [_fit_below(network, tensors, item, convert) for item in prefixes]
+    fewest = min(item.misfits for item in fits)
+    best = sorted((item for item in fits if item.misfits == fewest), key=lambda item: _rank(item.prefix))
+    if len(best) > 1 and not fewest and _rank(best[0].prefix) == _rank(best[1].prefix):
+        raise DeepclustError(
+            f"the file holds several such networks, at {' and '.join(item.prefix for item in best)}: say which (prefix)"
+        )
+    return best[0]
+
+
+def _prefixes(network: nn.Module, tensors: Tensors) -> list[str]:
+    """Where the network's most particular name stands in the file."""
+    anchor = max(network.state_dict(), key=lambda name: (name.count("."), len(name)))
+    found = [name.removesuffix(anchor) for name in tensors if name.endswith(anchor)]
+    found = [prefix for prefix in found if not prefix or prefix.endswith(".")]
+    wrappers = [prefix for prefix in ("", "state_dict.", "model.") if any(n.startswith(prefix) for n in tensors)]
+    return found or wrappers
+
+
+def _rank(prefix: str) -> int:
+    words = prefix.split(".")
+    if any(word in words for word in _LAST):
+        return len(_PREFERRED) + 1
+    return next((rank for rank, word in enumerate(_PREFERRED) if word in words), len(_PREFERRED))
+
+
+def _fit_below(
+    network: nn.Module, tensors: Tensors, prefix: str, convert: Callable[[Tensors, nn.Module], Tensors] | None
+) -> Fit:
+    chosen = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    plain = _compare(network, chosen, prefix)
+    if not plain.problems or convert is None or not chosen:
+        return plain
+    try:
+        converted = convert(dict(chosen), network)
+    except (KeyError, RuntimeError, AttributeError, AssertionError, IndexError, TypeError, ValueError):
+        return plain  # of no code that timm knows: what is wrong with the plain names says more
+    after = _compare(network, converted, prefix)
+    return after if after.misfits < plain.misfits else plain
+
+
+def _compare(network: nn.Module, tensors: Tensors, prefix: str) -> Fit:
+    expected: Tensors = network.state_dict()
+    counters = {name: value for name, value in expected.items() if name.endswith("num_batches_tracked")}
+    tensors = counters | tensors  # old files lack them; inference does not need them
+    surplus = sorted(tensors.keys() - expected.keys())
+    problems = {
+        "missing": sorted(expected.keys() - tensors.keys()),
+        "unexpected": [name for name in surplus if not _HEADS.match(name)],
+        "of another shape": [
+            f"{name} {tuple(tensors[name].shape)} for {tuple(expected[name].shape)}"
+            for name in sorted(expected.keys() & tensors.keys())
+            if tensors[name].shape != expected[name].shape
+        ],
+    }
+    problems = {what: names for what, names in problems.items() if names}
+    dropped = [name for name in surplus if _HEADS.match(name)]
+    fitting = {} if problems else {name: tensors[name].to(expected[name].dtype) for name in expected}
+    return Fit(fitting, prefix, dropped, problems)

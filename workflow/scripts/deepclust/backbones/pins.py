@@ -1,0 +1,54 @@
+"""What weights were at their first use: what arrives later must be the same.
+
+Neither the hub nor other servers promise that an address always gives the same file, and few publish a checksum. So
+the commit and the SHA-256 of the first use are kept, one small file per address, and hold from then on.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.files import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Pin:
+    """The version of weights that was used first.
+
+    Attributes:
+        weights: their address.
+        revision: commit on the hub; None elsewhere.
+        sha256: of the file.
+    """
+
+    weights: str
+    revision: str | None
+    sha256: str
+
+
+def pin_path(folder: Path, weights: str) -> Path:
+    """Where the pin of an address is kept."""
+    return folder / f"{hashlib.sha256(weights.encode()).hexdigest()[:16]}.json"
+
+
+def read_pin(folder: Path, weights: str) -> Pin | None:
+    """The pin of an address, None before its first use."""
+    path = pin_path(folder, weights)
+    return Pin(**read_json(path)) if path.is_file() else None
+
+
+def check_and_pin(folder: Path, found: Pin) -> None:
+    """Keep `found` if it is the first of its address, else see that it is what came first.
+
+    Raises:
+        DeepclustError: it is another file.
+    """
+    pinned = read_pin(folder, found.weights)
+    if pinned is None:
+        write_json(pin_path(folder, found.weights), asdict(found))
+    elif pinned.sha256 != found.sha256:
+        raise DeepclustError(
+            f"{found.weights} is not the file it was at its first use (SHA-256 {found.sha256}, then {pinned.sha256}): "
+            f"delete {pin_path(folder, found.weights)} to use the present one"
+        )

@@ -1,0 +1,131 @@
+"""What planning knows of backbones that others trained: presets, names of networks, where weights come from.
+
+Both lists are data beside the code that uses them, so that neither timm nor torch is needed here.
+"""
+
+import functools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import yaml
+
+from deepclust.planning.validation import closest, did_you_mean
+
+BACKBONES = Path(__file__).resolve().parents[1] / "backbones"
+PRESETS = BACKBONES / "presets.yaml"
+NETWORKS = BACKBONES / "timm_models.txt"  # generated
+
+NOT_OPTIONS = frozenset({"paper", "license", "note"})  # what a preset says to people only
+METHOD = "pretrained"
+
+Config = dict[str, Any]
+
+
+@functools.cache
+def presets() -> dict[str, Config]:
+    """All presets by name."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
+    content: dict[str, Config] = yaml.load(PRESETS.read_text(encoding="utf-8"), loader)
+    return content
+
+
+@functools.cache
+def networks() -> frozenset[str]:
+    """Names of timm's networks, and of all that it has weights for (`network.tag`)."""
+    return frozenset(NETWORKS.read_text(encoding="utf-8").split())
+
+
+def resolved(options: Config) -> Config:
+    """The options of a pretrained backbone with those of its preset, as its command takes them."""
+    preset = presets().get(options["preset"], {}) if options["preset"] else _known(options)
+    filled = {**options, **{key: value for key, value in preset.items() if key not in NOT_OPTIONS and not options[key]}}
+    return {**filled, "arguments": json.dumps(filled["arguments"], sort_keys=True)}
+
+
+def _known(options: Config) -> Config:
+    """What a preset says about the data of the weights that a model's tag means."""
+    place = f"hf://timm/{options['model']}/"
+    same = (preset for preset in presets().values() if not options["weights"] and preset["weights"].startswith(place))
+    return {key: value for key, value in next(same, {}).items() if key in {"data", "supervision"}}
+
+
+def local_path(source: str) -> Path | None:
+    """The path of a source that is a file here, None for an address elsewhere."""
+    parts = urlsplit(source)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return None if "://" in source else Path(source)
+
+
+def download_of(weights: str | None, sha256: str | None) -> Config | None:
+    """What rule `download` is asked for, for weights on a server other than the hub; None for others."""
+    if weights is None or not weights.startswith(("http://", "https://")):
+        return None
+    return {"sources": [weights], "sha256": sha256 or "any", "md5": None}
+
+
+def file_name(weights: str) -> str:
+    """Name of the file at an address."""
+    return Path(unquote(urlsplit(weights).path)).name or "weights"
+
+
+def check_pretrained(where: str, options: Config) -> Iterator[str]:
+    """What is wrong with a backbone of `method: pretrained`, one line each."""
+    preset, model, weights = (options.get(key) for key in ("preset", "model", "weights"))
+    if not preset and not model:
+        yield f"{where}: needs 'preset' (docs/backbones.md lists them) or 'model' (a network of timm)"
+    if isinstance(preset, str):
+        if preset not in presets():
+            yield f"{where}.preset: unknown preset {preset!r}{did_you_mean(preset, presets())}"
+        for key in ("model", "arguments"):
+            if options.get(key):
+                yield f"{where}.{key}: preset {preset} has its own: give one or the other"
+    elif isinstance(model, str):
+        yield from _check_model(f"{where}.model", model, weights)
+    if isinstance(weights, str):
+        yield from _check_weights(f"{where}.weights", weights)
+    yield from _check_reading(where, options)
+    mean, std = options.get("mean"), options.get("std")
+    if bool(mean) != bool(std) or (isinstance(mean, list) and isinstance(std, list) and len(mean) != len(std)):
+        yield f"{where}.mean: mean and std belong together: give both, one number per channel"
+
+
+def _check_reading(where: str, options: Config) -> Iterator[str]:
+    """A network's own head reads its end only."""
+    features = options.get("features") or {}
+    preset = presets().get(str(options.get("preset")), {})
+    chosen = [features.get("pooling"), options.get("pooling"), preset.get("pooling"), "head"]
+    layers = features.get("layers") or options.get("layers") or preset.get("layers")
+    if layers and next(pooling for pooling in chosen if pooling) == "head":
+        yield f"{where}.features.layers: the network's own head reads no layers: choose features.pooling, e.g. avg"
+
+
+def _check_model(where: str, model: str, weights: Any) -> Iterator[str]:
+    architecture, _, tag = model.partition(".")
+    if architecture not in networks():
+        untagged = [name for name in networks() if "." not in name]
+        yield f"{where}: timm has no network {architecture!r}{closest(architecture, untagged)}"
+        return
+    if weights:
+        return
+    tags = sorted(name for name in networks() if name.startswith(f"{architecture}."))
+    if not tag:
+        known = f"add a tag ({', '.join(tags[:4])}{' …' if len(tags) > 4 else ''}) or " if tags else ""
+        yield f"{where}: {model} does not say which weights: {known}give weights"
+    elif model not in tags:
+        yield f"{where}: timm has no weights {tag!r} of {architecture}{did_you_mean(model, tags)}"
+
+
+def _check_weights(where: str, weights: str) -> Iterator[str]:
+    scheme = urlsplit(weights).scheme if "://" in weights else ""
+    path = local_path(weights)
+    if path is not None and not path.is_file():
+        yield f"{where}: there is no file {weights}"
+    elif scheme == "hf" and not re.fullmatch(r"hf://[\w.-]+/[\w.-]+(@[^/]+)?(/.+)?", weights):
+        yield f"{where}: {weights} is no address on the hub: write hf://owner/name[@revision][/file]"
+    elif path is None and scheme not in {"hf", "http", "https"}:
+        yield f"{where}: {weights} is neither an address (hf, https, http, file) nor a path"

@@ -1,0 +1,42 @@
+"""Fetch the weights of a backbone that others trained."""
+
+from pathlib import Path
+from typing import Literal, cast
+
+from pydantic import create_model
+
+from deepclust.common.job import Job, JobArguments, run_job
+
+
+class Files(JobArguments):
+    """Fetch the weights of a backbone that others trained."""
+
+    method: Literal["pretrained"] = "pretrained"
+    """Kind of backbone."""
+    file: Path | None = None
+    """The weights, where they are a file here; else they come from the hub."""
+    pins: Path = Path("resources/weights")
+    """Folder that remembers what weights were at their first use."""
+    output: Path
+    """Backbone to write (`model.json`; `model.safetensors` goes beside it)."""
+
+
+def main(arguments: Files, job: Job) -> None:
+    from deepclust.backbones import pretrained
+
+    options = pretrained.Options(**{name: getattr(arguments, name) for name in pretrained.Options.model_fields})
+    origin = pretrained.fetch(options, arguments.file, arguments.pins, arguments.output, job.progress)
+    job.options = {"method": arguments.method, **options.model_dump(mode="json"), "origin": origin}
+    job.inputs = {} if arguments.file is None else {"file": arguments.file}
+    job.outputs = {"model": arguments.output, "weights": arguments.output.with_suffix(".safetensors")}
+
+
+def command_line() -> type[Files]:
+    """The arguments of this command with those of the backbone."""
+    from deepclust.backbones import pretrained
+
+    return cast(type[Files], create_model("Arguments", __base__=(Files, pretrained.Options)))
+
+
+if __name__ == "__main__":
+    run_job("fetch_weights", command_line(), main)
