@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from deepclust.common import registry
 from deepclust.common.options import Options
@@ -23,10 +23,14 @@ Weights = dict[str, npt.NDArray[Any]]
 class HeadOptions(Options):
     """Options that all heads have."""
 
-    normalize: Literal["none", "l2", "standardize"] = "none"
-    """What happens to the features first. `l2`: each image's are scaled to length 1. `standardize`: each dimension is
-    scaled to mean 0 and variance 1 over the training splits. Where several backbones are joined, the features of each
-    are always scaled to length 1 before, so that they weigh the same."""
+    normalize: Literal["none", "l2", "center", "standardize", "whiten"] = "none"
+    """What happens to the features first. `l2`: each image's are scaled to length 1. `center`: the mean of the training
+    splits is taken away, then as `l2`. `standardize`: each dimension is scaled to mean 0 and variance 1 over the
+    training splits. `whiten`: principal components of the training splits, each scaled to variance 1, then as `l2` (the
+    preprocessing of DeepCluster). Where several backbones are joined, the features of each are always scaled to length
+    1 before, so that they weigh the same."""
+    components: int = Field(256, ge=1)
+    """Principal components that `normalize: whiten` keeps, at most."""
 
 
 class Facts(BaseModel):

@@ -53,7 +53,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     """
     if k > data.count:
         raise DeepclustError(f"{k} clusters need at least {k} images, the training splits have {data.count}: lower k")
-    points, normalization = fit_normalization(data.features, options.normalize)
+    points, normalization = fit_normalization(data.features, options)
     center = np.zeros(points.shape[1], np.float32)
     if options.spherical:
         scale_rows(points)
@@ -138,7 +138,7 @@ def predict(weights: Weights, features: list[Features], options: Options) -> Pre
     center = np.zeros(centroids.shape[1], np.float32) if options.spherical else centroids.mean(axis=0)
     assignments = np.empty(len(features[0]), np.int32)
     for first in range(0, len(assignments), BLOCK):
-        points = apply_normalization([array[first : first + BLOCK] for array in features], options.normalize, weights)
+        points = apply_normalization([array[first : first + BLOCK] for array in features], options, weights)
         if options.spherical:
             scale_rows(points)
         points -= center
