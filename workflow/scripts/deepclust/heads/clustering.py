@@ -105,7 +105,7 @@ def _check(run: Run, needs_neighbors: bool, max_backbones: int | None, features:
 
 def _fit(run: Run, head: Head, features: Arrays, seeds: Sequence[int], store: SeedStore, progress: Progress) -> None:
     """Fit `seeds` and keep each with its predictions for every split."""
-    data = _training_data(run, features)
+    data = _training_data(run, features, store.folder)
     started = time.perf_counter()
     for result in head.fit(data, run.k, seeds, run.options, progress):
         predictions = _predict(run, head, result, features)
@@ -121,18 +121,18 @@ def _predict(run: Run, head: Head, result: SeedResult, features: Arrays) -> dict
     return {split: head.predict(result.weights, arrays, run.options) for split, arrays in features.items()}
 
 
-def _training_data(run: Run, features: Arrays) -> TrainingData:
+def _training_data(run: Run, features: Arrays, scratch: Path) -> TrainingData:
     """The training splits, one after the other; a single one is not copied."""
     joined = [_concatenate([features[split][b] for split in run.train]) for b in range(len(run.backbones))]
     if not run.neighbors:
-        return TrainingData(joined)
+        return TrainingData(joined, scratch=scratch)
     neighbors: dict[str, list[npt.NDArray[np.int32]]] = _open(run.neighbors)
     offsets = np.cumsum([0, *(len(features[split][0]) for split in run.train)])
     shifted = [
         _concatenate([neighbors[split][b] + np.int32(offset) for split, offset in zip(run.train, offsets)])
         for b in range(len(run.backbones))
     ]
-    return TrainingData(joined, shifted)
+    return TrainingData(joined, shifted, scratch)
 
 
 def _concatenate(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -6,6 +6,7 @@ sees no labels and writes no files: `deepclust.heads.clustering` does the rest.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, cast
 
 import numpy as np
@@ -52,6 +53,8 @@ class TrainingData:
     """For every backbone [N, D_b], float16 or float32, read-only and possibly memory-mapped."""
     neighbors: list[npt.NDArray[np.int32]] | None = None
     """For every backbone [N, n], row numbers of the nearest images, nearest first; None for heads that need none."""
+    scratch: Path | None = None
+    """Folder where a head may keep the state of an unfinished fit, so that a killed job goes on from there."""
 
     @property
     def count(self) -> int:
