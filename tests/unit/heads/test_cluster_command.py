@@ -70,15 +70,3 @@ def test_bad_input_ends_in_one_line(files, flags, message):
     assert failed.stderr.startswith("error: ")
     assert failed.stderr.count("\n") == 1
     assert not (files / "out/clusters.safetensors").exists()
-
-
-def test_needs_no_torch(files):
-    """Starting torch takes longer than clustering small sets."""
-    program = (
-        "import runpy, sys, os; sys.argv[0] = sys.argv[1]; del sys.argv[1]\n"
-        "leave = os._exit; os._exit = lambda status: leave(3 if 'torch' in sys.modules else status)\n"
-        "runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
-    command = [sys.executable, "-c", program, str(SCRIPTS / "cluster.py"), "--method", "kmeans", *COMMON, *ONE]
-    done = subprocess.run(command, cwd=files, capture_output=True, text=True, env={"PYTHONPATH": str(SCRIPTS)})
-    assert done.returncode == 0, done.stderr
