@@ -136,8 +136,8 @@ class _Run:
         """Go on from states of the same step, one for every seed."""
         self.step = states[0].step
         stacked = {name: torch.cat([state.tensors[name] for state in states]) for name in states[0].tensors}
-        self.losses = stacked.pop("losses", None)
-        assignments = stacked.pop("assignments", None)
+        self.losses = stacked.pop("run/losses", None)
+        assignments = stacked.pop("run/assignments", None)
         _load(self.training, stacked)
         for i, state in enumerate(states):
             self.logs[i] = _Log(json.loads(state.log), None if assignments is None else assignments[i].numpy())
@@ -163,13 +163,13 @@ class _Run:
     def _save(self, states: StateFolder) -> None:
         tensors = {name: tensor.detach().cpu() for name, tensor in _tensors(self.training)}
         if self.losses is not None:
-            tensors["losses"] = self.losses.cpu()
+            tensors["run/losses"] = self.losses.cpu()
         for i, (seed, log) in enumerate(zip(self.seeds, self.logs)):
             if log.failure is not None:
                 continue
             own = {name: tensor[i : i + 1] for name, tensor in tensors.items()}
             if log.assignments is not None:
-                own["assignments"] = torch.from_numpy(log.assignments).unsqueeze(0)
+                own["run/assignments"] = torch.from_numpy(log.assignments).unsqueeze(0)
             states.save(seed, State(self.step, json.dumps(log.entries), own))
 
     def _names(self) -> str:
@@ -190,7 +190,8 @@ def _tensors(training: Training) -> Iterator[tuple[str, Tensor]]:
         for key, value in optimizer.state[parameter].items():
             # A counter of steps, the same for all seeds.
             yield f"{name}/{key}", value.expand(len(parameter)) if value.ndim == 0 else value
-    yield from training.buffers.items()
+    for name, buffer in training.buffers.items():
+        yield f"buffers/{name}", buffer
 
 
 @torch.no_grad()
@@ -202,4 +203,4 @@ def _load(training: Training, tensors: dict[str, Tensor]) -> None:
             value = value.to(parameter.device)
             optimizer.state[parameter][key] = value[0].clone() if key == "step" else value.clone()
     for name, buffer in training.buffers.items():
-        buffer.copy_(tensors[name])
+        buffer.copy_(tensors[f"buffers/{name}"])
