@@ -72,7 +72,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     with progress.task("k-means", len(seeds) * options.n_init, "restarts") as task:
         for seed in seeds:
             task.advance(0, f"k-means, seed {seed}")
-            restarts, best = _fit_seed(points, k, seed, options, task.advance)
+            restarts, best = fit_seed(points, k, seed, options, task.advance)
             log = [
                 {"restart": number, "objective": restart.objective, "iterations": restart.iterations}
                 for number, restart in enumerate(restarts)
@@ -85,10 +85,10 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
                 yield SeedResult(seed, {"centroids": centroids, **normalization}, best.objective, log=log)
 
 
-def _fit_seed(
-    points: Points, k: int, seed: int, options: Options, ended: Callable[[], None]
+def fit_seed(
+    points: Points, k: int, seed: int, options: Options, ended: Callable[[], None] = lambda: None
 ) -> tuple[list[Clustering], Clustering]:
-    """All restarts of a seed, and what the best of them led to."""
+    """All restarts of a seed, and what the best of them led to; `ended` is called after every restart."""
     chosen = _sample(points, options.sample, derive_seed(seed, "kmeans", "sample"))
     seeding = _sample(chosen, max(SEEDING, SEEDING_PER_CLUSTER * k), derive_seed(seed, "kmeans", "seeding"))
     generators = [np.random.default_rng(derive_seed(seed, "kmeans", restart)) for restart in range(options.n_init)]
