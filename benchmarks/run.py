@@ -1,11 +1,12 @@
 """All benchmarks: prints the tables of docs/performance.md. Takes some minutes; leave the machine alone meanwhile."""
 
 import data
+import heads_kmeans
 import memory_of_features
 import planning
 
 print("| what | measured | to reach | ratio to baseline |", "|---|---|---|---|", sep="\n")
-for benchmark in (planning, data):
+for benchmark in (planning, data, heads_kmeans):
     print(*benchmark.main(), sep="\n", flush=True)
 print()
 memory_of_features.main()
