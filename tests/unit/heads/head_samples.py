@@ -8,11 +8,12 @@ from scipy.optimize import linear_sum_assignment
 
 import deepclust.heads
 from deepclust.common import registry
+from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
-from deepclust.heads.head import Facts, TrainingData
+from deepclust.heads.head import CombiningOptions, Facts, Partition, TrainingData
 
 # Options for small sets, where the defaults take long or are meant for large sets.
-OPTIONS: dict[str, dict] = {}
+OPTIONS: dict[str, dict] = {"consensus": {"members": ["kmeans"], "batch_size": 100}}
 
 
 def all_heads():
@@ -36,8 +37,19 @@ def fit(name, points, k, seeds=(0,), neighbors=20, **options):
     head = registry.load("heads", name)
     options = head.Options(**{**OPTIONS.get(name, {}), **options})
     near = [nearest(points, min(neighbors, len(points) - 1))] if head.FACTS.needs_neighbors else None
-    results = head.fit(TrainingData([points], near), k, list(seeds), options, Progress())
+    members = partitions(points, k) if isinstance(options, CombiningOptions) else None
+    results = head.fit(TrainingData([points], near, members), k, list(seeds), options, Progress())
     return {result.seed: result for result in results}, options
+
+
+def partitions(points, k):
+    """What three seeds of k-means find, for heads that combine others; clusters by number where k-means cannot."""
+    try:
+        results, options = fit("kmeans", points, k, range(3), n_init=1)
+        found = [predict("kmeans", result, points, options).assignments for result in results.values()]
+    except (DeepclustError, KeyError):
+        found = [(np.arange(len(points)) % k).astype(np.int32)]
+    return [Partition("kmeans", seed, seed == 0, assignments, None) for seed, assignments in enumerate(found)]
 
 
 def predict(name, result, points, options):

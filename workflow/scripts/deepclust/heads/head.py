@@ -34,6 +34,13 @@ class HeadOptions(Options):
     """Principal components that `normalize: whiten` keeps, at most."""
 
 
+class CombiningOptions(HeadOptions):
+    """Options of heads that read the clusters of others."""
+
+    members: list[str] = Field(min_length=1)
+    """Names of the heads whose clusters are combined: all their seeds, on the same dataset, backbones and k."""
+
+
 class Facts(BaseModel):
     """What planning has to know about a head."""
 
@@ -46,6 +53,21 @@ class Facts(BaseModel):
 
 
 @dataclass(frozen=True)
+class Partition:
+    """The clusters that one seed of another head gave the N training images."""
+
+    member: str
+    """Name of the head in the experiment."""
+    seed: int
+    selected: bool
+    """Whether its head chose it, without labels, among its seeds."""
+    assignments: npt.NDArray[np.int32]
+    """[N], values 0 … k - 1."""
+    probabilities: npt.NDArray[np.float16] | None
+    """[N, k], if the head is a probabilistic one."""
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """What a head is fitted on: the N images of all training splits, one after the other."""
 
@@ -53,6 +75,8 @@ class TrainingData:
     """For every backbone [N, D_b], float16 or float32, read-only and possibly memory-mapped."""
     neighbors: list[npt.NDArray[np.int32]] | None = None
     """For every backbone [N, n], row numbers of the nearest images, nearest first; None for heads that need none."""
+    members: list[Partition] | None = None
+    """Those of all members and seeds, by member and seed; None for heads that read no others."""
     scratch: Path | None = None
     """Folder where a head may keep the state of an unfinished fit, so that a killed job goes on from there."""
 

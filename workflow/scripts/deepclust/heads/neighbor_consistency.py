@@ -96,6 +96,8 @@ def fit_consistency(
         raise DeepclustError(f"{k} clusters are more than the {data.count} images")
     features, normalization = fit_normalization(data.features, options)
     near = [array[:, : options.neighbors] for array in data.neighbors or []]
+    if sum(array.shape[1] for array in near) == 0:
+        near = [np.arange(data.count)[:, None]]  # an image without neighbors is its own
     device = choose_device()
     rows = Rows(features, device)
     neighbors = torch.from_numpy(np.concatenate(near, axis=1).astype(np.int64)).to(device)
