@@ -206,14 +206,17 @@ def test_several_spaces_are_read_together():
     noise = np.random.default_rng(0).normal(0, 0.5, (2, 400, 5)).astype(np.float32)
     first = noise[0] + 6 * np.eye(5, dtype=np.float32)[labels]
     second = 10 * noise[1][:, :4] + 60 * np.eye(4, dtype=np.float32)[labels] + 100
-    [result] = fit([first, second], 4, normalize="center")
+    [result] = fit([first, second], 4, normalize="standardize", steps=200)
+    assert result.failure is None
     assert {name: array.shape for name, array in result.weights.items()} == {
         "0/encoder": (4, 6),
         "1/encoder": (4, 5),
         "0/mean": (5,),
+        "0/scale": (5,),
         "1/mean": (4,),
+        "1/scale": (4,),
     }
-    assert accuracy(labels, assign(result, [first, second], normalize="center")) >= 0.99
+    assert accuracy(labels, assign(result, [first, second], normalize="standardize")) >= 0.99
 
 
 def test_digits():
