@@ -27,7 +27,7 @@ def neighbor_graph(neighbors: list[npt.NDArray[np.int32]], limit: int, rows: Flo
     graph = sparse.csr_array((count, count), dtype=np.float64)
     for array in neighbors:
         nearest = np.asarray(array[:, :limit])
-        starts = np.arange(count + 1) * nearest.shape[1]
+        starts = np.arange(count + 1, dtype=np.int32) * nearest.shape[1]
         directed = sparse.csr_array(
             (np.full(nearest.size, ONE_SIDED / len(neighbors)), nearest.ravel(), starts), (count, count)
         )
@@ -52,7 +52,7 @@ def _bridges(rows: Float32, part: npt.NDArray[np.int32], parts: int) -> sparse.c
         apart[np.arange(len(block)), np.arange(first, first + len(block))] = np.inf
         nearest[first : first + BLOCK] = apart.argmin(axis=1)
     edges = np.unique(np.sort(np.stack([np.arange(parts), nearest]), axis=0), axis=1)
-    one, other = middles[edges]
+    one, other = middles[edges].astype(np.int32)
     directed = sparse.csr_array((np.full(len(one), ONE_SIDED), (one, other)), (len(rows), len(rows)))
     return directed + directed.T
 

@@ -5,8 +5,9 @@ Lloyd 1982, doi.org/10.1109/TIT.1982.1056489; k-means++: Arthur & Vassilvitskii 
 
 Departures from the papers: a cluster that loses all its points gets the points farthest from their centroids; all
 restarts of a seed run together, with bf16 products where the hardware is fast at them, and end when the objective
-improves by less than `COARSE`; only the best goes on, in float32, until it improves by less than `FINE`; starting
-points are drawn among at most `SEEDING` images, or `SEEDING_PER_CLUSTER` per cluster if these are more.
+improves by less than `COARSE`; only the best goes on, in float32, until it improves by less than `FINE` (after restarts
+on a sample, on all images until `COARSE`); starting points are drawn among at most `SEEDING` images, or
+`SEEDING_PER_CLUSTER` per cluster if these are more.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -95,10 +96,10 @@ def fit_seed(
     starts = plus_plus(seeding.rows, k, generators)
     restarts = iterate(chosen, starts, COARSE, options.max_iter, coarse=True, ended=ended)
     start = min(restarts, key=lambda restart: restart.rank).centroids
-    if chosen is not points:
-        [whole] = iterate(points, start[None], COARSE, options.max_iter, coarse=True)
-        start = whole.centroids
-    return restarts, polish(points, start, FINE, options.max_iter)
+    if chosen is points:
+        return restarts, polish(points, start, FINE, options.max_iter)
+    [whole] = iterate(points, start[None], COARSE, options.max_iter, coarse=True)
+    return restarts, polish(points, whole.centroids, COARSE, options.max_iter)
 
 
 def _sample(points: Points, size: int | None, seed: int) -> Points:
