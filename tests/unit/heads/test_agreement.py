@@ -1,8 +1,9 @@
+import networkx
 import numpy as np
 import pytest
-from sklearn.cross_decomposition import CCA
+from sklearn.neighbors import NearestNeighbors
 
-from deepclust.heads.agreement import LinearFit, align, candidates, one_hot
+from deepclust.heads.agreement import LinearFit, align, candidates, cohesion, modularity, one_hot
 
 
 @pytest.fixture(scope="module")
@@ -13,31 +14,30 @@ def sample():
     return (centers[labels] + generator.normal(0, 1, (800, 6))).astype(np.float32), labels
 
 
-def test_pillai_trace_is_the_mean_squared_canonical_correlation(sample):
+def graph_of(points, neighbors=5):
+    return NearestNeighbors(n_neighbors=neighbors + 1).fit(points).kneighbors(points)[1][:, 1:]
+
+
+def test_modularity_against_networkx(sample):
     points, labels = sample
-    first, second = CCA(n_components=3, max_iter=5000, tol=1e-12).fit_transform(points, one_hot(labels, 4)[:, :3])
-    correlations = [np.corrcoef(first[:, i], second[:, i])[0, 1] for i in range(3)]
-    assert LinearFit(points).pillai_trace(labels, 4) == pytest.approx(np.mean(np.square(correlations)), abs=3e-3)
+    neighbors = graph_of(points)
+    graph = networkx.DiGraph((i, int(j)) for i, row in enumerate(neighbors) for j in row)
+    expected = networkx.community.modularity(graph, [set(np.flatnonzero(labels == c)) for c in range(4)])
+    assert modularity(labels, neighbors, 4) == pytest.approx(expected, abs=1e-9)
+    assert modularity(np.array([2, 0, 3, 1])[labels], neighbors, 6) == pytest.approx(expected, abs=1e-9)
 
 
-def test_pillai_trace_is_invariant(sample):
-    points, labels = sample
-    trace = LinearFit(points).pillai_trace(labels, 4)
-    mixing = np.linalg.qr(np.random.default_rng(1).normal(size=(6, 6)))[0] * np.linspace(0.5, 2, 6)
-    assert LinearFit((points @ mixing + 3).astype(np.float32)).pillai_trace(labels, 4) == pytest.approx(trace, abs=5e-3)
-    assert LinearFit(points).pillai_trace(np.array([2, 0, 3, 1])[labels], 4) == pytest.approx(trace)
-    order = np.random.default_rng(2).permutation(len(points))
-    assert LinearFit(points[order]).pillai_trace(labels[order], 4) == pytest.approx(trace)
-    assert 0 <= LinearFit(points).pillai_trace(labels[order], 4) < 0.1 < trace <= 1
+def test_modularity_of_trivial_partitions(sample):
+    neighbors = graph_of(sample[0])
+    assert modularity(np.zeros(800, int), neighbors, 1) == pytest.approx(0)
+    assert modularity(np.zeros(800, int), neighbors, 3) == pytest.approx(0)
+    assert abs(modularity(np.random.default_rng(9).integers(0, 4, 800), neighbors, 4)) < 0.05
+    assert modularity(np.zeros(1, int), np.zeros((1, 0), int), 1) == 0
 
 
-def test_pillai_trace_of_separated_points_is_1_and_empty_clusters_add_nothing():
-    labels = np.arange(300) % 3
-    points = np.eye(3, dtype=np.float32)[labels]
-    assert LinearFit(points).pillai_trace(labels, 3) == pytest.approx(1, abs=0.01)
-    assert LinearFit(points).pillai_trace(labels, 5) == pytest.approx(0.5, abs=0.01)
-    assert LinearFit(np.ones((300, 2), np.float32)).pillai_trace(labels, 3) == 0
-    assert LinearFit(points).pillai_trace(np.zeros(300, int), 1) == 1
+def test_cohesion():
+    neighbors = np.array([[1, 2], [0, 2], [3, 0], [2, 1]])
+    np.testing.assert_allclose(cohesion(np.array([0, 0, 1, 1]), neighbors, 3), [0.5, 0.5, 0])
 
 
 def test_least_squares(sample):
@@ -63,9 +63,9 @@ def test_votes_of_noisy_partitions_are_better_than_each_of_them():
         wrong = generator.uniform(size=400) < 0.3
         noisy = np.where(wrong, generator.integers(0, 4, 400), labels)
         partitions.append(one_hot(generator.permutation(4)[noisy], 4))
-    found = candidates(partitions, LinearFit(points))
-    traces = [trace for _, trace in found]
-    assert traces == sorted(traces, reverse=True)
+    found = candidates(partitions, graph_of(points, 10))
+    values = [value for _, value in found]
+    assert values == sorted(values, reverse=True)
     assert len(found) == 13
     best = align(found[0][0], one_hot(labels, 4)).argmax(1)
     assert (best == labels).mean() > 0.95

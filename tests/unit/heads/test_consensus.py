@@ -8,7 +8,7 @@ from deepclust.common.progress import Progress
 from deepclust.heads import consensus, training
 from deepclust.heads.head import Partition, TrainingData
 
-OPTIONS = {"members": ["a", "b"], "batch_size": 128, "epochs": 15}
+OPTIONS = {"members": ["a", "b"], "batch_size": 128, "epochs": 10, "rounds": 1, "round_epochs": 3}
 
 
 def partition(assignments, member="a", seed=0, probabilities=None):
@@ -69,7 +69,9 @@ def test_does_not_depend_on_the_names_of_clusters_or_the_order_of_members(sample
     assert accuracy(assign(one, data), assign(other, data)) > 0.97
 
 
-def test_a_killed_training_goes_on(sample, tmp_path, monkeypatch):
+@pytest.mark.parametrize("stop", [11, 18, 30])
+def test_a_killed_training_goes_on(sample, tmp_path, monkeypatch, stop):
+    """In the first phase, at its end, and in the round: 9 steps per epoch, 2 epochs and 3."""
     data, _ = sample
     monkeypatch.setattr(training, "SAVE_SECONDS", 0)
     [whole] = fit(data, epochs=2)
@@ -78,7 +80,7 @@ def test_a_killed_training_goes_on(sample, tmp_path, monkeypatch):
 
     def dies(run, states):
         save(run, states)
-        if run.step == 11:
+        if run.step == stop:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(training._Run, "_save", dies)

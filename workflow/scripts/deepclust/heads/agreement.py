@@ -1,4 +1,4 @@
-"""Partitions of the same images: how well each fits the features, and what several say together. No labels."""
+"""Partitions of the same images: how well each fits the neighbors, and what several say together. No labels."""
 
 from collections.abc import Sequence
 
@@ -17,10 +17,10 @@ Integers = npt.NDArray[np.integer]
 
 
 class LinearFit:
-    """Least squares from features to clusters, and how much of the clusters it explains."""
+    """Least squares from features to votes."""
 
     def __init__(self, points: Float32) -> None:
-        """Args: `points` [N, D]; any invertible linear map of them gives the same results, but for `RIDGE`."""
+        """Args: `points` [N, D]."""
         self.points = points
         self.mean: Float64 = points.mean(axis=0, dtype=np.float64)
         covariance = np.zeros((points.shape[1],) * 2)
@@ -41,24 +41,37 @@ class LinearFit:
         weight = cho_solve(self._factor, products.T / len(votes)).T
         return weight, shares - weight @ self.mean
 
-    def pillai_trace(self, assignments: Integers, k: int) -> float:
-        """Pillai's trace of clusters, divided by k - 1: between 0 and 1.
 
-        It is the mean of the squared canonical correlations between features and clusters (Pillai 1955,
-        doi.org/10.1214/aoms/1177728599): how much linear functions of the features tell of the clusters, where every
-        direction of the features counts the same, however large its variance. 1 for a single cluster.
-        """
-        if k == 1:
-            return 1.0
-        sizes = np.bincount(assignments, minlength=k)
-        sums = np.zeros((k, self.points.shape[1]))
-        for first in range(0, len(assignments), BLOCK):
-            block = slice(first, first + BLOCK)
-            np.add.at(sums, assignments[block], self.points[block] - self.mean)
-        filled = sizes > 0
-        means = sums[filled] / sizes[filled, None]
-        explained = np.einsum("kd,dk->k", means, cho_solve(self._factor, means.T))
-        return float((explained * sizes[filled]).sum() / len(assignments) / (k - 1))
+def modularity(assignments: Integers, neighbors: Integers, k: int) -> float:
+    """How much more often neighbors share a cluster than they would by chance, between -1 and 1; higher is better.
+
+    The modularity of a partition of the neighbor graph (Newman 2006, doi.org/10.1073/pnas.0601602103; for directed
+    graphs Leicht & Newman 2008): the share of the edges that stay in a cluster less what it would be if edges were
+    drawn at random between images with as many edges. One cluster for all has 0.
+
+    Args:
+        assignments: [N].
+        neighbors: [N, n].
+    """
+    kept, tails, heads = _edges(assignments, neighbors, k)
+    total = max(1, neighbors.size)
+    return float(kept.sum() / total - (tails / total) @ (heads / total))
+
+
+def cohesion(assignments: Integers, neighbors: Integers, k: int) -> Float64:
+    """For every cluster, the share of its images' neighbors that are in it, [k]; 0 for empty ones."""
+    kept, tails, _ = _edges(assignments, neighbors, k)
+    return kept / np.maximum(tails, 1)
+
+
+def _edges(assignments: Integers, neighbors: Integers, k: int) -> tuple[Float64, Float64, Float64]:
+    """For every cluster, edges that stay in it, that leave from it or stay, and that reach it or stay, each [k]."""
+    kept, heads = np.zeros(k), np.zeros(k)
+    for column in neighbors.T:
+        reached = assignments[column]
+        heads += np.bincount(reached, minlength=k)
+        kept += np.bincount(reached[reached == assignments], minlength=k)
+    return kept, np.bincount(assignments, minlength=k) * float(neighbors.shape[1]), heads
 
 
 def one_hot(assignments: Integers, k: int) -> Float32:
@@ -75,11 +88,12 @@ def align(votes: Float32, reference: Float32) -> Float32:
     return votes[:, columns]
 
 
-def candidates(partitions: Sequence[Float32], fit: LinearFit) -> list[tuple[Float32, float]]:
-    """Votes to begin with, and the Pillai trace of each; the best first.
+def candidates(partitions: Sequence[Float32], neighbors: Integers) -> list[tuple[Float32, float]]:
+    """Votes to begin with, and the modularity of each; the best first.
 
     Args:
         partitions: votes of each partition, [N, K].
+        neighbors: [N, n].
 
     Returns:
         Each partition, and the mean votes of the best two, three, … of them, aligned with the best.
@@ -87,7 +101,7 @@ def candidates(partitions: Sequence[Float32], fit: LinearFit) -> list[tuple[Floa
     k = partitions[0].shape[1]
 
     def scored(votes: Float32) -> tuple[Float32, float]:
-        return votes, fit.pillai_trace(votes.argmax(axis=1), k)
+        return votes, modularity(votes.argmax(axis=1), neighbors, k)
 
     ranked = sorted(map(scored, partitions), key=lambda pair: -pair[1])
     found, total = list(ranked), ranked[0][0]

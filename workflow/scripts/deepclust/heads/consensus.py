@@ -4,21 +4,22 @@ Ours. Heads on frozen features tend to follow the few directions in which the fe
 tell the classes apart. Classes, being what pretraining gathers evidence for, show in very many directions, most of them
 of little variance. So the partitions of the members are judged and improved where all directions count the same:
 
-1. Every partition, and the aligned mean of the best two, three, … of them, is scored by Pillai's trace
-   (`LinearFit.pillai_trace`), and the best `starts` of these votes are kept.
+1. Every partition, and the aligned mean of the best two, three, … of them, is scored by its modularity on the neighbor
+   graph of the whitened features, and the best `heads` of these votes are kept.
 2. Each vote becomes a linear classifier on the whitened features, by least squares, and is trained on: an image and its
    neighbors among the whitened features shall be in the same cluster and clusters be of similar size (the loss of SCAN,
    Van Gansbeke et al. 2020, arxiv.org/abs/2005.12320), where half of the dimensions are dropped, others for the image
    than for its neighbor. No direction can then decide alone.
-3. Per seed, the classifier with the highest trace is the result.
+3. The classifier with the highest modularity goes through `rounds` of moves: beside it, others are trained for which
+   its least cohesive cluster was dissolved and one of the others split (`deepclust.heads.split_and_merge`). Training
+   alone does not leave a partition in which two classes share a cluster. The highest modularity wins again.
 
 No step sees labels. The loss prefers clusters of similar size: on very imbalanced classes a member that does not may be
 better.
 """
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
 from typing import Literal
 
 import numpy as np
@@ -29,8 +30,8 @@ from torch import Tensor
 from deepclust.common.device import choose_device
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
-from deepclust.common.seeding import derive_seed
 from deepclust.heads.agreement import LinearFit, candidates, one_hot
+from deepclust.heads.consensus_training import ConsensusTraining, Recipe
 from deepclust.heads.head import (
     CombiningOptions,
     Facts,
@@ -42,14 +43,11 @@ from deepclust.heads.head import (
     Weights,
 )
 from deepclust.heads.linear_classifier import predict_linear
-from deepclust.heads.monitors import watched
-from deepclust.heads.neighbor_consistency import scan_loss
 from deepclust.heads.normalization import BLOCK, Float32, fit_normalization
-from deepclust.heads.stacked import Rows, linear, orders
+from deepclust.heads.stacked import Rows
 from deepclust.heads.training import Plan, Training, train
 
 FACTS = Facts(needs_neighbors=False, max_backbones=None)
-SHARPNESS = 10.0  # least squares predict shares between 0 and 1; times this they are the first logits
 
 
 class Options(CombiningOptions):
@@ -60,27 +58,31 @@ class Options(CombiningOptions):
     decide."""
     components: int = Field(512, ge=1)
     """Principal components that `normalize: whiten` keeps, at most."""
-    starts: int = Field(4, ge=1)
-    """How many of the best votes are trained on."""
+    heads: int = Field(10, ge=2)
+    """How many classifiers are trained side by side: from the best votes, and from the best moves of a round."""
     neighbors: int = Field(20, ge=1)
     """Nearest neighbors of an image among the normalised features."""
     entropy_weight: float = Field(5.0, ge=0)
     """Weight of the entropy of a batch's mean probabilities, which keeps clusters from running empty."""
     dropout: float = Field(0.5, ge=0, lt=1)
     """Share of the dimensions that are dropped in training."""
-    epochs: int = Field(30, ge=1)
-    """Passes over the training images."""
+    epochs: int = Field(20, ge=1)
+    """Passes over the training images, from the votes."""
+    rounds: int = Field(3, ge=0)
+    """Rounds of moves after that."""
+    round_epochs: int = Field(8, ge=1)
+    """Passes over the training images in each round."""
     batch_size: int = Field(1024, ge=1)
     """Images per step; must be much larger than the number of clusters."""
     learning_rate: float = Field(0.01, gt=0)
-    """Learning rate of Adam at the beginning; it falls to 0 in a straight line."""
+    """Learning rate of Adam at the beginning of a round; it falls to 0 in a straight line."""
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
     """One classifier per seed out of the same votes; see `deepclust.heads.head.Head`.
 
-    The objective is Pillai's trace, negative. The weights are `weight` [k, D] and `bias` [k] on the normalised
-    features, float32.
+    The objective is the modularity on the neighbors among the normalised features, negative. The weights are `weight`
+    [k, D] and `bias` [k] on the normalised features, float32.
 
     Raises:
         DeepclustError: no member has a result.
@@ -92,17 +94,18 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
         raise DeepclustError(f"no result of {', '.join(options.members)} to combine: cluster with them first")
     points *= np.sqrt(points.shape[1], dtype=np.float32)  # values of about 1, for which the learning rate is meant
     linear_fit = LinearFit(points)
-    votes = candidates([_votes(partition, k) for partition in data.members], linear_fit)[: options.starts]
     device = choose_device()
     rows = Rows(points, device)
     neighbors = nearest(rows.values, min(options.neighbors, data.count - 1), progress)
-    first = [linear_fit.weights(vote) for vote, _ in votes]
+    ranked = candidates([_votes(partition, k) for partition in data.members], neighbors.cpu().numpy())
+    votes = [votes for votes, _ in ranked[: options.heads]]
+    recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
 
     def start(stack: Sequence[int]) -> Training:
-        return ConsensusTraining(rows, neighbors, first, linear_fit, stack, options)
+        return ConsensusTraining(rows, neighbors, votes, linear_fit, stack, recipe)
 
     epoch = max(1, data.count // options.batch_size)
-    plan = Plan(options.epochs * epoch, epoch, k, "raise entropy_weight or batch_size, or name other members")
+    plan = Plan(recipe.all_epochs * epoch, epoch, k, "raise entropy_weight or batch_size, or name other members")
     for result in train(start, seeds, plan, device, data.scratch, progress):
         yield result if result.failure else replace(result, weights=_unscaled(result.weights) | normalization)
 
@@ -139,85 +142,3 @@ def nearest(rows: Tensor, count: int, progress: Progress) -> Tensor:
             found[block] = similarity.topk(count, dim=1).indices
             task.advance(len(block))
     return found
-
-
-class ConsensusTraining(Training):
-    """Linear classifiers, H for every seed, each from a vote of its own."""
-
-    def __init__(
-        self,
-        rows: Rows,
-        neighbors: Tensor,
-        first: Sequence[tuple[np.ndarray, np.ndarray]],
-        linear_fit: LinearFit,
-        seeds: Sequence[int],
-        options: Options,
-    ) -> None:
-        """Args: `first` weight [k, D] and bias [k] of every vote, which predict shares between 0 and 1."""
-        self.rows, self.neighbors, self.linear_fit = rows, neighbors, linear_fit
-        self.seeds, self.options = seeds, options
-        self.count, self.dimensions = rows.values.shape
-        self.batch = min(options.batch_size, self.count)
-        self.epoch = max(1, self.count // options.batch_size)
-        device = rows.values.device
-
-        def stacked(index: int) -> Tensor:
-            votes = torch.from_numpy(np.stack([start[index] for start in first])).float() * SHARPNESS
-            return votes.to(device).expand(len(seeds), *votes.shape).clone().requires_grad_()
-
-        self.parameters = [stacked(0), stacked(1)]
-        self.optimizers = [torch.optim.Adam(self.parameters, lr=options.learning_rate)]
-        self.buffers = {}
-        self._orders = functools.lru_cache(1)(lambda epoch: orders(seeds, self.count, epoch).to(device))
-        self.watched = torch.from_numpy(watched(self.count)).to(device).expand(len(seeds), -1)
-
-    def step(self, step: int) -> Tensor:
-        """One batch; see `Training`."""
-        epoch, position = divmod(step, self.epoch)
-        indices = self._orders(epoch)[:, position * self.batch : (position + 1) * self.batch]
-        generators = [torch.Generator().manual_seed(derive_seed(seed, "step", step)) for seed in self.seeds]
-        width = self.neighbors.shape[1]
-        columns = self._each(generators, lambda g: torch.randint(max(1, width), (self.batch,), generator=g))
-        paired = self.neighbors[indices, columns] if width else indices
-        anchors, others = (
-            self._forward(self.rows[drawn] * self._mask(generators)).softmax(2) for drawn in (indices, paired)
-        )
-        losses = scan_loss(anchors, others, self.options.entropy_weight)
-        [optimizer] = self.optimizers
-        for group in optimizer.param_groups:
-            group["lr"] = self.options.learning_rate * (1 - step / (self.options.epochs * self.epoch))
-        optimizer.zero_grad()
-        losses.sum().backward()
-        optimizer.step()
-        return losses.detach().mean(dim=1)
-
-    def _mask(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """Inverted dropout, [S, D, B]."""
-        keep, shape = 1 - self.options.dropout, (self.dimensions, self.batch)
-        return self._each(generators, lambda g: torch.rand(shape, generator=g) < keep) / keep
-
-    def _each(self, generators: Sequence[torch.Generator], sample: Callable[[torch.Generator], Tensor]) -> Tensor:
-        return torch.stack([sample(generator) for generator in generators]).to(self.watched.device)
-
-    def _forward(self, inputs: Tensor) -> Tensor:
-        weight, bias = self.parameters
-        return linear(weight, inputs.to(self.rows.values.dtype)).float() + bias.unsqueeze(-1)
-
-    @torch.no_grad()
-    def probabilities(self) -> Tensor:
-        """Of the watched images, by the classifier from the best vote, [S, n, k]."""
-        return self._forward(self.rows[self.watched])[:, 0].softmax(1).transpose(1, 2)
-
-    @torch.no_grad()
-    def results(self) -> list[tuple[Weights, float]]:
-        """`weight` [k, D], `bias` [k] and objective of every seed's best classifier."""
-        blocks = torch.arange(self.count, device=self.watched.device).split(BLOCK)
-        everywhere = (self._forward(self.rows[b.expand(len(self.seeds), -1)]).argmax(2) for b in blocks)
-        assignments = torch.cat(list(everywhere), dim=2).cpu().numpy()
-        weight, bias = (parameter.detach().cpu().numpy() for parameter in self.parameters)
-        found = []
-        for seed in range(len(self.seeds)):
-            traces = [self.linear_fit.pillai_trace(row, bias.shape[2]) for row in assignments[seed]]
-            best = int(np.argmax(traces))
-            found.append(({"weight": weight[seed, best], "bias": bias[seed, best]}, -traces[best]))
-        return found
