@@ -5,7 +5,7 @@ tell the classes apart. Classes, being what pretraining gathers evidence for, sh
 of little variance. So the partitions of the members are judged and improved where all directions count the same:
 
 1. Every partition, and the aligned mean of the best two, three, … of them, is scored by its modularity on the neighbor
-   graph of the whitened features, and the best `heads` of these votes are kept.
+   graph of the whitened features, and the best `starts` of these votes are kept.
 2. Each vote becomes a linear classifier on the whitened features, by least squares, and is trained on: an image and its
    neighbors among the whitened features shall be in the same cluster and clusters be of similar size (the loss of SCAN,
    Van Gansbeke et al. 2020, arxiv.org/abs/2005.12320), where half of the dimensions are dropped, others for the image
@@ -58,8 +58,10 @@ class Options(CombiningOptions):
     decide."""
     components: int = Field(512, ge=1)
     """Principal components that `normalize: whiten` keeps, at most."""
+    starts: int = Field(3, ge=1)
+    """How many of the best votes are trained on."""
     heads: int = Field(10, ge=2)
-    """How many classifiers are trained side by side: from the best votes, and from the best moves of a round."""
+    """How many classifiers are trained side by side in a round of moves."""
     neighbors: int = Field(20, ge=1)
     """Nearest neighbors of an image among the normalised features."""
     entropy_weight: float = Field(5.0, ge=0)
@@ -98,7 +100,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     rows = Rows(points, device)
     neighbors = nearest(rows.values, min(options.neighbors, data.count - 1), progress)
     ranked = candidates([_votes(partition, k) for partition in data.members], neighbors.cpu().numpy())
-    votes = [votes for votes, _ in ranked[: options.heads]]
+    votes = [votes for votes, _ in ranked[: options.starts]]
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
 
     def start(stack: Sequence[int]) -> Training:
