@@ -2,11 +2,13 @@
 
 import data
 import heads_kmeans
+import heads_temi
+import heads_turtle
 import memory_of_features
 import planning
 
 print("| what | measured | to reach | ratio to baseline |", "|---|---|---|---|", sep="\n")
-for benchmark in (planning, data, heads_kmeans):
+for benchmark in (planning, data, heads_kmeans, heads_temi, heads_turtle):
     print(*benchmark.main(), sep="\n", flush=True)
 print()
 memory_of_features.main()

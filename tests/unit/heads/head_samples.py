@@ -13,7 +13,18 @@ from deepclust.common.progress import Progress
 from deepclust.heads.head import CombiningOptions, Facts, Partition, TrainingData
 
 # Options for small sets, where the defaults take long or are meant for large sets.
-OPTIONS: dict[str, dict] = {"consensus": {"members": ["kmeans"], "batch_size": 100}}
+OPTIONS: dict[str, dict] = {
+    "consensus": {"members": ["kmeans"], "batch_size": 100},
+    "temi": {
+        "heads": 2,
+        "batch_size": 100,
+        "epochs": 20,
+        "warmup_epochs": 2,
+        "learning_rate": 1e-3,
+        "teacher_momentum": 0.9,
+    },
+    "turtle": {"steps": 100, "learning_rate": 1e-2, "inner_learning_rate": 1e-2},
+}
 
 
 def all_heads():
