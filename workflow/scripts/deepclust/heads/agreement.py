@@ -71,7 +71,8 @@ def _edges(assignments: Integers, neighbors: Integers, k: int) -> tuple[Float64,
         reached = assignments[column]
         heads += np.bincount(reached, minlength=k)
         kept += np.bincount(reached[reached == assignments], minlength=k)
-    return kept, np.bincount(assignments, minlength=k) * float(neighbors.shape[1]), heads
+    tails: Float64 = np.bincount(assignments, minlength=k).astype(np.float64) * neighbors.shape[1]
+    return kept, tails, heads
 
 
 def one_hot(assignments: Integers, k: int) -> Float32:
@@ -107,5 +108,5 @@ def candidates(partitions: Sequence[Float32], neighbors: Integers) -> list[tuple
     found, total = list(ranked), ranked[0][0]
     for number, (votes, _) in enumerate(ranked[1:], 2):
         total = total + align(votes, total)
-        found.append(scored(total / number))
+        found.append(scored(total / np.float32(number)))
     return sorted(found, key=lambda pair: -pair[1])

@@ -97,7 +97,7 @@ def fit_consistency(
     features, normalization = fit_normalization(data.features, options)
     near = [array[:, : options.neighbors] for array in data.neighbors or []]
     if sum(array.shape[1] for array in near) == 0:
-        near = [np.arange(data.count)[:, None]]  # an image without neighbors is its own
+        near = [np.arange(data.count, dtype=np.int32)[:, None]]  # an image without neighbors is its own
     device = choose_device()
     rows = Rows(features, device)
     neighbors = torch.from_numpy(np.concatenate(near, axis=1).astype(np.int64)).to(device)
