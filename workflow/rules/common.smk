@@ -194,7 +194,7 @@ def cluster_neighbors(wildcards):
 
 def neighbors_flag(wildcards, input):
     """Where the neighbors are, for heads that use them."""
-    return f"--neighbors {' '.join(input.neighbors)}" if input.neighbors else ""
+    return f"--neighbor_files {' '.join(input.neighbors)}" if input.neighbors else ""
 
 
 def cluster_members(wildcards):

@@ -30,7 +30,7 @@ class Files(JobArguments):
     """Names of the backbones that the features come from."""
     features: list[Path]
     """`features.npy` for every split in `splits` and every backbone."""
-    neighbors: list[Path] | None = None
+    neighbor_files: list[Path] | None = None
     """`neighbors.npy` for every split in `train` and every backbone, for heads that need them."""
     member_clusters: list[Path] | None = None
     """`clusters.safetensors` of every head in the option `members`, for heads that combine others."""
@@ -54,7 +54,7 @@ def main(arguments: Files, job: Job) -> None:
         backbones=arguments.backbones,
         train=arguments.train,
         features=by_split(arguments.features, arguments.splits, arguments.backbones, "features"),
-        neighbors=by_split(arguments.neighbors, arguments.train, arguments.backbones, "neighbors"),
+        neighbors=by_split(arguments.neighbor_files, arguments.train, arguments.backbones, "neighbors"),
         members=by_member(arguments.member_clusters or [], getattr(options, "members", [])),
     )
     cluster(

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from head_samples import all_heads
 from safetensors.numpy import load_file
 
+import cluster
+from deepclust.common import registry
 from deepclust.common.code import SCRIPTS
 
 
@@ -70,3 +73,10 @@ def test_bad_input_ends_in_one_line(files, flags, message):
     assert failed.stderr.startswith("error: ")
     assert failed.stderr.count("\n") == 1
     assert not (files / "out/clusters.safetensors").exists()
+
+
+def test_no_option_of_a_head_is_a_flag_of_the_command():
+    """They share one command line."""
+    for name in all_heads():
+        options = registry.load("heads", name).Options
+        assert not set(options.model_fields) & set(cluster.Files.model_fields), name

@@ -95,7 +95,7 @@ def _check(run: Run, needs_neighbors: bool, max_backbones: int | None, features:
     if max_backbones is not None and len(run.backbones) > max_backbones:
         raise DeepclustError(f"{run.method} reads at most {max_backbones} backbones, got {', '.join(run.backbones)}")
     if needs_neighbors and not run.neighbors:
-        raise DeepclustError(f"{run.method} needs neighbors: give neighbors.npy of the training splits (--neighbors)")
+        raise DeepclustError(f"{run.method} needs neighbors.npy of the training splits (--neighbor_files)")
     if isinstance(run.options, CombiningOptions) and set(run.options.members) != set(run.members):
         names = ", ".join(run.options.members)
         raise DeepclustError(f"{run.method} needs the clusters of its members {names} (--member_clusters)")
