@@ -134,9 +134,10 @@ def main() -> list[Row]:
         times[2].append(matrix_rate(device))
     before, now = min(times[0]) * epoch, min(times[1]) * epoch
     share = operations(features.shape[1]) * epoch / now / max(times[2])
+    unit = "s" if device.type == "cuda" else "CPU s"
     return [
-        Row("TEMI, one epoch, a module per head (baseline)", before, "CPU s", None, 1.0),
-        Row("TEMI, one epoch", now, "CPU s", before / 3, before / now),
+        Row("TEMI, one epoch, a module per head (baseline)", before, unit, None, 1.0),
+        Row("TEMI, one epoch", now, unit, before / 3, before / now),
         Row("TEMI, share of the rate of bf16 matrix products", 100 * share, "%", None, None),
     ]
 

@@ -61,9 +61,10 @@ def main() -> list[Row]:
         before.append(seconds(lambda: [baseline.step() for _ in range(STEPS)], device) / STEPS)
         now.append(seconds(lambda: [training.step(next(step)) for _ in range(STEPS)], device) / STEPS)
     first, second = min(before) * OPTIONS.steps, min(now) * OPTIONS.steps
+    unit = "s" if device.type == "cuda" else "CPU s"
     return [
-        Row("TURTLE, 6000 steps, modules and autograd (baseline)", first, "CPU s", None, 1.0),
-        Row("TURTLE, 6000 steps", second, "CPU s", first / 2, first / second),
+        Row("TURTLE, 6000 steps, modules and autograd (baseline)", first, unit, None, 1.0),
+        Row("TURTLE, 6000 steps", second, unit, first / 2, first / second),
     ]
 
 
