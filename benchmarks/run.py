@@ -2,11 +2,14 @@
 
 import data
 import extraction
+import heads_kmeans
+import heads_temi
+import heads_turtle
 import memory_of_features
 import planning
 
 print("| what | measured | to reach | ratio to baseline |", "|---|---|---|---|", sep="\n")
-for benchmark in (planning, data, extraction):
+for benchmark in (planning, data, extraction, heads_kmeans, heads_temi, heads_turtle):
     for row in benchmark.main():
         print(row, flush=True)
 print()

@@ -204,7 +204,17 @@ def cluster_neighbors(wildcards):
 
 def neighbors_flag(wildcards, input):
     """Where the neighbors are, for heads that use them."""
-    return f"--neighbors {' '.join(input.neighbors)}" if input.neighbors else ""
+    return f"--neighbor_files {' '.join(input.neighbors)}" if input.neighbors else ""
+
+
+def cluster_members(wildcards):
+    """Clusters of other heads, for heads that combine them."""
+    return [f"results/clustering/{path}/clusters.safetensors" for path in EXPERIMENT.plan.members(run_of(wildcards))]
+
+
+def members_flag(wildcards, input):
+    """Where the clusters of other heads are, for heads that combine them."""
+    return f"--member_clusters {' '.join(input.members)}" if input.members else ""
 
 
 def probe_options(wildcards):

@@ -30,8 +30,10 @@ class Files(JobArguments):
     """Names of the backbones that the features come from."""
     features: list[Path]
     """`features.npy` for every split in `splits` and every backbone."""
-    neighbors: list[Path] | None = None
+    neighbor_files: list[Path] | None = None
     """`neighbors.npy` for every split in `train` and every backbone, for heads that need them."""
+    member_clusters: list[Path] | None = None
+    """`clusters.safetensors` of every head in the option `members`, for heads that combine others."""
     output: Path
     """The `clusters.safetensors` to write."""
     log: Path
@@ -52,7 +54,8 @@ def main(arguments: Files, job: Job) -> None:
         backbones=arguments.backbones,
         train=arguments.train,
         features=by_split(arguments.features, arguments.splits, arguments.backbones, "features"),
-        neighbors=by_split(arguments.neighbors, arguments.train, arguments.backbones, "neighbors"),
+        neighbors=by_split(arguments.neighbor_files, arguments.train, arguments.backbones, "neighbors"),
+        members=by_member(arguments.member_clusters or [], getattr(options, "members", [])),
     )
     cluster(
         run,
@@ -68,6 +71,7 @@ def main(arguments: Files, job: Job) -> None:
     for name, files in (("features", run.features), ("neighbors", run.neighbors)):
         for split, paths in files.items():
             job.inputs |= {f"{name}.{split}.{b}": path for b, path in zip(arguments.backbones, paths)}
+    job.inputs |= {f"members.{name}": path for name, path in run.members.items()}
     job.outputs = {"clusters": arguments.output, "seeds": arguments.log}
 
 
@@ -87,6 +91,17 @@ def by_split(
             f"cluster: {len(paths)} files of {name} for {len(splits)} splits and {count} backbones: give one for each"
         )
     return {split: list(paths[i * count : (i + 1) * count]) for i, split in enumerate(splits)}
+
+
+def by_member(paths: Sequence[Path], members: Sequence[str]) -> dict[str, Path]:
+    """The file of every member.
+
+    Raises:
+        DeepclustError: their number does not fit.
+    """
+    if len(paths) != len(members):
+        raise DeepclustError(f"cluster: {len(paths)} files of {len(members)} members: give one for each")
+    return dict(zip(members, paths))
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ class Arguments(JobArguments, NeighborOptions):  # type: ignore[misc]  # pydanti
 def main(arguments: Arguments, job: Job) -> None:
     from deepclust.features.neighbors import find_neighbors
 
-    find_neighbors(arguments.features, arguments.output, arguments.k, job.progress)
-    job.options = {"k": arguments.k}
+    options = NeighborOptions(k=arguments.k, recall=arguments.recall)
+    recall = find_neighbors(arguments.features, arguments.output, options, job.progress)
+    job.options = {**options.model_dump(), "measured_recall": recall}
     job.inputs = {"features": arguments.features}
     job.outputs = {"neighbors": arguments.output}
 

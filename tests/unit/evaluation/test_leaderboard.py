@@ -36,7 +36,7 @@ def metrics(tmp_path):
             "classes": ["0", "1"],
             "images": 360,
             "seeds": [
-                {"seed": 0, "status": "ok", "acc": acc},
+                {"seed": 0, "status": "ok", "acc": acc if acc is None else acc + 0.125},
                 {"seed": 1, "status": "failed", "acc": None},
                 {"seed": 2, "status": "ok", "acc": acc},
             ],
@@ -72,6 +72,7 @@ def test_a_row(metrics):
     assert (row["backbone"], row["k"], row["classes"], row["split"]) == ("a+b", "10", "2", "test")
     assert (row["seeds"], row["failed_seeds"], row["selected_seed"]) == ("2", "1", "2")
     assert (row["acc_mean"], row["acc_low"], row["acc_selected"]) == ("0.5000", "0.4800", "0.5000")
+    assert row["acc_oracle_best_seed"] == "0.6250"
     assert (row["knn_acc"], row["linear_acc"]) == ("0.9700", "")
     assert (row["seconds"], row["peak_memory_mb"], row["device"]) == ("3.1", "250.0", "a CPU, of sorts")
 
@@ -106,6 +107,7 @@ def test_rows_are_ordered_the_best_first(metrics):
 def test_rows_without_labels_have_empty_cells(metrics):
     (row,) = table([metrics(acc=None)])
     assert (row["acc_mean"], row["acc_selected"], row["silhouette_mean"]) == ("", "", "0.1000")
+    assert row["acc_oracle_best_seed"] == ""
 
 
 def test_mixed_versions_are_named(metrics):

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -12,12 +13,14 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
 from deepclust.features import neighbors as module
 from deepclust.features.neighbors import find_neighbors
+from deepclust.features.options import NeighborOptions
 
 
-def search(features, k, folder):
+def search(features, k, folder, **options):
     path = folder / "features.npy"
     np.save(path, features)
-    find_neighbors(path, folder / "neighbors.npy", k, Progress())
+    recall = find_neighbors(path, folder / "neighbors.npy", NeighborOptions(k=k, **options), Progress())
+    assert recall >= options.get("recall", 1)
     return np.load(folder / "neighbors.npy")
 
 
@@ -85,10 +88,33 @@ def test_values_that_are_not_finite(tmp_path, value):
         search(features, 2, tmp_path)
 
 
+@pytest.mark.parametrize("count", [30, 5000])
+@pytest.mark.parametrize("dimension", [3, 24])
+def test_approximate_search_reaches_the_recall_it_is_told_to(tmp_path, count, dimension):
+    generator = np.random.default_rng(0)
+    centers = generator.normal(size=(50, dimension))
+    features = (centers[np.arange(count) % 50] + 0.5 * generator.normal(size=(count, dimension))).astype(np.float32)
+    found = search(features, 10, tmp_path, recall=0.95)
+    assert not (found == np.arange(count)[:, None]).any()
+    assert all(len(set(row)) == 10 for row in found.tolist())
+    similarity = cosines(features)
+    np.fill_diagonal(similarity, -np.inf)
+    truth = np.argsort(-similarity, axis=1)[:, :10]
+    assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(truth.tolist(), found.tolist())]) >= 0.93
+
+
+def test_approximate_search_among_duplicates(tmp_path):
+    features = np.tile(np.float32([[3, 4], [1, 0]]), (3000, 1))
+    found = search(features, 7, tmp_path, recall=0.5)
+    assert not (found == np.arange(6000)[:, None]).any()
+    assert (found % 2 == np.arange(6000)[:, None] % 2).all()
+
+
 def test_the_command(tmp_path):
     features = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float16)
     np.save(tmp_path / "features.npy", features)
     flags = ["--features", "features.npy", "--output", "neighbors.npy", "--k", "3", "--provenance", "provenance.json"]
     subprocess.run([sys.executable, str(SCRIPTS / "find_neighbors.py"), *flags], cwd=tmp_path, check=True)
     check(np.load(tmp_path / "neighbors.npy"), features)
-    assert (tmp_path / "provenance.json").exists()
+    options = json.loads((tmp_path / "provenance.json").read_text())["options"]
+    assert options == {"k": 3, "recall": 1.0, "measured_recall": 1.0}

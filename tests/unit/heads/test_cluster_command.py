@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from head_samples import all_heads
 from safetensors.numpy import load_file
 
+import cluster
+from deepclust.common import registry
 from deepclust.common.code import SCRIPTS
 
 
@@ -72,13 +75,8 @@ def test_bad_input_ends_in_one_line(files, flags, message):
     assert not (files / "out/clusters.safetensors").exists()
 
 
-def test_needs_no_torch(files):
-    """Starting torch takes longer than clustering small sets."""
-    program = (
-        "import runpy, sys, os; sys.argv[0] = sys.argv[1]; del sys.argv[1]\n"
-        "leave = os._exit; os._exit = lambda status: leave(3 if 'torch' in sys.modules else status)\n"
-        "runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
-    command = [sys.executable, "-c", program, str(SCRIPTS / "cluster.py"), "--method", "kmeans", *COMMON, *ONE]
-    done = subprocess.run(command, cwd=files, capture_output=True, text=True, env={"PYTHONPATH": str(SCRIPTS)})
-    assert done.returncode == 0, done.stderr
+def test_no_option_of_a_head_is_a_flag_of_the_command():
+    """They share one command line."""
+    for name in all_heads():
+        options = registry.load("heads", name).Options
+        assert not set(options.model_fields) & set(cluster.Files.model_fields), name

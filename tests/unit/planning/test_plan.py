@@ -242,3 +242,38 @@ def test_files_are_named(tmp_path):
     with pytest.raises(ExperimentError) as error:
         make_plan({"a": 1}, [path])
     assert all(line.startswith(f"{path}: ") for line in error.value.lines)
+
+
+def combining(**heads):
+    config = changed(["heads"], {"kmeans": {"method": "kmeans"}, "two": {"method": "kmeans", "n_init": 1}, **heads})
+    config["runs"][0]["heads"] = list(config["heads"])
+    return config
+
+
+def test_a_head_combines_others_of_the_same_run():
+    config = combining(both={"method": "consensus", "members": ["two", "kmeans"]})
+    found = plan(config)
+    [run] = [run for run in found.runs if run.path == "digits/pixels+simclr/both/k5-held-out"]
+    assert found.members(run) == ["digits/pixels+simclr/two/k5-held-out", "digits/pixels+simclr/kmeans/k5-held-out"]
+    assert found.members(next(run for run in found.runs if run.head == "kmeans")) == []
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (["kmeans", "kmens"], "heads.both.members: heads defines no 'kmens'; did you mean 'kmeans'?"),
+        (["both"], "heads.both.members: both combines other heads itself: name those instead"),
+        (["kmeans", "kmeans"], "heads.both.members: 'kmeans' is named twice"),
+        ([], "heads.both.members: needs at least 1 item, got []"),
+    ],
+)
+def test_members_that_cannot_be_combined(members, message):
+    assert errors(combining(both={"method": "consensus", "members": members})) == [message]
+
+
+def test_members_that_have_no_such_run():
+    config = combining(both={"method": "consensus", "members": ["two", "kmeans"]})
+    config["runs"][0] |= {"heads": ["both", "two"], "k": 5, "backbones": ["pixels"]}
+    config["runs"].append({"dataset": "digits", "backbones": ["pixels"], "heads": ["kmeans"], "k": 10})
+    [line] = errors(config)
+    assert line.startswith("runs.0.heads: both combines kmeans, but digits/pixels/kmeans/k5-held-out is no run")

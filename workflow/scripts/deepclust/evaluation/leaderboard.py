@@ -41,6 +41,7 @@ COLUMNS = (
     "selected_seed",
     "criterion",
     "acc_selected",
+    "acc_oracle_best_seed",
     "seconds",
     "peak_memory_mb",
     "device",
@@ -87,6 +88,8 @@ def _flat(metrics: Mapping[str, Any]) -> Row:
         "selected_seed": metrics["selected"],
         "criterion": metrics["criterion"],
         "acc_selected": chosen["acc"],
+        # Chosen by labels: not a result, but what a perfect choice among the seeds would reach.
+        "acc_oracle_best_seed": max((e["acc"] for e in metrics["seeds"] if e["acc"] is not None), default=None),
         "versions": " ".join(f"{name}={version}" for name, version in sorted(cost["packages"].items())),
     }
 

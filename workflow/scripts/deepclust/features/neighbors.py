@@ -1,4 +1,4 @@
-"""Neighbors: for every image the nearest others of its split by cosine similarity, found exactly."""
+"""Neighbors: for every image the nearest others of its split by cosine similarity."""
 
 from pathlib import Path
 
@@ -9,33 +9,78 @@ import numpy.typing as npt
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import write_array
 from deepclust.common.progress import Progress
+from deepclust.features.approximate import ApproximateSearch
+from deepclust.features.options import NeighborOptions
 
 BLOCK = 4096  # rows that are read, and searched, at once
+FEW = 4096  # so few images are always searched exactly
+SAMPLE = 1000  # images on which the recall of an approximate search is measured
 
 Float32 = npt.NDArray[np.float32]
 
 
-def find_neighbors(features: Path, output: Path, k: int, progress: Progress) -> None:
-    """Write the `k` nearest neighbors of every row of `features` (.npy [N, D]) as int32 [N, k] to `output`.
+def find_neighbors(features: Path, output: Path, options: NeighborOptions, progress: Progress) -> float:
+    """Write the k nearest neighbors of every row of `features` (.npy [N, D]) as int32 [N, k] to `output`.
 
     The nearest comes first; of equally near ones, the lower index. No image is its own neighbor, also where others have
-    the very same features. A zero vector has similarity 0 to all. Besides blocks, one float32 copy is held in memory.
+    the very same features. A zero vector has similarity 0 to all. Besides blocks, one float32 copy is held in memory;
+    an approximate index takes about as much again.
+
+    Returns:
+        Share of the true neighbors that were found, on a sample; 1 for an exact search.
 
     Raises:
-        DeepclustError: there are not more than `k` images, or features are not finite.
+        DeepclustError: there are not more than k images, or features are not finite.
     """
+    k = options.k
     directions = read_directions(features)
     if k >= len(directions):
         raise DeepclustError(
             f"{k} neighbors need at least {k + 1} images, {features} has {len(directions)}: lower neighbors.k"
         )
+    search: Search = ExactSearch(directions)
+    recall = 1.0
+    if options.recall < 1 and len(directions) > FEW:
+        search, recall = _approximate(directions, options)
     neighbors = np.empty((len(directions), k), np.int32)
     with progress.task("find neighbors", len(directions), "images") as task:
         for first in range(0, len(directions), BLOCK):
-            queries = directions[first : first + BLOCK]
-            neighbors[first : first + BLOCK] = nearest_others(directions, queries, first, k)
-            task.advance(len(queries))
+            numbers = np.arange(first, min(first + BLOCK, len(directions)))
+            neighbors[numbers] = nearest_others(search, directions, numbers, k)
+            task.advance(len(numbers))
     write_array(output, neighbors)
+    return recall
+
+
+class ExactSearch:
+    """Compares with all rows."""
+
+    def __init__(self, directions: Float32) -> None:
+        self._directions = directions
+
+    def __call__(self, queries: Float32, count: int) -> tuple[Float32, npt.NDArray[np.int64]]:
+        """Similarities and row numbers of the `count` nearest rows, each [n, count]."""
+        similarities, indices = faiss.knn(queries, self._directions, count, faiss.METRIC_INNER_PRODUCT)
+        return similarities, indices
+
+
+Search = ExactSearch | ApproximateSearch
+
+
+def _approximate(directions: Float32, options: NeighborOptions) -> tuple[Search, float]:
+    """An index that searches as thoroughly as the recall takes, and what it reaches on a sample."""
+    random = np.random.default_rng(0)
+    numbers = np.sort(random.choice(len(directions), min(SAMPLE, len(directions)), replace=False))
+    truth = nearest_others(ExactSearch(directions), directions, numbers, options.k)
+    search = ApproximateSearch(directions)
+    while True:
+        found = nearest_others(search, directions, numbers, options.k)
+        recall = float(np.mean([np.isin(*pair).mean() for pair in zip(truth, found)]))
+        print(f"recall {recall:.4f} with {search.settings}", flush=True)
+        if recall >= options.recall:
+            return search, recall
+        if not search.intensify():
+            return ExactSearch(directions), 1.0
 
 
 def read_directions(path: Path) -> Float32:
@@ -61,13 +106,18 @@ def read_directions(path: Path) -> Float32:
     return directions
 
 
-def nearest_others(directions: Float32, queries: Float32, first: int, k: int) -> npt.NDArray[np.int32]:
-    """Indices int32 [n, k] of the rows of `directions` nearest to `queries`, which are its rows from `first` on."""
-    similarities, indices = faiss.knn(queries, directions, k + 1, faiss.METRIC_INNER_PRODUCT)
+def nearest_others(
+    search: Search, directions: Float32, numbers: npt.NDArray[np.int64], k: int
+) -> npt.NDArray[np.int32]:
+    """Row numbers int32 [n, k] of the rows of `directions` nearest to its rows `numbers` [n]."""
+    similarities, indices = search(directions[numbers], k + 1)
+    lacking = (indices < 0).any(axis=1)  # an approximate search may see too few rows
+    if lacking.any():
+        similarities[lacking], indices[lacking] = ExactSearch(directions)(directions[numbers[lacking]], k + 1)
     order = np.lexsort((indices, -similarities))
     indices = np.take_along_axis(indices, order, axis=1)
-    # Drop the query itself; where k + 1 duplicates crowd it out, drop the last one.
-    itself = indices == np.arange(first, first + len(queries))[:, None]
+    # Drop the query itself; where it is not there, because k + 1 duplicates crowd it out, drop the last one.
+    itself = indices == numbers[:, None]
     itself[~itself.any(axis=1), -1] = True
-    others: npt.NDArray[np.int32] = indices[~itself].reshape(len(queries), k).astype(np.int32)
+    others: npt.NDArray[np.int32] = indices[~itself].reshape(len(numbers), k).astype(np.int32)
     return others

@@ -36,3 +36,6 @@ class NeighborOptions(Options):
 
     k: int = Field(20, ge=1)
     """Number of neighbors of every image."""
+    recall: float = Field(1.0, gt=0, le=1)
+    """Share of the true neighbors to find at least, measured on a sample of the images. 1: an exact search, whose time
+    grows with the square of the number of images; less: an approximate index, for more than some 100,000 images."""

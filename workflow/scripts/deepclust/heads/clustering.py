@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import numpy.typing as npt
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import sha256_file, write_json
 from deepclust.common.progress import Progress
-from deepclust.heads.head import Head, HeadOptions, Prediction, SeedResult, TrainingData, load_head
+from deepclust.heads.head import CombiningOptions, Head, HeadOptions, Prediction, SeedResult, TrainingData, load_head
+from deepclust.heads.members import read_members
 from deepclust.heads.store import SeedStore, fitted_seed, write_clusters
 
 CRITERION = "objective on the training splits (label-free)"
@@ -37,6 +38,8 @@ class Run:
     """For every split that is assigned, training splits included, `features.npy` of every backbone."""
     neighbors: dict[str, list[Path]]
     """For every training split `neighbors.npy` of every backbone; empty for heads that need none."""
+    members: dict[str, Path] = field(default_factory=dict)
+    """`clusters.safetensors` of other heads' runs, by name; empty for heads that read none."""
 
 
 def cluster(run: Run, clusters: Path, log: Path, *, code: str, progress: Progress) -> None:
@@ -78,7 +81,8 @@ def fingerprint(run: Run, code: str) -> str:
         name: {split: [sha256_file(path) for path in paths] for split, paths in files.items()}
         for name, files in (("features", run.features), ("neighbors", run.neighbors))
     }
-    facts = [code, run.method, run.options.model_dump(mode="json"), run.k, list(run.train), hashes]
+    members = {name: sha256_file(path) for name, path in run.members.items()}
+    facts = [code, run.method, run.options.model_dump(mode="json"), run.k, list(run.train), hashes, members]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -91,7 +95,10 @@ def _check(run: Run, needs_neighbors: bool, max_backbones: int | None, features:
     if max_backbones is not None and len(run.backbones) > max_backbones:
         raise DeepclustError(f"{run.method} reads at most {max_backbones} backbones, got {', '.join(run.backbones)}")
     if needs_neighbors and not run.neighbors:
-        raise DeepclustError(f"{run.method} needs neighbors: give neighbors.npy of the training splits (--neighbors)")
+        raise DeepclustError(f"{run.method} needs neighbors.npy of the training splits (--neighbor_files)")
+    if isinstance(run.options, CombiningOptions) and set(run.options.members) != set(run.members):
+        names = ", ".join(run.options.members)
+        raise DeepclustError(f"{run.method} needs the clusters of its members {names} (--member_clusters)")
     if unknown := [split for split in run.train if split not in features]:
         raise DeepclustError(f"no features of the training splits {', '.join(unknown)}: name them among the splits")
     for split, arrays in features.items():
@@ -105,7 +112,7 @@ def _check(run: Run, needs_neighbors: bool, max_backbones: int | None, features:
 
 def _fit(run: Run, head: Head, features: Arrays, seeds: Sequence[int], store: SeedStore, progress: Progress) -> None:
     """Fit `seeds` and keep each with its predictions for every split."""
-    data = _training_data(run, features)
+    data = _training_data(run, features, store.folder)
     started = time.perf_counter()
     for result in head.fit(data, run.k, seeds, run.options, progress):
         predictions = _predict(run, head, result, features)
@@ -121,18 +128,19 @@ def _predict(run: Run, head: Head, result: SeedResult, features: Arrays) -> dict
     return {split: head.predict(result.weights, arrays, run.options) for split, arrays in features.items()}
 
 
-def _training_data(run: Run, features: Arrays) -> TrainingData:
+def _training_data(run: Run, features: Arrays, scratch: Path) -> TrainingData:
     """The training splits, one after the other; a single one is not copied."""
     joined = [_concatenate([features[split][b] for split in run.train]) for b in range(len(run.backbones))]
+    members = read_members(run.members, run.k, run.train, len(joined[0])) if run.members else None
     if not run.neighbors:
-        return TrainingData(joined)
+        return TrainingData(joined, members=members, scratch=scratch)
     neighbors: dict[str, list[npt.NDArray[np.int32]]] = _open(run.neighbors)
     offsets = np.cumsum([0, *(len(features[split][0]) for split in run.train)])
     shifted = [
         _concatenate([neighbors[split][b] + np.int32(offset) for split, offset in zip(run.train, offsets)])
         for b in range(len(run.backbones))
     ]
-    return TrainingData(joined, shifted)
+    return TrainingData(joined, shifted, members, scratch)
 
 
 def _concatenate(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:

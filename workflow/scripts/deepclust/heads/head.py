@@ -6,11 +6,12 @@ sees no labels and writes no files: `deepclust.heads.clustering` does the rest.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from deepclust.common import registry
 from deepclust.common.options import Options
@@ -23,10 +24,21 @@ Weights = dict[str, npt.NDArray[Any]]
 class HeadOptions(Options):
     """Options that all heads have."""
 
-    normalize: Literal["none", "l2", "standardize"] = "none"
-    """What happens to the features first. `l2`: each image's are scaled to length 1. `standardize`: each dimension is
-    scaled to mean 0 and variance 1 over the training splits. Where several backbones are joined, the features of each
-    are always scaled to length 1 before, so that they weigh the same."""
+    normalize: Literal["none", "l2", "center", "standardize", "whiten"] = "none"
+    """What happens to the features first. `l2`: each image's are scaled to length 1. `center`: the mean of the training
+    splits is taken away, then as `l2`. `standardize`: each dimension is scaled to mean 0 and variance 1 over the
+    training splits. `whiten`: principal components of the training splits, each scaled to variance 1, then as `l2` (the
+    preprocessing of DeepCluster). Where several backbones are joined, the features of each are always scaled to length
+    1 before, so that they weigh the same."""
+    components: int = Field(256, ge=1)
+    """Principal components that `normalize: whiten` keeps, at most."""
+
+
+class CombiningOptions(HeadOptions):
+    """Options of heads that read the clusters of others."""
+
+    members: list[str] = Field(min_length=1)
+    """Names of the heads whose clusters are combined: all their seeds, on the same dataset, backbones and k."""
 
 
 class Facts(BaseModel):
@@ -41,6 +53,21 @@ class Facts(BaseModel):
 
 
 @dataclass(frozen=True)
+class Partition:
+    """The clusters that one seed of another head gave the N training images."""
+
+    member: str
+    """Name of the head in the experiment."""
+    seed: int
+    selected: bool
+    """Whether its head chose it, without labels, among its seeds."""
+    assignments: npt.NDArray[np.int32]
+    """[N], values 0 … k - 1."""
+    probabilities: npt.NDArray[np.float16] | None
+    """[N, k], if the head is a probabilistic one."""
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """What a head is fitted on: the N images of all training splits, one after the other."""
 
@@ -48,6 +75,10 @@ class TrainingData:
     """For every backbone [N, D_b], float16 or float32, read-only and possibly memory-mapped."""
     neighbors: list[npt.NDArray[np.int32]] | None = None
     """For every backbone [N, n], row numbers of the nearest images, nearest first; None for heads that need none."""
+    members: list[Partition] | None = None
+    """Those of all members and seeds, by member and seed; None for heads that read no others."""
+    scratch: Path | None = None
+    """Folder where a head may keep the state of an unfinished fit, so that a killed job goes on from there."""
 
     @property
     def count(self) -> int:

@@ -1,34 +1,37 @@
 """k-means: Lloyd's iterations from k-means++ starting points, the best of several restarts.
 
 Lloyd 1982, doi.org/10.1109/TIT.1982.1056489; k-means++: Arthur & Vassilvitskii 2007; spherical k-means: Dhillon & Modha
-2001, doi.org/10.1023/A:1007612920971. Runs in faiss, on all points.
+2001, doi.org/10.1023/A:1007612920971. DeepCluster's k-means (arXiv 1807.05520) is `normalize: whiten`.
 
-Departures from the papers: a cluster that loses all its points gets new ones, in faiss by a split of a large cluster,
-and after the last iteration by the points farthest from their centroids; the restarts end when the objective improves
-by less than `COARSE`, and only the best of them goes on until it improves by less than `FINE`.
+Departures from the papers: a cluster that loses all its points gets the points farthest from their centroids; all
+restarts of a seed run together, with bf16 products where the hardware is fast at them, and end when the objective
+improves by less than `COARSE`; only the best goes on, in float32, until it improves by less than `FINE` (after restarts
+on a sample, on all images until `COARSE`); starting points are drawn among at most `SEEDING` images, or
+`SEEDING_PER_CLUSTER` per cluster if these are more.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
 
-import faiss
 import numpy as np
 import numpy.typing as npt
+import torch
 from pydantic import Field
 
+from deepclust.common.device import choose_device
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
 from deepclust.common.seeding import derive_seed
 from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.lloyd import Clustering, Points, assign, iterate, polish
 from deepclust.heads.normalization import BLOCK, apply_normalization, fit_normalization, scale_rows
+from deepclust.heads.plusplus import plus_plus
 
 COARSE, FINE = 1e-4, 1e-6  # relative improvement of the objective in one iteration
-REPAIRS = 5  # attempts to fill clusters that are empty at the end
+SEEDING, SEEDING_PER_CLUSTER = 2**15, 32
 
 FACTS = Facts(needs_neighbors=False, max_backbones=None)
 
 Float32 = npt.NDArray[np.float32]
-Centroids = Float32
 
 
 class Options(HeadOptions):
@@ -40,6 +43,9 @@ class Options(HeadOptions):
     """Number of restarts; the one with the lowest objective is kept."""
     max_iter: int = Field(100, ge=1)
     """Iterations per restart, at most."""
+    sample: int | None = Field(None, ge=1)
+    """Images, drawn at random by each seed, that the restarts run on; the best then goes on on all. For very many
+    images and clusters; by default all images."""
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
@@ -51,102 +57,71 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     Raises:
         DeepclustError: there are fewer images than clusters, or features are not finite.
     """
-    if k > data.count:
-        raise DeepclustError(f"{k} clusters need at least {k} images, the training splits have {data.count}: lower k")
-    points, normalization = fit_normalization(data.features, options.normalize)
-    center = np.zeros(points.shape[1], np.float32)
+    count = data.count if options.sample is None else min(data.count, options.sample)
+    if k > count:
+        which = "the training splits have" if count == data.count else "sample is"
+        raise DeepclustError(f"{k} clusters need at least {k} images, {which} {count}: lower k")
+    rows, normalization = fit_normalization(data.features, options)
+    center = np.zeros(rows.shape[1], np.float32)
     if options.spherical:
-        scale_rows(points)
+        scale_rows(rows)
     else:
         # Distances are differences of squares: far from the origin they would drown in rounding.
-        center = points.mean(axis=0, dtype=np.float64).astype(np.float32)
-        points -= center
+        center = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+        rows -= center
+    points = Points(torch.from_numpy(rows).to(choose_device()), options.spherical)
     with progress.task("k-means", len(seeds) * options.n_init, "restarts") as task:
         for seed in seeds:
             task.advance(0, f"k-means, seed {seed}")
-            restarts = []
-            for restart in range(options.n_init):
-                restarts.append(_lloyd(points, k, options, COARSE, seed=derive_seed(seed, "kmeans", restart)))
-                task.advance()
+            restarts, best = fit_seed(points, k, seed, options, task.advance)
             log = [
                 {"restart": number, "objective": restart.objective, "iterations": restart.iterations}
                 for number, restart in enumerate(restarts)
             ]
-            best = _refined_best(points, k, options, restarts)
             if best.clusters < k:
                 failure = f"only {best.clusters} of {k} clusters have points: too few different features, lower k"
                 yield SeedResult(seed, {}, None, failure, log)
             else:
-                yield SeedResult(seed, {"centroids": best.centroids + center, **normalization}, best.objective, log=log)
+                centroids = best.centroids.cpu().numpy() + center
+                yield SeedResult(seed, {"centroids": centroids, **normalization}, best.objective, log=log)
 
 
-class _Restart(NamedTuple):
-    """What one restart found."""
-
-    centroids: Centroids
-    objective: float
-    clusters: int  # that have points
-    iterations: int
-
-
-def _rank(restart: _Restart) -> tuple[int, float]:
-    """The best is lowest: without empty clusters if there is such a one, then by the objective."""
-    return -restart.clusters, restart.objective
-
-
-def _refined_best(points: Float32, k: int, options: Options, restarts: list[_Restart]) -> _Restart:
-    best = min(restarts, key=_rank)
-    return min(best, _lloyd(points, k, options, FINE, start=best.centroids), key=_rank)
+def fit_seed(
+    points: Points, k: int, seed: int, options: Options, ended: Callable[[], None] = lambda: None
+) -> tuple[list[Clustering], Clustering]:
+    """All restarts of a seed, and what the best of them led to; `ended` is called after every restart."""
+    chosen = _sample(points, options.sample, derive_seed(seed, "kmeans", "sample"))
+    seeding = _sample(chosen, max(SEEDING, SEEDING_PER_CLUSTER * k), derive_seed(seed, "kmeans", "seeding"))
+    generators = [np.random.default_rng(derive_seed(seed, "kmeans", restart)) for restart in range(options.n_init)]
+    starts = plus_plus(seeding.rows, k, generators)
+    restarts = iterate(chosen, starts, COARSE, options.max_iter, coarse=True, ended=ended)
+    start = min(restarts, key=lambda restart: restart.rank).centroids
+    if chosen is points:
+        return restarts, polish(points, start, FINE, options.max_iter)
+    [whole] = iterate(points, start[None], COARSE, options.max_iter, coarse=True)
+    return restarts, polish(points, whole.centroids, COARSE, options.max_iter)
 
 
-def _lloyd(
-    points: Float32, k: int, options: Options, tolerance: float, *, seed: int = 0, start: Centroids | None = None
-) -> _Restart:
-    """Lloyd's iterations on `points` [N, D] from `start` [k, D], or from k-means++ by `seed`."""
-    clustering = faiss.Kmeans(
-        points.shape[1],
-        k,
-        niter=options.max_iter,
-        spherical=options.spherical,
-        seed=seed % 2**30,
-        init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
-        early_stop_threshold=tolerance,
-        # faiss would draw 256 points per centroid, and warn about less than 39.
-        max_points_per_centroid=points.shape[0],
-        min_points_per_centroid=1,
-    )
-    # Also for unit vectors, whose order by distance is that by cosine: the sum of cosines hardly changes between
-    # iterations, so that the tolerance would mean something else.
-    clustering.index = faiss.IndexFlatL2(points.shape[1])
-    iterations = 0
-    for _ in range(1 + REPAIRS):
-        clustering.train(points, init_centroids=start)
-        centroids: Centroids = np.asarray(clustering.centroids)
-        iterations += len(clustering.iteration_stats or [])
-        assignments, distances = _nearest(points, centroids)
-        empty = np.flatnonzero(np.bincount(assignments, minlength=k) == 0)
-        if not len(empty):
-            break
-        start = centroids.copy()
-        start[empty] = points[np.argsort(-distances, kind="stable")[: len(empty)]]
-    return _Restart(centroids, float(distances.sum(dtype=np.float64)), k - len(empty), iterations)
+def _sample(points: Points, size: int | None, seed: int) -> Points:
+    count = len(points.rows)
+    if size is None or size >= count:
+        return points
+    chosen = np.sort(np.random.default_rng(seed).choice(count, size, replace=False))
+    return Points(points.rows[torch.from_numpy(chosen).to(points.rows.device)], points.spherical)
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
     """The nearest centroid of every image; see `deepclust.heads.head.Head`."""
-    centroids: Centroids = weights["centroids"]
+    centroids: Float32 = weights["centroids"]
     center = np.zeros(centroids.shape[1], np.float32) if options.spherical else centroids.mean(axis=0)
+    device = choose_device()
+    matrix = torch.from_numpy(centroids - center).to(device)
     assignments = np.empty(len(features[0]), np.int32)
     for first in range(0, len(assignments), BLOCK):
-        points = apply_normalization([array[first : first + BLOCK] for array in features], options.normalize, weights)
+        rows = apply_normalization([array[first : first + BLOCK] for array in features], options, weights)
         if options.spherical:
-            scale_rows(points)
-        points -= center
-        assignments[first : first + BLOCK] = _nearest(points, centroids - center)[0]
+            scale_rows(rows)
+        rows -= center
+        points = Points(torch.from_numpy(rows).to(device), options.spherical)
+        assignments[first : first + BLOCK] = assign(points, matrix[None], coarse=False)[:, 0].cpu().numpy()
     return Prediction(assignments)
-
-
-def _nearest(points: Float32, centroids: Centroids) -> tuple[npt.NDArray[np.int64], Float32]:
-    """Index of and squared distance to the nearest centroid, each [N]."""
-    distances, indices = faiss.knn(points, centroids, 1)
-    return indices[:, 0], distances[:, 0]

@@ -62,7 +62,7 @@ class SeedStore:
 
     def __init__(self, parent: Path, fingerprint: str) -> None:
         """Args: `fingerprint` of everything that would invalidate a seed's result, but not of the other seeds."""
-        self._folder = parent / f".seeds-{fingerprint}"
+        self.folder = parent / f".seeds-{fingerprint}"
 
     def __contains__(self, seed: int) -> bool:
         return self._path(seed).is_file()
@@ -78,12 +78,12 @@ class SeedStore:
 
     def remove_stale(self) -> None:
         """Remove the seeds that other code, options or features left beside."""
-        for folder in self._folder.parent.glob(".seeds-*"):
-            if folder != self._folder:
+        for folder in self.folder.parent.glob(".seeds-*"):
+            if folder != self.folder:
                 remove_tree(folder)
 
     def _path(self, seed: int) -> Path:
-        return self._folder / f"{seed}.safetensors"
+        return self.folder / f"{seed}.safetensors"
 
 
 def write_clusters(path: Path, seeds: list[FittedSeed], description: dict[str, Any]) -> None:

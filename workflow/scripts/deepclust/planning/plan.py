@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,11 @@ class Plan:
     def run_splits(self, dataset: str, protocol: str) -> tuple[list[str], list[str]]:
         """The splits that a head is fitted on, and those it is scored on."""
         return protocol_splits(split_names(self.config["datasets"][dataset], self.dataset_facts(dataset)), protocol)
+
+    def members(self, run: Run) -> list[str]:
+        """Paths of the runs whose clusters a run combines."""
+        names = self.config["heads"][run.head].get("members", [])
+        return [replace(run, head=name).path for name in names]
 
 
 def make_plan(config: Config, files: list[Path], schema: Schema | None = None) -> Plan:
@@ -168,6 +173,8 @@ class _Checker:
         for name, options in self.section("backbones").items():
             yield from self.check_paths(f"backbones.{name}", options, "method")
             yield from self.check_backbone(name, options)
+        for name, options in self.section("heads").items():
+            yield from self.check_members(name, options.get("members"))
         yield from self.check_seeds("seeds", self.config.get("seeds"))
         yield from self.check_runs()
 
@@ -274,6 +281,27 @@ class _Checker:
                     yield f"{where}: {run.path} is already part of runs.{seen[run.path]}"
                 seen[run.path] = index
                 self.runs.append(run)
+        yield from self.check_member_runs(seen)
+
+    def check_members(self, head: str, members: Any) -> Iterator[str]:
+        """Heads that combine others: those must be heads that read no others themselves."""
+        where = f"heads.{head}.members"
+        names = [name for name in members if isinstance(name, str)] if isinstance(members, list) else []
+        yield from self.twice(where, names)
+        for name in names:
+            yield from self.known(where, name, "heads")
+            if "members" in self.section("heads").get(name, {}):
+                yield f"{where}: {name} combines other heads itself: name those instead"
+
+    def check_member_runs(self, entries: dict[str, int]) -> Iterator[str]:
+        """Args: `entries`: for every run its index in `runs`."""
+        for run in self.runs:
+            members = self.section("heads").get(run.head, {}).get("members", [])
+            for name in members if isinstance(members, list) else []:
+                path = replace(run, head=name).path
+                if path not in entries and name in self.section("heads"):
+                    missing = f"{run.head} combines {name}, but {path} is no run: add {name} to heads"
+                    yield f"runs.{entries[run.path]}.heads: {missing}"
 
     def check_run(self, where: str, entry: Config) -> Iterator[str]:
         dataset, backbones, heads = entry["dataset"], entry["backbones"], entry["heads"]

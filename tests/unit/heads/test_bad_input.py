@@ -1,0 +1,118 @@
+"""Every head on bad input: a sensible result, a seed that failed with its reason, or one clear line."""
+
+import numpy as np
+import pytest
+from head_samples import OPTIONS, accuracy, all_heads, fit, mixture, nearest, predict
+
+from deepclust.common import registry
+from deepclust.common.errors import DeepclustError
+from deepclust.common.progress import Progress
+from deepclust.heads.head import TrainingData
+
+HEADS = all_heads()
+each_head = pytest.mark.parametrize("name", HEADS)
+
+
+def check_reason(text):
+    assert text
+    assert "\n" not in text
+    assert len(text) < 300
+
+
+def check(name, points, k, **options):
+    """Fit one seed; check that it succeeded with a partition, or says in one line why not. The assignments, or None."""
+    try:
+        results, chosen = fit(name, points, k, **options)
+    except DeepclustError as error:
+        check_reason(str(error))
+        return None
+    [result] = results.values()
+    if result.failure is not None:
+        check_reason(result.failure)
+        assert result.objective is None
+        assert result.weights == {}
+        return None
+    assert np.isfinite(result.objective)
+    assert all(np.isfinite(array).all() for array in result.weights.values())
+    assignments = predict(name, result, points, chosen).assignments
+    assert assignments.shape == (len(points),)
+    assert assignments.min() >= 0
+    assert assignments.max() < k
+    return assignments
+
+
+@each_head
+def test_more_clusters_than_images(name):
+    points, _ = mixture(12, 3)
+    with pytest.raises(DeepclustError, match="13.*12") as raised:
+        fit(name, points, 13)
+    check_reason(str(raised.value))
+
+
+@each_head
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite(name, value):
+    points, _ = mixture(60, 3)
+    good = points.copy()
+    points[7, 2] = value
+    with pytest.raises(DeepclustError, match="1 image"):
+        fit_with(name, points, good)
+
+
+def fit_with(name, points, searched):
+    """Fit on `points`, with neighbors from elsewhere: the search refuses such features itself."""
+    head = registry.load("heads", name)
+    data = TrainingData([points], [nearest(searched, 10)])
+    return list(head.fit(data, 3, [0], head.Options(**OPTIONS.get(name, {})), Progress()))
+
+
+@each_head
+@pytest.mark.parametrize("value", [0.0, 3.5])
+def test_constant_features_are_no_clusters(name, value):
+    assert check(name, np.full((80, 5), value, np.float16), 3) is None
+
+
+@each_head
+def test_constant_dimensions_do_not_matter(name):
+    points, labels = mixture(300, 3)
+    points[:, :2] = 0.5
+    for normalize in ("none", "standardize"):
+        assert accuracy(labels, check(name, points, 3, normalize=normalize)) >= 0.97
+
+
+@each_head
+def test_every_image_many_times(name):
+    points, labels = mixture(60, 3)
+    assignments = check(name, np.tile(points, (6, 1)), 3)
+    if assignments is not None:
+        assert (assignments.reshape(6, -1) == assignments[:60]).all()
+        assert accuracy(np.tile(labels, 6), assignments) >= 0.97
+
+
+@each_head
+def test_one_cluster(name):
+    points, _ = mixture(120, 3)
+    assignments = check(name, points, 1)
+    assert assignments is None or (assignments == 0).all()
+
+
+@each_head
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_few_images(name, count):
+    points, _ = mixture(5, 5)
+    check(name, points[:count], 1)
+    check(name, points[:count], count)
+
+
+@each_head
+def test_fewer_neighbors_than_asked_for(name):
+    points, labels = mixture(300, 3)
+    assignments = check(name, points, 3, neighbors=3)
+    assert assignments is None or accuracy(labels, assignments) >= 0.9
+
+
+@each_head
+def test_very_imbalanced_classes(name):
+    points, _ = mixture(0, 2, sizes=[600, 6])
+    assignments = check(name, points, 2)
+    assert assignments is None or len(np.unique(assignments)) == 2

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+from head_samples import accuracy
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.progress import Progress
+from deepclust.heads import consensus, training
+from deepclust.heads.head import Partition, TrainingData
+
+OPTIONS = {"members": ["a", "b"], "batch_size": 128, "epochs": 10, "rounds": 1, "round_epochs": 3}
+
+
+def partition(assignments, member="a", seed=0, probabilities=None):
+    return Partition(member, seed, seed == 0, assignments.astype(np.int32), probabilities)
+
+
+def nuisance(count=1200):
+    """Four classes that show a little in each of 40 directions, and a nuisance that shows strongly in one."""
+    generator = np.random.default_rng(0)
+    labels, other = generator.integers(0, 4, (2, count))
+    points = generator.normal(0, 1, (count, 41))
+    points[:, :40] += 0.9 * generator.normal(size=(4, 40))[labels]
+    points[:, 40] = 30 * other + generator.normal(0, 1, count)
+    return points.astype(np.float32), labels, other
+
+
+@pytest.fixture(scope="module")
+def sample():
+    """The features, the classes, and partitions that mix classes and nuisance."""
+    points, labels, other = nuisance()
+    generator = np.random.default_rng(1)
+    mixed = [np.where(generator.uniform(size=len(labels)) < 0.55, labels, other) for _ in range(3)]
+    members = [partition(generator.permutation(4)[clusters], seed=seed) for seed, clusters in enumerate(mixed)]
+    return TrainingData([points], members=members), labels
+
+
+def fit(data, k=4, seeds=(0,), **options):
+    return list(consensus.fit(data, k, list(seeds), consensus.Options(**{**OPTIONS, **options}), Progress()))
+
+
+def assign(result, data, **options):
+    return consensus.predict(result.weights, data.features, consensus.Options(**{**OPTIONS, **options})).assignments
+
+
+def test_goes_beyond_its_members(sample):
+    data, labels = sample
+    members = [accuracy(labels, member.assignments) for member in data.members]
+    assert max(members) < 0.8
+    for result in fit(data, seeds=range(3)):
+        assert result.failure is None
+        assert accuracy(labels, assign(result, data)) > max(members) + 0.1
+
+
+def test_soft_votes_are_read(sample):
+    """Assignments that say nothing, probabilities that say all."""
+    data, labels = sample
+    soft = np.where(np.eye(4, dtype=bool)[labels], 0.4, 0.2).astype(np.float16)
+    members = [partition(np.arange(len(labels)) % 4, probabilities=soft)]
+    [result] = fit(TrainingData(data.features, members=members))
+    assert accuracy(labels, assign(result, data)) > 0.9
+
+
+def test_does_not_depend_on_the_names_of_clusters_or_the_order_of_members(sample):
+    data, _ = sample
+    renamed = [partition(np.array([1, 2, 3, 0])[m.assignments], "b", m.seed) for m in data.members[::-1]]
+    [one] = fit(data)
+    [other] = fit(TrainingData(data.features, members=renamed))
+    assert accuracy(assign(one, data), assign(other, data)) > 0.97
+
+
+@pytest.mark.parametrize("stop", [11, 18, 30])
+def test_a_killed_training_goes_on(sample, tmp_path, monkeypatch, stop):
+    """In the first phase, at its end, and in the round: 9 steps per epoch, 2 epochs and 3."""
+    data, _ = sample
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0)
+    [whole] = fit(data, epochs=2)
+    scratch = TrainingData(data.features, members=data.members, scratch=tmp_path)
+    save = training._Run._save
+
+    def dies(run, states):
+        save(run, states)
+        if run.step == stop:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training._Run, "_save", dies)
+    with pytest.raises(KeyboardInterrupt):
+        fit(scratch, epochs=2)
+    monkeypatch.setattr(training._Run, "_save", save)
+    [resumed] = fit(scratch, epochs=2)
+    assert all(np.array_equal(whole.weights[name], resumed.weights[name]) for name in whole.weights)
+    assert whole.objective == resumed.objective
+
+
+def test_without_any_result_of_a_member(sample):
+    with pytest.raises(DeepclustError, match="no result of a, b"):
+        fit(TrainingData(sample[0].features, members=[]))
+
+
+def test_nearest_neighbors_are_exact():
+    rows = torch.randn(5000, 8, generator=torch.Generator().manual_seed(0))
+    found = consensus.nearest(rows, 5, Progress())
+    similarity = rows @ rows.T
+    similarity.fill_diagonal_(-torch.inf)
+    assert torch.equal(found.sort(1).values, similarity.topk(5).indices.sort(1).values)

@@ -1,0 +1,80 @@
+"""The neighbor graph, and the votes that assign images outside of it."""
+
+import numpy as np
+import pytest
+from head_samples import accuracy, mixture, nearest
+from scipy.sparse.csgraph import connected_components
+
+from deepclust.heads import graph as module
+from deepclust.heads import voting
+from deepclust.heads.graph import neighbor_graph
+from deepclust.heads.head import HeadOptions
+from deepclust.heads.voting import VOTERS, filled, landmarks, vote
+
+
+def test_weights_of_mutual_and_one_sided_neighbors():
+    rows = np.float32([[0, 0], [1, 0], [2, 0]])
+    neighbors = np.int32([[1], [0], [1]])
+    expected = [[0, 1, 0], [1, 0, 0.5], [0, 0.5, 0]]
+    np.testing.assert_array_equal(neighbor_graph([neighbors], 5, rows).toarray(), expected)
+
+
+def test_several_backbones_and_a_limit():
+    generator = np.random.default_rng(0)
+    points = [generator.normal(size=(50, 4)) for _ in range(2)]
+    both = neighbor_graph([nearest(p, 9) for p in points], 9, points[0].astype(np.float32))
+    each = [neighbor_graph([nearest(p, 9)], 9, points[0].astype(np.float32)) for p in points]
+    np.testing.assert_allclose(both.toarray(), (each[0] + each[1]).toarray() / 2)
+    few = neighbor_graph([nearest(points[0], 9)], 3, points[0].astype(np.float32))
+    assert (few != neighbor_graph([nearest(points[0], 3)], 9, points[0].astype(np.float32))).nnz == 0
+
+
+@pytest.mark.parametrize("parts", [2, 3, 40])
+def test_bridges_join_what_no_neighbors_join(parts, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 7)
+    generator = np.random.default_rng(0)
+    size = 5
+    rows = (10 * np.repeat(np.arange(parts), size)[:, None] + generator.normal(size=(parts * size, 3))).astype("f4")
+    inside = (np.arange(parts * size) // size * size)[:, None] + (np.arange(parts * size)[:, None] + [1, 2]) % size
+    graph = neighbor_graph([inside.astype(np.int32)], 2, rows)
+    assert connected_components(graph)[0] == 1
+    part = np.arange(parts * size) // size
+    between = np.argwhere(np.triu(graph.toarray()) * (part[:, None] != part))
+    assert len(between) == parts - 1
+
+
+def test_identical_parts_are_joined_too():
+    neighbors = np.int32([[1], [0], [3], [2], [5], [4]])
+    graph = neighbor_graph([neighbors], 1, np.ones((6, 2), np.float32))
+    assert connected_components(graph)[0] == 1
+
+
+def test_small_clusters_keep_their_voters(monkeypatch):
+    monkeypatch.setattr(voting, "LANDMARKS", 100)
+    labels = np.repeat([0, 1, 2], [2000, 30, 3])
+    rows = np.random.default_rng(0).normal(size=(len(labels), 4)).astype(np.float32)
+    weights = landmarks(rows, labels, 3, seed=0)
+    counts = np.bincount(weights["landmark_clusters"])
+    assert len(weights["landmarks"]) == 100
+    assert counts[0] > 50
+    assert counts[1] >= VOTERS
+    assert counts[2] == 3
+    again = landmarks(rows, labels, 3, seed=0)
+    assert all(np.array_equal(weights[name], again[name]) for name in weights)
+
+
+def test_votes_generalise_and_training_images_keep_their_cluster():
+    points, labels = mixture(600, 6, spread=0.5)
+    others, other_labels = mixture(300, 6, spread=0.5)
+    weights = landmarks(points.astype(np.float32), labels, 6, seed=0)
+    prediction = vote(weights, [others], HeadOptions())
+    assert accuracy(other_labels, prediction.assignments) >= 0.95
+    np.testing.assert_allclose(prediction.probabilities.astype(float).sum(1), 1, atol=0.01)
+    shuffled = np.random.default_rng(0).permutation(labels)
+    weights = landmarks(points.astype(np.float32), shuffled, 6, seed=0)
+    np.testing.assert_array_equal(vote(weights, [points], HeadOptions()).assignments, shuffled)
+
+
+def test_equal_features_fill_one_cluster():
+    rows = np.ones((30, 4), np.float32)
+    assert filled(landmarks(rows, np.arange(30) % 3, 3, seed=0)) == 1

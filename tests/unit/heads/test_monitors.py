@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepclust.heads.monitors import WATCHED, collapse, monitor, watched
+
+
+def certain(assignments, k, confidence=1.0):
+    rest = (1 - confidence) / (k - 1)
+    return np.where(np.eye(k)[assignments] == 1, confidence, rest).astype(np.float32)
+
+
+def test_numbers_of_even_and_certain_clusters():
+    assignments = np.repeat(np.arange(4), 25)
+    found = monitor(certain(assignments, 4), np.roll(assignments, 1))
+    assert found == {
+        "clusters": 4,
+        "largest": 0.25,
+        "entropy": pytest.approx(1),
+        "confidence": pytest.approx(1),
+        "unchanged": 0.96,
+    }
+    assert collapse(found, 4, "advice") is None
+
+
+def test_entropy_of_uneven_clusters():
+    found = monitor(certain(np.repeat([0, 1], [90, 10]), 2), None)
+    assert found["entropy"] == pytest.approx(-(0.9 * np.log(0.9) + 0.1 * np.log(0.1)) / np.log(2))
+    assert "unchanged" not in found
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "message"),
+    [
+        (certain(np.zeros(50, int), 10), "one cluster took all images: lower x"),
+        (certain(np.arange(80) % 8, 10), "only 8 of 10 clusters.*lower x"),
+        (certain(np.arange(50) % 10, 10, 0.12), "nearly uniform.*0.120"),
+    ],
+)
+def test_collapse_says_what_was_seen_and_what_to_try(probabilities, message):
+    assert pytest.approx(1) == probabilities.sum(1)[0]
+    found = collapse(monitor(probabilities, None), 10, "lower x")
+    with pytest.raises(AssertionError, match=message):
+        assert found is None, found
+
+
+@pytest.mark.parametrize(("k", "sizes"), [(2, [1000, 10]), (10, [50] * 9), (1, [5])])
+def test_no_false_alarm(k, sizes):
+    """Rare clusters, one empty cluster of ten, and a single one that was asked for are no collapse."""
+    probabilities = np.eye(k)[np.repeat(np.arange(len(sizes)), sizes)]
+    assert collapse(monitor(probabilities, None), k, "") is None
+
+
+@given(st.integers(1, 5 * WATCHED))
+def test_watched_images_are_spread_over_all(count):
+    rows = watched(count)
+    assert len(rows) == len(set(rows)) == min(count, WATCHED)
+    assert rows[0] == 0
+    assert rows[-1] == count - 1 or count == 1

@@ -1,0 +1,179 @@
+"""SCAN and the two-stage system, which share their training."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.datasets import load_digits
+from sklearn.neighbors import NearestNeighbors
+
+from deepclust.common.progress import Progress
+from deepclust.heads import scan, training, two_stage
+from deepclust.heads.head import TrainingData
+from deepclust.heads.neighbor_consistency import scan_loss
+from deepclust.heads.self_labelling import SelfLabelling
+
+FAST = {"epochs": 40, "batch_size": 256, "heads": 3}
+
+
+def training_data(*features, neighbors=10, scratch=None):
+    found = [NearestNeighbors(n_neighbors=neighbors + 1).fit(array).kneighbors(array)[1][:, 1:] for array in features]
+    return TrainingData(list(features), [array.astype(np.int32) for array in found], scratch)
+
+
+def fit(head, data, k, seeds=(0,), **options):
+    return list(head.fit(data, k, list(seeds), head.Options(**{**FAST, **options}), Progress()))
+
+
+def accuracy(labels, assignments):
+    table = np.zeros((labels.max() + 1, assignments.max() + 1))
+    np.add.at(table, (labels, assignments), 1)
+    return table[linear_sum_assignment(-table)].sum() / len(labels)
+
+
+def mixture(sizes, dimensions=12, seed=0):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    noise = np.random.default_rng(seed).normal(0, 0.6, (len(labels), dimensions))
+    return (3 * np.eye(dimensions)[labels] + noise).astype(np.float32), labels
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    features, labels = mixture([200] * 5)
+    return training_data(features), labels
+
+
+def same_weights(one, other):
+    return all(np.array_equal(one.weights[name], other.weights[name]) for name in one.weights | other.weights)
+
+
+def test_loss_against_numpy():
+    generator = np.random.default_rng(0)
+    anchors, neighbors = generator.dirichlet(np.ones(6), (2, 3, 40)), generator.dirichlet(np.ones(6), (2, 3, 40))
+    tensors = [torch.from_numpy(array.swapaxes(2, 3).copy()).requires_grad_() for array in (anchors, neighbors)]
+    losses = scan_loss(*tensors, entropy_weight=5.0)
+    losses.sum().backward()
+    dot = (anchors * neighbors).sum(3)
+    mean = anchors.mean(2)
+    expected = -np.log(dot).mean(2) + 5 * (mean * np.log(mean)).sum(2)
+    np.testing.assert_allclose(losses.detach().numpy(), expected, atol=1e-5)
+    gradient = -neighbors / dot[..., None] / 40 + 5 * (np.log(mean) + 1)[:, :, None] / 40
+    np.testing.assert_allclose(tensors[0].grad.numpy(), gradient.swapaxes(2, 3), atol=1e-5)
+    gradient = -anchors / dot[..., None] / 40
+    np.testing.assert_allclose(tensors[1].grad.numpy(), gradient.swapaxes(2, 3), atol=1e-5)
+
+
+def test_loss_does_not_depend_on_the_order_of_clusters_or_images():
+    generator = np.random.default_rng(1)
+    anchors, neighbors = (torch.from_numpy(generator.dirichlet(np.ones(6), 40).T.copy()) for _ in range(2))
+    loss = scan_loss(anchors, neighbors, 5.0)
+    clusters, images = generator.permutation(6), generator.permutation(40)
+    assert torch.allclose(scan_loss(anchors[clusters], neighbors[clusters], 5.0), loss)
+    assert torch.allclose(scan_loss(anchors[:, images], neighbors[:, images], 5.0), loss)
+
+
+def test_loss_is_lowest_for_certain_balanced_clusters():
+    certain = torch.eye(4).repeat(1, 5)
+    assert scan_loss(certain, certain, 5.0).item() == pytest.approx(-5 * np.log(4))
+    assert scan_loss(torch.full((4, 20), 0.25), torch.full((4, 20), 0.25), 5.0) > scan_loss(certain, certain, 5.0)
+
+
+def test_defaults_of_the_paper():
+    options = scan.Options()
+    assert (options.heads, options.neighbors, options.entropy_weight, options.batch_size) == (10, 50, 5, 1024)
+    assert (options.optimizer, options.learning_rate, options.epochs) == ("sgd", 5, 100)
+    assert options.self_labelling.threshold == 0.99
+    assert two_stage.Options().entropy_weight == 5
+
+
+@pytest.mark.parametrize("head", [scan, two_stage])
+def test_recovers_a_mixture_from_every_seed(blobs, head):
+    data, labels = blobs
+    new, new_labels = mixture([40] * 5, seed=1)
+    options = head.Options(**FAST)
+    for result in fit(head, data, 5, range(5)):
+        assert result.failure is None
+        prediction = head.predict(result.weights, data.features, options)
+        assert accuracy(labels, prediction.assignments) >= 0.99
+        held_out = head.predict(result.weights, [new], options)
+        assert accuracy(new_labels, held_out.assignments) >= 0.98
+        assert held_out.probabilities.dtype == np.float16
+        np.testing.assert_allclose(held_out.probabilities.astype(np.float32).sum(1), 1, atol=2e-3)
+        assert np.array_equal(held_out.probabilities.argmax(1), held_out.assignments)
+
+
+def test_recovers_the_digits():
+    data = load_digits()
+    [result] = fit(two_stage, training_data(data.data.astype(np.float32)), 10, epochs=40)
+    assignments = two_stage.predict(result.weights, [data.data], two_stage.Options()).assignments
+    assert accuracy(data.target, assignments) > 0.8
+
+
+@pytest.mark.parametrize("head", [scan, two_stage])
+def test_a_seed_gives_the_same_bits_whatever_runs_with_it(blobs, head):
+    data, _ = blobs
+    options = {"epochs": 2, "self_labelling": SelfLabelling(epochs=2)}
+    together = {result.seed: result for result in fit(head, data, 5, [2, 0, 1], **options)}
+    for seed in (0, 1):
+        [alone] = fit(head, data, 5, [seed], **options)
+        assert same_weights(alone, together[seed])
+        assert alone.objective == together[seed].objective
+        assert alone.log == together[seed].log
+    assert not same_weights(together[0], together[1])
+
+
+@pytest.mark.parametrize("stop", [2, 3, 5])
+def test_a_killed_training_goes_on(blobs, tmp_path, monkeypatch, stop):
+    """In the first phase, at its end, and in self-labelling: 3 steps each of 1 + 1 epochs."""
+    features = blobs[0].features[0]
+    options = {"epochs": 1, "self_labelling": SelfLabelling(epochs=1)}
+    [whole] = fit(two_stage, training_data(features), 5, **options)
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0)
+    data = training_data(features, scratch=tmp_path / "states")
+    step, steps = training._Run._save, []
+
+    def dies(run, states):
+        step(run, states)
+        steps.append(run.step)
+        if run.step == stop:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training._Run, "_save", dies)
+    with pytest.raises(KeyboardInterrupt):
+        fit(two_stage, data, 5, **options)
+    [resumed] = fit(two_stage, data, 5, **options)
+    assert steps[stop:] == list(range(stop + 1, steps[-1] + 1))
+    assert same_weights(whole, resumed)
+    assert whole.objective == resumed.objective
+
+
+def test_the_head_and_epoch_with_the_lowest_objective_are_kept(blobs):
+    """More heads or more epochs extend the same training, so the objective can only fall."""
+    data, _ = blobs
+    [short] = fit(scan, data, 5, epochs=2)
+    [long] = fit(scan, data, 5, epochs=6)
+    assert long.objective <= short.objective
+
+
+def test_self_labelling_when_no_image_is_confident(blobs):
+    """After hardly any training with a small learning rate nothing passes, and all clusters are still there."""
+    data, _ = blobs
+    small = {"epochs": 1, "optimizer": "adam", "learning_rate": 0.01, "self_labelling": SelfLabelling(epochs=3)}
+    [result] = fit(scan, data, 5, **small)
+    assert result.failure is None
+    assert len(np.unique(scan.predict(result.weights, data.features, scan.Options()).assignments)) == 5
+    assert np.isfinite(result.objective)
+
+
+def test_several_backbones(blobs):
+    """Each tells two groups apart, both together four."""
+    labels = np.arange(600) % 4
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, 600, 3)).astype(np.float32)
+    first, second = (
+        noise[0] + np.eye(3, dtype=np.float32)[labels % 2],
+        noise[1] + np.eye(3, dtype=np.float32)[labels // 2],
+    )
+    joined = np.concatenate([first, second], axis=1)
+    found = training_data(joined).neighbors[0]
+    [result] = fit(scan, TrainingData([first, second], [found, found]), 4)
+    assert accuracy(labels, scan.predict(result.weights, [first, second], scan.Options()).assignments) > 0.98

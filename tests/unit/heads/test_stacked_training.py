@@ -1,0 +1,118 @@
+"""The frame that trained heads share, on a head that learns one number."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+from deepclust.common.progress import Progress
+from deepclust.heads import stacked, training
+from deepclust.heads.stacked import draw, linear, orders
+from deepclust.heads.states import State, StateFolder
+from deepclust.heads.training import Plan, Training, train
+
+CPU = torch.device("cpu")
+PLAN = Plan(steps=10, epoch=4, k=2, advice="nothing")
+
+
+class Number(Training):
+    """Descends to 3 with SGD and momentum; `diverging` seeds to NaN."""
+
+    def __init__(self, seeds, diverging=(), stop_at=None):
+        self.seeds, self.diverging, self.stop_at = list(seeds), diverging, stop_at
+        self.value = draw(seeds, "value", (1,), torch.nn.init.normal_).requires_grad_()
+        self.optimizers = [torch.optim.SGD([self.value], lr=0.1, momentum=0.9)]
+        self.buffers = {"losses": torch.zeros(len(self.seeds))}  # a name that the frame uses as well
+
+    def step(self, step):
+        if step == self.stop_at:
+            raise KeyboardInterrupt
+        self.optimizers[0].zero_grad()
+        losses = (self.value[:, 0] - 3) ** 2
+        losses.sum().backward()
+        self.optimizers[0].step()
+        self.buffers["losses"] += losses.detach()
+        broken = torch.tensor([seed in self.diverging for seed in self.seeds])
+        return losses.detach().masked_fill(broken, torch.nan)
+
+    def probabilities(self):
+        return torch.eye(2).expand(len(self.seeds), 2, 2)
+
+    def results(self):
+        values = self.value.detach().numpy()
+        return [({"value": v}, loss) for v, loss in zip(values, self.buffers["losses"].tolist())]
+
+
+def run(seeds, scratch=None, **options):
+    return {r.seed: r for r in train(functools.partial(Number, **options), seeds, PLAN, CPU, scratch, Progress())}
+
+
+def together(seeds, device):
+    return [list(seeds)]
+
+
+def test_one_entry_per_epoch_and_one_at_the_end():
+    [result] = run([0]).values()
+    assert [entry["step"] for entry in result.log] == [4, 8, 10]
+    losses = [entry["loss"] for entry in result.log]
+    assert 4 * losses[0] + 4 * losses[1] + 2 * losses[2] == pytest.approx(result.objective, rel=1e-4)
+
+
+def test_a_seed_that_diverges_fails_alone(monkeypatch):
+    monkeypatch.setattr(training, "stacks", together)
+    results = run([0, 1, 2], diverging=[1])
+    assert [results[seed].failure is None for seed in (0, 1, 2)] == [True, False, True]
+    assert results[1].weights == {}
+    assert "diverged by step 4" in results[1].failure
+
+
+@pytest.mark.parametrize("stack", [stacked.stacks, together])
+def test_a_killed_training_goes_on_to_the_same_bits(tmp_path, monkeypatch, stack):
+    monkeypatch.setattr(training, "stacks", stack)
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    whole = run([0, 1])
+    with pytest.raises(KeyboardInterrupt):
+        run([0, 1], tmp_path, stop_at=6)
+    assert StateFolder(tmp_path).load(0).step == 6
+    # Another seed has come meanwhile: it starts anew, beside those that go on.
+    resumed = run([0, 2, 1], tmp_path)
+    assert resumed[2].log == run([2])[2].log
+    for seed in (0, 1):
+        assert np.array_equal(resumed[seed].weights["value"], whole[seed].weights["value"])
+        assert resumed[seed].log == whole[seed].log
+    assert not list(tmp_path.iterdir())
+
+
+def test_states_come_back_as_they_were(tmp_path):
+    tensors = {"a": torch.randn(1, 2, 3), "b/c": torch.tensor([7])}
+    StateFolder(tmp_path).save(4, State(11, "[]", tensors))
+    loaded = StateFolder(tmp_path).load(4)
+    assert (loaded.step, loaded.log) == (11, "[]")
+    assert all(torch.equal(loaded.tensors[name], tensors[name]) for name in tensors)
+    assert StateFolder(tmp_path).load(5) is None
+
+
+def test_draws_and_orders_of_a_seed_do_not_depend_on_the_others():
+    for make in (
+        lambda seeds: draw(seeds, "weight", (2, 3), torch.nn.init.normal_),
+        lambda seeds: orders(seeds, 20, epoch=1),
+    ):
+        alone, several = make([5]), make([1, 5])
+        assert torch.equal(several[1], alone[0])
+        assert not torch.equal(several[0], several[1])
+    assert not torch.equal(orders([5], 20, 0), orders([5], 20, 1))
+    assert sorted(orders([5], 20, 0)[0].tolist()) == list(range(20))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_linear_equals_a_layer_per_seed_and_head(shared):
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(2, 3, 5, 4, generator=generator), torch.randn(2, 3, 5, generator=generator)
+    inputs = torch.randn(*((2, 4, 7) if shared else (2, 3, 4, 7)), generator=generator)
+    found = linear(weight, inputs, bias)
+    for seed in range(2):
+        for head in range(3):
+            own = inputs[seed] if shared else inputs[seed, head]
+            expected = torch.nn.functional.linear(own.T, weight[seed, head], bias[seed, head]).T
+            torch.testing.assert_close(found[seed, head], expected)

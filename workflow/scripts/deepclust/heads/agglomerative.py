@@ -1,0 +1,70 @@
+"""Agglomerative clustering: images, then clusters, merged one after the other, by Ward's criterion, along the graph.
+
+Ward 1963, doi.org/10.1080/01621459.1963.10500845; merges only between clusters that the neighbor graph joins, by
+scikit-learn, so that time and memory stay far below those of all pairs. Nothing is random but which training images
+are kept to assign others by their vote.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+from sklearn.cluster import AgglomerativeClustering
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.progress import Progress
+from deepclust.common.seeding import derive_seed
+from deepclust.heads.graph import neighbor_graph
+from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.normalization import fit_normalization
+from deepclust.heads.voting import filled, landmarks, vote
+
+FACTS = Facts(needs_neighbors=True, max_backbones=None)
+
+Float32 = npt.NDArray[np.float32]
+
+
+class Options(HeadOptions):
+    """Options of agglomerative clustering."""
+
+    neighbors: int = Field(20, ge=1)
+    """Nearest neighbors of an image (of each backbone) that it may be merged with; at most those that were searched."""
+
+
+def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
+    """One tree of merges, cut at `k` clusters, for all seeds; see `deepclust.heads.head.Head`.
+
+    The objective is the sum of squared distances to the means of the clusters. The weights are those of the vote.
+
+    Raises:
+        DeepclustError: there are fewer images than clusters, or features are not finite.
+    """
+    if k > data.count:
+        raise DeepclustError(f"{k} clusters need at least {k} images, the training splits have {data.count}: lower k")
+    rows, normalization = fit_normalization(data.features, options)
+    with progress.task("merge clusters", 1, "trees") as task:
+        graph = neighbor_graph(data.neighbors or [], options.neighbors, rows)
+        labels = np.zeros(1, np.int64)
+        if data.count > 1:
+            labels = AgglomerativeClustering(k, connectivity=graph, linkage="ward").fit_predict(rows)
+        task.advance()
+    objective = _within(rows, labels, k)
+    for seed in seeds:
+        weights = landmarks(rows, labels, k, derive_seed(seed, "agglomerative", "landmarks"))
+        if (clusters := filled(weights)) < k:
+            failure = f"only {clusters} of {k} clusters have images: too few different features, lower k"
+            yield SeedResult(seed, {}, None, failure)
+        else:
+            yield SeedResult(seed, {**weights, **normalization}, objective)
+
+
+def _within(rows: Float32, labels: npt.NDArray[np.integer], k: int) -> float:
+    """Sum of squared distances of the rows to the means of their clusters."""
+    members = (rows[labels == cluster] for cluster in range(k))
+    return float(sum(np.square(part - part.mean(axis=0)).sum(dtype=np.float64) for part in members))
+
+
+def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
+    """The vote of the nearest training images; see `deepclust.heads.head.Head`."""
+    return vote(weights, features, options)

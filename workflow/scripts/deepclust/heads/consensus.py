@@ -1,0 +1,146 @@
+"""Consensus: one partition out of those that several heads and seeds found on the same features.
+
+Ours. Heads on frozen features tend to follow the few directions in which the features vary most, whether or not these
+tell the classes apart. Classes, being what pretraining gathers evidence for, show in very many directions, most of them
+of little variance. So the partitions of the members are judged and improved where all directions count the same:
+
+1. Every partition, and the aligned mean of the best two, three, … of them, is scored by its modularity on the neighbor
+   graph of the whitened features, and the best `starts` of these votes are kept.
+2. Each vote becomes a linear classifier on the whitened features, by least squares, and is trained on: an image and its
+   neighbors among the whitened features shall be in the same cluster and clusters be of similar size (the loss of SCAN,
+   Van Gansbeke et al. 2020, arxiv.org/abs/2005.12320), where half of the dimensions are dropped, others for the image
+   than for its neighbor. No direction can then decide alone.
+3. The classifier with the highest modularity goes through `rounds` of moves: beside it, others are trained for which
+   its least cohesive cluster was dissolved and one of the others split (`deepclust.heads.split_and_merge`). Training
+   alone does not leave a partition in which two classes share a cluster. The highest modularity wins again.
+
+No step sees labels. The loss prefers clusters of similar size: on very imbalanced classes a member that does not may be
+better.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from deepclust.common.device import choose_device
+from deepclust.common.errors import DeepclustError
+from deepclust.common.progress import Progress
+from deepclust.heads.agreement import LinearFit, candidates, one_hot
+from deepclust.heads.consensus_training import ConsensusTraining, Recipe
+from deepclust.heads.head import (
+    CombiningOptions,
+    Facts,
+    Features,
+    Partition,
+    Prediction,
+    SeedResult,
+    TrainingData,
+    Weights,
+)
+from deepclust.heads.linear_classifier import predict_linear
+from deepclust.heads.normalization import BLOCK, Float32, fit_normalization
+from deepclust.heads.stacked import Rows
+from deepclust.heads.training import Plan, Training, train
+
+FACTS = Facts(needs_neighbors=False, max_backbones=None)
+
+
+class Options(CombiningOptions):
+    """Options of the consensus."""
+
+    normalize: Literal["none", "l2", "center", "standardize", "whiten"] = "whiten"
+    """What happens to the features first; see the other heads. Anything but `whiten` lets directions of large variance
+    decide."""
+    components: int = Field(512, ge=1)
+    """Principal components that `normalize: whiten` keeps, at most."""
+    starts: int = Field(3, ge=1)
+    """How many of the best votes are trained on."""
+    heads: int = Field(10, ge=2)
+    """How many classifiers are trained side by side in a round of moves."""
+    neighbors: int = Field(20, ge=1)
+    """Nearest neighbors of an image among the normalised features."""
+    entropy_weight: float = Field(5.0, ge=0)
+    """Weight of the entropy of a batch's mean probabilities, which keeps clusters from running empty."""
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """Share of the dimensions that are dropped in training."""
+    epochs: int = Field(20, ge=1)
+    """Passes over the training images, from the votes."""
+    rounds: int = Field(3, ge=0)
+    """Rounds of moves after that."""
+    round_epochs: int = Field(8, ge=1)
+    """Passes over the training images in each round."""
+    batch_size: int = Field(1024, ge=1)
+    """Images per step; must be much larger than the number of clusters."""
+    learning_rate: float = Field(0.01, gt=0)
+    """Learning rate of Adam at the beginning of a round; it falls to 0 in a straight line."""
+
+
+def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
+    """One classifier per seed out of the same votes; see `deepclust.heads.head.Head`.
+
+    The objective is the modularity on the neighbors among the normalised features, negative. The weights are `weight`
+    [k, D] and `bias` [k] on the normalised features, float32.
+
+    Raises:
+        DeepclustError: no member has a result.
+    """
+    if k > data.count:
+        raise DeepclustError(f"{k} clusters need at least {k} images, there are {data.count}: lower k")
+    points, normalization = fit_normalization(data.features, options)
+    if not data.members:
+        raise DeepclustError(f"no result of {', '.join(options.members)} to combine: cluster with them first")
+    points *= np.sqrt(points.shape[1], dtype=np.float32)  # values of about 1, for which the learning rate is meant
+    linear_fit = LinearFit(points)
+    device = choose_device()
+    rows = Rows(points, device)
+    neighbors = nearest(rows.values, min(options.neighbors, data.count - 1), progress)
+    ranked = candidates([_votes(partition, k) for partition in data.members], neighbors.cpu().numpy())
+    votes = [votes for votes, _ in ranked[: options.starts]]
+    recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
+
+    def start(stack: Sequence[int]) -> Training:
+        return ConsensusTraining(rows, neighbors, votes, linear_fit, stack, recipe)
+
+    epoch = max(1, data.count // options.batch_size)
+    plan = Plan(recipe.all_epochs * epoch, epoch, k, "raise entropy_weight or batch_size, or name other members")
+    for result in train(start, seeds, plan, device, data.scratch, progress):
+        yield result if result.failure else replace(result, weights=_unscaled(result.weights) | normalization)
+
+
+def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
+    """The cluster with the highest probability; see `deepclust.heads.head.Head`."""
+    return predict_linear(weights, features, options)
+
+
+def _votes(partition: Partition, k: int) -> Float32:
+    if partition.probabilities is None:
+        return one_hot(partition.assignments, k)
+    return partition.probabilities.astype(np.float32)
+
+
+def _unscaled(weights: Weights) -> Weights:
+    """Weights for features that are not multiplied by the root of their dimension."""
+    weight = weights["weight"]
+    return weights | {"weight": weight * np.sqrt(weight.shape[1], dtype=np.float32)}
+
+
+def nearest(rows: Tensor, count: int, progress: Progress) -> Tensor:
+    """Row numbers of the `count` nearest others by inner product, int64 [N, count], exact but for the precision.
+
+    Args:
+        rows: [N, D] on the device.
+    """
+    found = torch.zeros(len(rows), count, dtype=torch.int64, device=rows.device)
+    blocks = torch.arange(len(rows), device=rows.device).split(BLOCK // 4)
+    with progress.task("neighbors", len(rows), "images") as task:
+        for block in blocks if count else []:
+            similarity = (rows[block] @ rows.T).float()
+            similarity[torch.arange(len(block), device=rows.device), block] = -torch.inf
+            found[block] = similarity.topk(count, dim=1).indices
+            task.advance(len(block))
+    return found

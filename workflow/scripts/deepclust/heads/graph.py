@@ -1,0 +1,66 @@
+"""The neighbor graph of the training images, sparse and connected."""
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+BLOCK = 1024  # components compared with all others at once
+ONE_SIDED = 0.5  # weight of an edge that only one of its two images has among its neighbors, and of bridges
+
+Float32 = npt.NDArray[np.float32]
+
+
+def neighbor_graph(neighbors: list[npt.NDArray[np.int32]], limit: int, rows: Float32) -> sparse.csr_array:
+    """Symmetric weights between N images: 1 where both are neighbors of each other, 0.5 where one is the other's.
+
+    Weights are means over backbones. Parts that no neighbors join are joined by bridges between the images that stand
+    in their middle, each part to the nearest other, until all is one (Borůvka 1926): eigenvectors and merges are
+    arbitrary between parts that nothing joins.
+
+    Args:
+        neighbors: for every backbone [N, n].
+        limit: so many of the nearest neighbors are used, or all if there are fewer.
+        rows: features [N, D], which decide where bridges are.
+    """
+    count = len(rows)
+    graph = sparse.csr_array((count, count), dtype=np.float64)
+    for array in neighbors:
+        nearest = np.asarray(array[:, :limit])
+        starts = np.arange(count + 1, dtype=np.int32) * nearest.shape[1]
+        directed = sparse.csr_array(
+            (np.full(nearest.size, ONE_SIDED / len(neighbors)), nearest.ravel(), starts), (count, count)
+        )
+        graph = graph + directed + directed.T
+    parts, part = connected_components(graph, directed=False)
+    while parts > 1:
+        graph = graph + _bridges(rows, part, parts)
+        parts, part = connected_components(graph, directed=False)
+    return graph
+
+
+def _bridges(rows: Float32, part: npt.NDArray[np.int32], parts: int) -> sparse.csr_array:
+    """An edge from every part to the nearest other one."""
+    members = sparse.csr_array((np.ones(len(rows), np.float32), (part, np.arange(len(rows)))), (parts, len(rows)))
+    means = (members @ rows) / np.bincount(part)[:, None].astype(np.float32)
+    middles = _middles(rows, part, means)
+    squares = np.square(means).sum(axis=1)
+    nearest = np.empty(parts, np.int64)
+    for first in range(0, parts, BLOCK):
+        block = means[first : first + BLOCK]
+        apart = squares - 2 * block @ means.T
+        apart[np.arange(len(block)), np.arange(first, first + len(block))] = np.inf
+        nearest[first : first + BLOCK] = apart.argmin(axis=1)
+    edges = np.unique(np.sort(np.stack([np.arange(parts), nearest]), axis=0), axis=1)
+    one, other = middles[edges].astype(np.int32)
+    directed = sparse.csr_array((np.full(len(one), ONE_SIDED), (one, other)), (len(rows), len(rows)))
+    return directed + directed.T
+
+
+def _middles(rows: Float32, part: npt.NDArray[np.int32], means: Float32) -> npt.NDArray[np.int64]:
+    """For every part, its image nearest to its mean."""
+    blocks = range(0, len(rows), BLOCK)
+    apart = np.concatenate([np.square(rows[i : i + BLOCK] - means[part[i : i + BLOCK]]).sum(axis=1) for i in blocks])
+    order = np.lexsort((apart, part))
+    first: npt.NDArray[np.int64] = order[np.searchsorted(part[order], np.arange(len(means)))]
+    return first

@@ -1,0 +1,36 @@
+"""SCAN on frozen features: linear heads for which an image and its neighbors belong to the same cluster.
+
+Van Gansbeke et al., SCAN: Learning to Classify Images without Labels, ECCV 2020, arxiv.org/abs/2005.12320. The defaults
+are those of the paper's runs with a frozen backbone (ImageNet): 10 linear heads, 50 neighbors, entropy weight 5, SGD
+with learning rate 5, batches of 1024, 100 epochs. Self-labelling: `deepclust.heads.self_labelling`.
+
+Departures, because features are frozen:
+- No augmentation: an image's neighbor is its only other view.
+- The paper keeps the head and epoch with the lowest loss (consistency less entropy, unweighted) on the evaluation
+  split. Here it is measured on up to 10,000 images of the training splits, with their 5 nearest neighbors, so that
+  nothing is chosen on images that are scored.
+- The features are centred and scaled to length 1: the learning rate is meant for features of about that length.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from deepclust.common.progress import Progress
+from deepclust.heads.head import Facts, Features, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.linear_classifier import predict_linear
+from deepclust.heads.neighbor_consistency import ConsistencyOptions, fit_consistency
+
+FACTS = Facts(needs_neighbors=True, max_backbones=None)
+
+
+class Options(ConsistencyOptions):
+    """Options of SCAN."""
+
+
+def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
+    """One SCAN per seed; see `deepclust.heads.head.Head` and `fit_consistency`."""
+    return fit_consistency(data, k, seeds, options, progress)
+
+
+def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
+    """The cluster with the highest probability; see `deepclust.heads.head.Head`."""
+    return predict_linear(weights, features, options)

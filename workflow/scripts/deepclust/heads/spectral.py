@@ -1,0 +1,102 @@
+"""Spectral clustering of the neighbor graph.
+
+Ng, Jordan & Weiss 2001: the k leading eigenvectors of the normalised adjacency matrix, rows scaled to length 1, then
+k-means. The graph is sparse; no N×N matrix exists. The paper's Gaussian weights are replaced by those of the symmetric
+k-nearest-neighbor graph (von Luxburg 2007, doi.org/10.1007/s11222-007-9033-z). The eigenvectors are the same for all
+seeds, which differ in their k-means. Any image gets its cluster by the vote of its nearest training images.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from scipy import sparse
+from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+
+from deepclust.common.device import choose_device
+from deepclust.common.errors import DeepclustError
+from deepclust.common.progress import Progress
+from deepclust.common.seeding import derive_seed
+from deepclust.heads import kmeans
+from deepclust.heads.graph import neighbor_graph
+from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.lloyd import Points, assign
+from deepclust.heads.normalization import fit_normalization, scale_rows
+from deepclust.heads.voting import filled, landmarks, vote
+
+DENSE = 1000  # up to so many images all eigenvectors are computed
+TOLERANCE = 1e-4  # of eigenvalues, relative
+
+FACTS = Facts(needs_neighbors=True, max_backbones=None)
+
+Float32 = npt.NDArray[np.float32]
+
+
+class Options(HeadOptions):
+    """Options of spectral clustering."""
+
+    neighbors: int = Field(20, ge=1)
+    """Nearest neighbors of an image (of each backbone) that it is joined to; at most those that were searched."""
+    n_init: int = Field(10, ge=1)
+    """Restarts of k-means on the eigenvectors; the one with the lowest objective is kept."""
+
+
+def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
+    """One k-means on the common eigenvectors per seed; see `deepclust.heads.head.Head`.
+
+    The objective is that of k-means in the space of the eigenvectors. The weights are those of the vote.
+
+    Raises:
+        DeepclustError: there are fewer images than clusters, features are not finite, or the eigenvectors do not
+            converge.
+    """
+    if k > data.count:
+        raise DeepclustError(f"{k} clusters need at least {k} images, the training splits have {data.count}: lower k")
+    rows, normalization = fit_normalization(data.features, options)
+    with progress.task("eigenvectors of the neighbor graph", len(seeds) + 1, "steps") as task:
+        embedded = embedding(neighbor_graph(data.neighbors or [], options.neighbors, rows), k)
+        points = Points(torch.from_numpy(embedded).to(choose_device()), spherical=False)
+        task.advance()
+        for seed in seeds:
+            task.advance(0, f"k-means on the eigenvectors, seed {seed}")
+            _, best = kmeans.fit_seed(points, k, seed, kmeans.Options(n_init=options.n_init))
+            labels = assign(points, best.centroids[None], coarse=False)[:, 0].cpu().numpy()
+            weights = landmarks(rows, labels, k, derive_seed(seed, "spectral", "landmarks"))
+            task.advance()
+            if (clusters := filled(weights)) < k:
+                failure = f"only {clusters} of {k} clusters have images: too few different features, lower k"
+                yield SeedResult(seed, {}, None, failure)
+            else:
+                yield SeedResult(seed, {**weights, **normalization}, best.objective)
+
+
+def embedding(graph: sparse.csr_array, k: int) -> Float32:
+    """The `k` leading eigenvectors of D^-1/2 A D^-1/2, rows scaled to length 1: float32 [N, k].
+
+    Raises:
+        DeepclustError: they do not converge.
+    """
+    count = graph.shape[0]
+    degrees = graph.sum(axis=1)
+    scale = sparse.diags_array(1 / np.sqrt(np.where(degrees > 0, degrees, 1)))  # a single image has no neighbors
+    matrix = scale @ graph @ scale
+    if count <= DENSE:
+        vectors = np.linalg.eigh(matrix.toarray())[1][:, ::-1][:, :k]
+    else:
+        start = np.random.default_rng(derive_seed("spectral")).normal(size=count)
+        try:
+            vectors = eigsh(matrix, k, which="LA", v0=start, tol=TOLERANCE)[1]
+        except ArpackNoConvergence as error:
+            raise DeepclustError(
+                f"only {len(error.eigenvalues)} of {k} eigenvectors of the neighbor graph converged: use more neighbors"
+            ) from error
+    embedded = vectors.astype(np.float32)
+    scale_rows(embedded)
+    return embedded
+
+
+def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
+    """The vote of the nearest training images; see `deepclust.heads.head.Head`."""
+    return vote(weights, features, options)

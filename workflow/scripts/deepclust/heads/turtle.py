@@ -1,0 +1,266 @@
+"""TURTLE: the clustering that linear classifiers in every feature space learn best.
+
+Gadetsky, Jiang, Brbic 2024, "Let Go of Your Labels with Unsupervised Transfer" (ICML), arXiv 2406.07236. A task
+encoder per feature space gives soft labels; classifiers are trained from scratch on these labels in each step; the
+labels then move to where the classifiers' loss is lower, without the gradient through their training (first-order
+hyper-gradient). Options are the published settings.
+
+Departures and constants of our own: batches are consecutive parts of a random order of the images; the entropy is that
+of every space's mean label; task encoders and classifiers start as `torch.nn.Linear` does, gains at the length of the
+weights. The generalization score, which chooses among seeds, is computed on at most `SCORED` images.
+"""
+
+import functools
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold, cross_val_score
+from torch import Tensor, nn
+
+from deepclust.common.device import choose_device
+from deepclust.common.errors import DeepclustError
+from deepclust.common.progress import Progress
+from deepclust.common.seeding import derive_seed
+from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.monitors import watched
+from deepclust.heads.normalization import BLOCK, apply_normalization, fit_normalization
+from deepclust.heads.stacked import Rows, draw, orders
+from deepclust.heads.training import Plan, Training, train
+
+FACTS = Facts(needs_neighbors=False, max_backbones=None)
+
+LOGGED = 100  # steps between two entries of the log
+SCORED = 2500  # images of the generalization score
+FOLDS = 10
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's defaults
+SMALLEST = 1e-12  # mean labels below it are taken for it before their logarithm
+
+
+class Options(HeadOptions):
+    """Options of TURTLE."""
+
+    steps: int = Field(6000, ge=1)
+    """Steps of the task encoders."""
+    batch_size: int = Field(10_000, ge=1)
+    """Images per step; all if there are fewer."""
+    gamma: float = Field(10.0, ge=0)
+    """Weight of the entropy of the mean label, which keeps clusters from running empty."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Learning rate of Adam for the task encoders."""
+    inner_steps: int = Field(10, ge=1)
+    """Steps in which classifiers are trained from scratch, at each step of the task encoders."""
+    inner_learning_rate: float = Field(1e-3, gt=0)
+    """Learning rate of Adam for the classifiers."""
+
+
+def turtle_loss(tasks: list[Tensor], classifiers: list[Tensor], gamma: float) -> Tensor:
+    """Loss of the task encoders (equation 9 of the paper, summed over feature spaces).
+
+    Cross-entropy of the classifiers on the mean label of all spaces, less gamma times the entropy of each space's mean
+    label over the batch.
+
+    Args:
+        tasks, classifiers: for every space, logits [S, K, B].
+
+    Returns:
+        [S].
+    """
+    labels = [task.softmax(1) for task in tasks]
+    label = mean_label(labels)
+    entropies = [-(mean * mean.clamp_min(SMALLEST).log()).sum(1) for mean in (own.mean(2) for own in labels)]
+    errors = [-(label * classifier.log_softmax(1)).sum(1).mean(1) for classifier in classifiers]
+    return torch.stack(errors).sum(0) - gamma * torch.stack(entropies).sum(0)
+
+
+def mean_label(labels: list[Tensor]) -> Tensor:
+    """The soft label of several spaces."""
+    return labels[0] if len(labels) == 1 else torch.stack(labels).mean(0)
+
+
+def linear(parameters: Tensor, inputs: Tensor) -> Tensor:
+    """Float32 logits of linear classifiers: parameters [S, K, D + 1], the bias last; inputs [S, D, B] → [S, K, B]."""
+    weight, bias = parameters[..., :-1], parameters[..., -1:]
+    return torch.bmm(weight.to(inputs.dtype), inputs).float() + bias
+
+
+def linear_gradient(gradient: Tensor, inputs: Tensor) -> Tensor:
+    """Gradient of the parameters of `linear`, from that of its logits."""
+    weight = torch.bmm(gradient.to(inputs.dtype), inputs.mT).float()
+    return torch.cat([weight, gradient.sum(2, keepdim=True)], dim=2)
+
+
+def train_classifiers(start: Tensor, inputs: Tensor, label: Tensor, steps: int, learning_rate: float) -> Tensor:
+    """Classifiers after some steps of Adam on the cross-entropy with soft labels.
+
+    Args:
+        start: their parameters at the beginning, [S, K, D + 1].
+        inputs: [S, D, B].
+        label: [S, K, B].
+    """
+    parameters = start.clone()
+    first, second = torch.zeros_like(start), torch.zeros_like(start)
+    for step in range(1, steps + 1):
+        error = linear(parameters, inputs).softmax(1).sub_(label).div_(inputs.shape[2])
+        gradient = linear_gradient(error, inputs)
+        first.lerp_(gradient, 1 - BETAS[0])
+        second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+        scale = second.sqrt().div_(math.sqrt(1 - BETAS[1] ** step)).add_(EPSILON)
+        parameters.addcdiv_(first, scale, value=-learning_rate / (1 - BETAS[0] ** step))
+    return parameters
+
+
+def _uniform(parameters: Tensor, generator: torch.Generator) -> None:
+    """As `torch.nn.Linear` begins, weights and biases."""
+    bound = 1 / math.sqrt(parameters.shape[1] - 1)
+    nn.init.uniform_(parameters, -bound, bound, generator=generator)
+
+
+class TurtleTraining(Training):
+    """The task encoders of some seeds. Classifiers live only within a step."""
+
+    def __init__(self, spaces: list[Rows], seeds: Sequence[int], k: int, options: Options) -> None:
+        self.spaces, self.seeds, self.k, self.options = spaces, seeds, k, options
+        self.count = len(spaces[0].values)
+        self.device = spaces[0].values.device
+        self.batch = min(options.batch_size, self.count)
+        starts = [self._draw(f"task {s}", space) for s, space in enumerate(spaces)]
+        self.tasks = [start.requires_grad_() for start in starts]
+        gains = [start.detach()[..., :-1].norm(dim=2, keepdim=True) for start in starts]
+        self.gains = [gain.requires_grad_() for gain in gains]
+        self.optimizers = [torch.optim.Adam([*self.tasks, *self.gains], lr=options.learning_rate, fused=True)]
+        self.buffers: dict[str, Tensor] = {}
+        self._orders = functools.lru_cache(1)(lambda epoch: orders(seeds, self.count, epoch).to(self.device))
+
+    def step(self, step: int) -> Tensor:
+        """One step; see `Training`."""
+        epoch, position = divmod(step, self.count // self.batch)
+        indices = self._orders(epoch)[:, position * self.batch : (position + 1) * self.batch]
+        inputs = [space[indices] for space in self.spaces]
+        encoders = self.encoders()
+        tasks = [linear(e.detach(), x).requires_grad_() for e, x in zip(encoders, inputs)]
+        with torch.no_grad():
+            label = mean_label([task.softmax(1) for task in tasks])
+            classifiers = [linear(self._classifiers(step, s, x, label), x) for s, x in enumerate(inputs)]
+        losses = turtle_loss(tasks, classifiers, self.options.gamma)
+        gradients = torch.autograd.grad(losses.sum(), tasks)
+        parameters = [*self.tasks, *self.gains]
+        into = [linear_gradient(gradient, x) for gradient, x in zip(gradients, inputs)]
+        for parameter, gradient in zip(parameters, torch.autograd.grad(encoders, parameters, into)):
+            parameter.grad = gradient
+        self.optimizers[0].step()
+        return losses.detach()
+
+    def encoders(self) -> list[Tensor]:
+        """The task encoders as parameters of `linear`: directions times gains, and biases."""
+        return [
+            torch.cat([gain * nn.functional.normalize(task[..., :-1], dim=2), task[..., -1:]], dim=2)
+            for task, gain in zip(self.tasks, self.gains)
+        ]
+
+    def probabilities(self) -> Tensor:
+        """Of the watched images; see `Training`."""
+        indices = torch.from_numpy(watched(self.count)).to(self.device).expand(len(self.seeds), -1)
+        with torch.no_grad():
+            logits = [linear(e, space[indices]) for e, space in zip(self.encoders(), self.spaces)]
+            return mean_label([own.softmax(1) for own in logits]).mT
+
+    def results(self) -> list[tuple[Weights, float]]:
+        """The task encoders of every seed; the objective is left to `fit`. See `Training`."""
+        encoders = [encoder.detach().cpu().numpy() for encoder in self.encoders()]
+        return [
+            ({f"{s}/encoder": encoder[i] for s, encoder in enumerate(encoders)}, math.nan)
+            for i in range(len(self.seeds))
+        ]
+
+    def _classifiers(self, step: int, space: int, inputs: Tensor, label: Tensor) -> Tensor:
+        start = self._draw(f"classifier {space} {step}", self.spaces[space])
+        return train_classifiers(start, inputs, label, self.options.inner_steps, self.options.inner_learning_rate)
+
+    def _draw(self, purpose: str, space: Rows) -> Tensor:
+        values = draw(self.seeds, purpose, (self.k, space.values.shape[1] + 1), _uniform)
+        return values.to(self.device, non_blocking=True)
+
+
+def generalization_score(spaces: list[Features], labels: npt.NDArray[np.int32], seed: int) -> float:
+    """How well logistic regression learns the labels: accuracy in 10-fold cross-validation, mean over feature spaces.
+
+    Args:
+        spaces: for every space [N, D_b].
+        labels: [N], at least two different ones.
+    """
+    generator = np.random.default_rng(derive_seed(seed, "generalization"))
+    chosen = np.sort(generator.permutation(len(labels))[:SCORED])
+    folds = KFold(min(FOLDS, len(chosen)), shuffle=True, random_state=0)
+    scores = []
+    for space in spaces:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # on the way there it is as good for a comparison
+            found = cross_val_score(
+                LogisticRegression(max_iter=100), np.asarray(space[chosen], np.float32), labels[chosen], cv=folds
+            )
+        scores.append(found.mean())
+    return float(np.mean(scores))
+
+
+def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
+    """TURTLE for every seed; see `deepclust.heads.head.Head`.
+
+    The objective is 1 - the generalization score. The weights are a task encoder per feature space, [K, D_b + 1] with
+    the bias last, and what the normalisation of each space needs.
+
+    Raises:
+        DeepclustError: there are fewer images than clusters, or features are not finite.
+    """
+    if k > data.count:
+        raise DeepclustError(f"{k} clusters need at least {k} images, the training splits have {data.count}: lower k")
+    device = choose_device()
+    normalized: list[Features] = []
+    normalization: Weights = {}
+    for s, features in enumerate(data.features):
+        space, weights = fit_normalization([features], options)
+        normalized.append(space)
+        normalization |= {f"{s}/{name}": array for name, array in weights.items()}
+    spaces = [Rows(space, device) for space in normalized]
+
+    def start(stack: Sequence[int]) -> TurtleTraining:
+        return TurtleTraining(spaces, stack, k, options)
+
+    plan = Plan(options.steps, LOGGED, k, "raise gamma")
+    for result in train(start, seeds, plan, device, data.scratch, progress):
+        if result.failure is not None:
+            yield result
+            continue
+        result.weights.update(normalization)
+        labels = predict(result.weights, data.features, options).assignments
+        score = generalization_score(normalized, labels, result.seed) if k > 1 else 1.0
+        yield replace(result, objective=1 - score)
+
+
+def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
+    """Clusters and their probabilities; see `deepclust.heads.head.Head`."""
+    device = choose_device()
+    names = [f"{s}/encoder" for s in range(len(features))]
+    encoders = [torch.from_numpy(np.array(weights[name])).to(device) for name in names]
+    own = [
+        {name.removeprefix(f"{s}/"): array for name, array in weights.items() if name.startswith(f"{s}/")}
+        for s in range(len(features))
+    ]
+    count = len(features[0])
+    probabilities = np.empty((count, len(encoders[0])), np.float16)
+    assignments = np.empty(count, np.int32)
+    for first in range(0, count, BLOCK):
+        block = [apply_normalization([f[first : first + BLOCK]], options, w) for f, w in zip(features, own)]
+        inputs = [torch.from_numpy(values).to(device).mT[None] for values in block]
+        labels = [linear(encoder[None], x).softmax(1) for encoder, x in zip(encoders, inputs)]
+        found = mean_label(labels)[0].mT.cpu().numpy()
+        assignments[first : first + BLOCK] = found.argmax(1)
+        probabilities[first : first + BLOCK] = found
+    return Prediction(assignments, probabilities)

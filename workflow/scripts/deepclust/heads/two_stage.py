@@ -1,0 +1,51 @@
+"""The two-stage system: a head that learns from neighbors, then from its own confident predictions.
+
+Zhou & Zhang, Deep Clustering with Features from Self-Supervised Pretraining, 2022, arxiv.org/abs/2207.13364. Stage one
+is the backbone: any in an experiment, the paper's idea being one that was pretrained without labels on a much larger
+dataset. This is stage two. Only the paper's abstract was at hand, which does not describe it, so this is a
+reconstruction: linear heads, neighbor consistency, a balance term and self-labelling, as in SCAN and NNM, with which
+the paper compares.
+
+The constants are ours and the same for all datasets. They were chosen without labels, by the lowest objective
+(consistency less entropy, see `fit_consistency`) on one set of features; docs/methods.md has the numbers.
+Where they differ from those of `scan`: Adam instead of SGD, which reaches a lower objective in fewer epochs; 20
+neighbors, which is what neighbor search gives by default; self-labelling is on.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from deepclust.common.progress import Progress
+from deepclust.heads.head import Facts, Features, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.linear_classifier import predict_linear
+from deepclust.heads.neighbor_consistency import ConsistencyOptions, fit_consistency
+from deepclust.heads.self_labelling import SelfLabelling
+
+FACTS = Facts(needs_neighbors=True, max_backbones=None)
+
+
+class Options(ConsistencyOptions):
+    """Options of the two-stage system."""
+
+    neighbors: int = Field(20, ge=1)
+    """Nearest neighbors of an image (of each backbone) that it may be paired with; at most those that were searched."""
+    epochs: int = Field(50, ge=1)
+    """Passes over the training images."""
+    optimizer: Literal["sgd", "adam"] = "adam"
+    """`sgd` has a momentum of 0.9."""
+    learning_rate: float = Field(0.1, gt=0)
+    """Learning rate, constant."""
+    self_labelling: SelfLabelling = SelfLabelling(epochs=20)
+    """Training on confident predictions afterwards."""
+
+
+def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
+    """One head per seed; see `deepclust.heads.head.Head` and `fit_consistency`."""
+    return fit_consistency(data, k, seeds, options, progress)
+
+
+def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
+    """The cluster with the highest probability; see `deepclust.heads.head.Head`."""
+    return predict_linear(weights, features, options)
