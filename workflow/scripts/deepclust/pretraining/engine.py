@@ -19,6 +19,7 @@ from deepclust.common.training_log import TrainingLog
 from deepclust.pretraining.checkpoint import StateFolder, load_state
 from deepclust.pretraining.image_store import ImageStore
 from deepclust.pretraining.method import ImageFacts, Method
+from deepclust.pretraining.native import FILE, write_native
 from deepclust.pretraining.options import PretrainingOptions
 from deepclust.pretraining.trainer import Trainer
 
@@ -32,7 +33,7 @@ class Files:
     start_model: Path | None
     """`model.json` of the backbone to start from; None: fresh weights."""
     model: Path
-    """`model.json` to write, with `model.safetensors` beside it."""
+    """`model.json` to write, with `model.safetensors` and `native.safetensors` beside it."""
     log: Path
     """Training log to write: one JSON object per epoch."""
 
@@ -89,6 +90,7 @@ def pretrain(
     trainer.run()
 
     save_model(files.model, method.backbone, spec)
+    write_native(files.model.with_name(FILE), method.native_head())
     log.write(files.log)
     return states.remove
 

@@ -1,8 +1,9 @@
 """What a pretraining method is to the engine.
 
 The engine owns the images, the order of steps, mixed precision, micro-batches, the optimizer, checkpoints and logs. A
-method is one file with a class `Options(PretrainingOptions)`, a class derived from `Method`, and that class's name for
-the engine, `METHOD = ...`; it owns the views, what is attached to the backbone, the loss and its own state.
+method is one file with a class `Options(PretrainingOptions)`, a class derived from `Method`, that class's name for the
+engine, `METHOD = ...`, and `FACTS` if it clusters; it owns the views, what is attached to the backbone, the loss and
+its own state.
 """
 
 from abc import ABC, abstractmethod
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from deepclust.pretraining.augmentation import Augmentation
+from deepclust.pretraining.native import NativeHead
 from deepclust.pretraining.optimization import cosine_schedule
 from deepclust.pretraining.options import AugmentationOptions, PretrainingOptions
 
@@ -84,7 +86,8 @@ class Method(nn.Module, ABC):
         """The loss of a batch under the key `loss`, and any other scalars whose mean over an epoch is worth logging.
 
         It may be called again for the same batch (after running out of memory), so it changes no state; `after_step`
-        does.
+        does, which may use what the last call of `loss` left behind (for instance labels by the weights before the
+        step).
 
         Args:
             embeddings: float32, from `embed`, for all images of the batch.
@@ -100,6 +103,10 @@ class Method(nn.Module, ABC):
     def end_epoch(self, epoch: Epoch) -> dict[str, float]:
         """After the last step of an epoch; returns what to log of it."""
         return {}
+
+    def native_head(self) -> NativeHead | None:
+        """The method's own clustering of the backbone's features, if it has one; its module's `FACTS` then say so."""
+        return None
 
     def order(self, count: int, seed: int) -> Tensor:
         """Indices of the images in the order of an epoch, int64 [count]; a method may weight or repeat images.
