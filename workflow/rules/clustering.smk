@@ -5,6 +5,7 @@ rule cluster:
     input:
         features=split_files("all", FEATURES),
         neighbors=cluster_neighbors,
+        native=cluster_native,
     output:
         clusters=f"results/clustering/{RUN}/clusters.safetensors",
         seeds=f"results/clustering/{RUN}/seeds.json",
@@ -20,8 +21,9 @@ rule cluster:
         options=cluster_options,
         command=command("cluster", head_modules),
         neighbors=neighbors_flag,
+        native=native_flag,
     message:
         "Cluster {wildcards.dataset} into {wildcards.k} with {wildcards.head} on {wildcards.backbones}"
     shell:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
-        " --features {input.features} {params.neighbors} --output {output.clusters} --log {output.seeds} {params.options} > {log} 2>&1"
+        " --features {input.features} {params.neighbors} {params.native} --output {output.clusters} --log {output.seeds} {params.options} > {log} 2>&1"

@@ -197,6 +197,17 @@ def neighbors_flag(wildcards, input):
     return f"--neighbors {' '.join(input.neighbors)}" if input.neighbors else ""
 
 
+def cluster_native(wildcards):
+    """The clusters of the backbone's own method, for the head that predicts with them."""
+    needed = EXPERIMENT.head_facts(wildcards.head).get("needs_native")
+    return f"results/backbones/{wildcards.backbones}/native.safetensors" if needed else []
+
+
+def native_flag(wildcards, input):
+    """Where they are, for the head that predicts with them."""
+    return f"--native {quote(input.native)}" if input.native else ""
+
+
 def probe_options(wildcards):
     """How the ceilings are measured."""
     return EXPERIMENT.probe()

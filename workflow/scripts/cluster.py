@@ -32,6 +32,8 @@ class Files(JobArguments):
     """`features.npy` for every split in `splits` and every backbone."""
     neighbors: list[Path] | None = None
     """`neighbors.npy` for every split in `train` and every backbone, for heads that need them."""
+    native: Path | None = None
+    """`native.safetensors` of the backbone, for the head that needs it."""
     output: Path
     """The `clusters.safetensors` to write."""
     log: Path
@@ -53,6 +55,7 @@ def main(arguments: Files, job: Job) -> None:
         train=arguments.train,
         features=by_split(arguments.features, arguments.splits, arguments.backbones, "features"),
         neighbors=by_split(arguments.neighbors, arguments.train, arguments.backbones, "neighbors"),
+        native=arguments.native,
     )
     cluster(
         run,
@@ -68,6 +71,8 @@ def main(arguments: Files, job: Job) -> None:
     for name, files in (("features", run.features), ("neighbors", run.neighbors)):
         for split, paths in files.items():
             job.inputs |= {f"{name}.{split}.{b}": path for b, path in zip(arguments.backbones, paths)}
+    if run.native is not None:
+        job.inputs["native"] = run.native
     job.outputs = {"clusters": arguments.output, "seeds": arguments.log}
 
 

@@ -30,6 +30,7 @@ def main(arguments: Files, job: Job) -> None:
     from deepclust.common.device import choose_device, device_name
     from deepclust.common.images import Images
     from deepclust.pretraining import engine
+    from deepclust.pretraining.native import FILE as NATIVE
 
     module = registry.load("pretraining", arguments.method)
     options = module.Options(**{name: getattr(arguments, name) for name in module.Options.model_fields})
@@ -53,6 +54,7 @@ def main(arguments: Files, job: Job) -> None:
     job.outputs = {
         "model": arguments.model,
         "weights": arguments.model.with_suffix(".safetensors"),
+        "native": arguments.model.with_name(NATIVE),
         "log": arguments.log,
     }
 

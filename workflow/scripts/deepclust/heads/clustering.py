@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Run:
     """For every split that is assigned, training splits included, `features.npy` of every backbone."""
     neighbors: dict[str, list[Path]]
     """For every training split `neighbors.npy` of every backbone; empty for heads that need none."""
+    native: Path | None = None
+    """The backbone's `native.safetensors`, for the head that needs it."""
 
 
 def cluster(run: Run, clusters: Path, log: Path, *, code: str, progress: Progress) -> None:
@@ -51,6 +53,8 @@ def cluster(run: Run, clusters: Path, log: Path, *, code: str, progress: Progres
     head = load_head(run.method)
     features = _open(run.features)
     _check(run, head.FACTS.needs_neighbors, head.FACTS.max_backbones, features)
+    if head.FACTS.needs_native and run.native is None:
+        raise DeepclustError(f"{run.method} needs the clusters of the backbone's method: give its file (--native)")
     store = SeedStore(clusters.parent, fingerprint(run, code))
     missing = [seed for seed in run.seeds if seed not in store]
     if missing:
@@ -78,7 +82,8 @@ def fingerprint(run: Run, code: str) -> str:
         name: {split: [sha256_file(path) for path in paths] for split, paths in files.items()}
         for name, files in (("features", run.features), ("neighbors", run.neighbors))
     }
-    facts = [code, run.method, run.options.model_dump(mode="json"), run.k, list(run.train), hashes]
+    native = None if run.native is None else sha256_file(run.native)
+    facts = [code, run.method, run.options.model_dump(mode="json"), run.k, list(run.train), hashes, native]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -105,7 +110,7 @@ def _check(run: Run, needs_neighbors: bool, max_backbones: int | None, features:
 
 def _fit(run: Run, head: Head, features: Arrays, seeds: Sequence[int], store: SeedStore, progress: Progress) -> None:
     """Fit `seeds` and keep each with its predictions for every split."""
-    data = _training_data(run, features)
+    data = replace(_training_data(run, features), native=run.native)
     started = time.perf_counter()
     for result in head.fit(data, run.k, seeds, run.options, progress):
         predictions = _predict(run, head, result, features)

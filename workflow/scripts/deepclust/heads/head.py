@@ -6,6 +6,7 @@ sees no labels and writes no files: `deepclust.heads.clustering` does the rest.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, cast
 
 import numpy as np
@@ -38,6 +39,8 @@ class Facts(BaseModel):
     """Whether `fit` reads neighbors."""
     max_backbones: int | None
     """How many backbones it can read together; None: any number."""
+    needs_native: bool = False
+    """Whether `fit` reads the clusters that the backbone's own method found."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class TrainingData:
     """For every backbone [N, D_b], float16 or float32, read-only and possibly memory-mapped."""
     neighbors: list[npt.NDArray[np.int32]] | None = None
     """For every backbone [N, n], row numbers of the nearest images, nearest first; None for heads that need none."""
+    native: Path | None = None
+    """The backbone's `native.safetensors`, for the head that needs it."""
 
     @property
     def count(self) -> int:

@@ -263,6 +263,8 @@ class _Checker:
                 yield from self.check_joint(where, item, heads)
         for head in heads:
             yield from self.known(f"{where}.heads", head, "heads")
+            for backbone in backbones if self.head_facts(head).get("needs_native") else []:
+                yield from self.check_native(where, head, backbone, _as_list(entry["k"]))
         yield from self.check_seeds(f"{where}.seeds", entry.get("seeds"))
         yield from self.check_sizes(where, dataset, entry)
 
@@ -275,13 +277,30 @@ class _Checker:
             fix = f"give backbones.{backbone}.image_size, e.g. 32"
             yield f"{where}.backbones: images of {dataset} differ in size: {fix}"
 
+    def head_facts(self, head: Any) -> Config:
+        """What the method of a head says about itself; nothing where the head or its method is unknown."""
+        method = self.section("heads").get(head, {}).get("method") if isinstance(head, str) else None
+        return self.schema.facts("head", str(method)) if f"head.{method}" in self.schema.definitions else {}
+
+    def check_native(self, where: str, head: str, backbone: Any, numbers: list[Any]) -> Iterator[str]:
+        """A head that predicts with the clusters of the backbone's method: there must be as many as are wanted."""
+        options = self.section("backbones").get(backbone, {}) if isinstance(backbone, str) else {}
+        method = options.get("method")
+        if f"backbone.{method}" not in self.schema.definitions:
+            return
+        option = self.schema.facts("backbone", str(method)).get("native_k")
+        if option is None:
+            yield f"{where}.heads: {head} predicts with the backbone's own clusters, but {method} ({backbone}) has none"
+        elif any(k != options.get(option) for k in numbers):
+            yield f"{where}.k: {head} has the {options.get(option)} clusters of {backbone} ({option}), got {numbers}"
+        elif (options.get("features") or {}).get("pooling") not in (None, "avg"):
+            yield f"backbones.{backbone}.features.pooling: {head} needs avg, with which its clusters were found"
+
     def check_joint(self, where: str, backbones: list[str], heads: list[str]) -> Iterator[str]:
         for head in heads:
-            method = self.section("heads").get(head, {}).get("method") if isinstance(head, str) else None
-            if f"head.{method}" in self.schema.definitions:
-                most = self.schema.facts("head", str(method)).get("max_backbones")
-                if most is not None and len(backbones) > most:
-                    yield f"{where}.backbones: head {head} reads at most {most} at once, got {backbones}"
+            most = self.head_facts(head).get("max_backbones")
+            if most is not None and len(backbones) > most:
+                yield f"{where}.backbones: head {head} reads at most {most} at once, got {backbones}"
 
     def check_sizes(self, where: str, dataset: str, entry: Config) -> Iterator[str]:
         splits = self.splits(dataset)
