@@ -138,6 +138,7 @@ METHODS = {
         "heads": 2,
         "constraint": "entropy",
         "predictor": "true",
+        "optimizer": "lars",
     },
 }
 

@@ -76,12 +76,12 @@ class PretrainingOptions(Options):
     """Passes over the images."""
     batch_size: int = Field(512, ge=2)
     """Images per step; what is left over at the end of an epoch waits for another epoch's order."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """Optimizer: SGD with momentum, or AdamW."""
+    optimizer: Literal["sgd", "lars", "adam", "adamw"] = "sgd"
+    """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), Adam or AdamW."""
     learning_rate: float = Field(0.4, gt=0)
     """Highest learning rate; it falls to 0 along a half cosine."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """Momentum of SGD; AdamW does not use it."""
+    """Momentum of SGD and LARS; Adam and AdamW do not use it."""
     weight_decay: float = Field(1e-4, ge=0)
     """Weight decay, on all parameters."""
     warmup_epochs: float = Field(0, ge=0)
