@@ -193,6 +193,7 @@ class _Checker:
         if isinstance(start, str):
             yield from self.known(f"{where}.start_from", start, "backbones")
             yield from self.check_start(where, name, options, self.section("backbones").get(start, {}))
+            yield from self.check_start_clusters(where, options, self.section("backbones").get(start, {}))
 
     def check_start(self, where: str, name: str, options: Config, start: Config) -> Iterator[str]:
         if name in self.ancestors(name):
@@ -201,6 +202,27 @@ class _Checker:
             if start and options.get(key) != start.get(key):
                 theirs = f"{options['start_from']}'s {start.get(key)}"
                 yield f"{where}.{key}: {options.get(key)} differs from {theirs}, where training starts"
+
+    def check_start_clusters(self, where: str, options: Config, start: Config) -> Iterator[str]:
+        """Methods that go on with another's neighbors or clusters: there must be as many as they ask for."""
+        facts, theirs = (
+            self.schema.facts("backbone", str(each.get("method")))
+            if f"backbone.{each.get('method')}" in self.schema.definitions
+            else {}
+            for each in (options, start)
+        )
+        searched, nearest = (self.config.get("neighbors") or {}).get("k"), options.get("nearest")
+        if (
+            facts.get("needs_neighbors")
+            and isinstance(searched, int)
+            and isinstance(nearest, int)
+            and nearest > searched
+        ):
+            yield f"{where}.nearest: {nearest} neighbors are more than the {searched} that are searched (neighbors.k)"
+        if facts.get("needs_clusters") and start and theirs.get("native_k") is None:
+            yield f"{where}.start_from: {options['start_from']} ({start.get('method')}) has no clusters of its own"
+        elif facts.get("needs_clusters") and start and start.get(theirs["native_k"]) != options.get("clusters"):
+            yield f"{where}.clusters: {options['start_from']} has {start.get(theirs['native_k'])} clusters"
 
     def check_training_images(self, where: str, dataset: str, options: Config) -> Iterator[str]:
         """Training needs images of one size."""

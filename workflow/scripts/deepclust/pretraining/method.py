@@ -32,6 +32,11 @@ class ImageFacts:
     """Mean per channel of pixels scaled to [0, 1]."""
     std: list[float]
     """Standard deviation per channel of pixels scaled to [0, 1]."""
+    neighbors: Tensor | None = None
+    """int32 [N, n] on the CPU: for each image the nearest others by the features that training starts from, nearest
+    first; for methods that need them."""
+    start_head: NativeHead | None = None
+    """The clusters of the backbone that training starts from, if it has any."""
 
     def augmentation(self, options: AugmentationOptions) -> Augmentation:
         """An augmentation that makes views of these images."""
@@ -65,7 +70,11 @@ class Method(nn.Module, ABC):
 
     Attributes:
         backbone: the network that is saved at the end; images [B, C, H, W] to features [B, D].
+        images_per_item: how many images `order` names for each image of a batch; those after the first are only read,
+            for instance as its neighbors, and are gone when `views` has made views of them.
     """
+
+    images_per_item = 1
 
     def __init__(self, options: PretrainingOptions, backbone: nn.Module, images: ImageFacts) -> None:
         """Attach to `backbone` what the method trains with it. Weights are drawn from torch's global generator."""
@@ -75,7 +84,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def views(self, images: Tensor, seed: int) -> list[Tensor]:
-        """Augmented views, each float [B, C, H, W] normalised, of images uint8 [B, C, H, W]."""
+        """Augmented views, each float [B, C, H, W] normalised, of images uint8 [B * images_per_item, C, H, W]."""
 
     @abstractmethod
     def embed(self, views: list[Tensor]) -> tuple[Tensor, ...]:
@@ -109,7 +118,9 @@ class Method(nn.Module, ABC):
         return None
 
     def order(self, count: int, seed: int) -> Tensor:
-        """Indices of the images in the order of an epoch, int64 [count]; a method may weight or repeat images.
+        """Indices of the images in the order of an epoch, int64 [count * images_per_item].
+
+        A method may weight or repeat images.
 
         It must give the same order whenever it is called within the same epoch.
         """

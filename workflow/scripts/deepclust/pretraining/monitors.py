@@ -20,6 +20,11 @@ LIMITS = {
         "the projections of all images are the same",
         "stronger augmentation, a lower learning_rate or a higher temperature",
     ),
+    "confident": (
+        1e-3,
+        "hardly any image is predicted with enough confidence",
+        "a lower threshold or more epochs before self-labelling",
+    ),
     "cluster_entropy": (
         0.1,
         "nearly all images are in one cluster",

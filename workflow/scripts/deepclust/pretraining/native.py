@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
+from deepclust.common.errors import DeepclustError
 from deepclust.common.files import write_tensors
 
 FILE = "native.safetensors"
@@ -45,6 +47,28 @@ def write_native(path: Path, head: NativeHead | None) -> None:
     arrays = {name: tensor.detach().float().cpu().numpy() for name, tensor in tensors.items()}
     facts = {"normalize": head is not None and head.normalize}
     write_tensors(path, arrays, {"deepclust": json.dumps(facts)})
+
+
+def read_native(path: Path) -> NativeHead | None:
+    """The clusters in a `native.safetensors`; None if it holds none.
+
+    Raises:
+        DeepclustError: the file is missing.
+    """
+    if not path.is_file():
+        raise DeepclustError(f"{path} is missing: make the backbone first")
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+        normalize = json.loads(file.metadata()["deepclust"])["normalize"]
+    if not tensors:
+        return None
+    layers: list[nn.Module] = []
+    for i in range(sum(name.startswith("projector.") for name in tensors) // 2):
+        weight = tensors[f"projector.{i}.weight"]
+        layer = nn.Linear(weight.shape[1], len(weight))
+        layer.load_state_dict({"weight": weight, "bias": tensors[f"projector.{i}.bias"]})
+        layers += [nn.ReLU(), layer] if layers else [layer]
+    return NativeHead(nn.Sequential(*layers), tensors["clusters.weight"], tensors["clusters.bias"], normalize)
 
 
 def affine_layers(network: nn.Sequential) -> list[tuple[Tensor, Tensor]]:

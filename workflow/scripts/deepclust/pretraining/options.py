@@ -51,8 +51,12 @@ class AugmentationOptions(Options):
 class Facts(Options):
     """What planning has to know about a method."""
 
-    native_k: str
-    """The option that says how many clusters its own clustering has; only for methods that have one."""
+    native_k: str | None = None
+    """The option that says how many clusters its own clustering has; None: it has none."""
+    needs_neighbors: bool = False
+    """Whether it reads the neighbors in the features of the backbone that it starts from."""
+    needs_clusters: bool = False
+    """Whether it goes on with the clusters of the backbone that it starts from."""
 
 
 class PretrainingOptions(Options):

@@ -129,10 +129,11 @@ class Trainer:
         if position.step == 0:
             self.method.start_epoch(self._epoch())
         order = self.method.order(self.store.count, self._seed("order", position.epoch))
-        left = order[position.step * self.batch : self.steps * self.batch]
+        size = self.batch * self.method.images_per_item
+        left = order[position.step * size : self.steps * size]
         what = f"epoch {position.epoch + 1}/{self.options.epochs}"
-        for indices, images in self.store.batches(left, self.batch):
-            rates = self._step(images, indices)
+        for indices, images in self.store.batches(left, size):
+            rates = self._step(images, indices[:: self.method.images_per_item])
             position.step += 1
             task.advance(self.batch, what)
             last = position.step == self.steps
