@@ -238,6 +238,26 @@ def test_a_backbones_own_clusters_need_a_method_that_has_some():
     assert line.startswith("backbones.secu.features.pooling: own needs avg")
 
 
+def test_what_a_backbone_starts_from_must_fit():
+    config = copy.deepcopy(BASE)
+    scan = {"method": "scan", "dataset": "digits", "start_from": "simclr", "clusters": 10}
+    last = {"method": "selflabel", "dataset": "digits", "start_from": "scan", "clusters": 10}
+    config["backbones"] |= {"scan": scan, "last": last}
+    plan(config)
+    scan["nearest"] = 30
+    (line,) = errors(config)
+    assert line.startswith("backbones.scan.nearest: 30 neighbors are more than the 20")
+    scan["nearest"], last["clusters"] = 20, 5
+    (line,) = errors(config)
+    assert line.startswith("backbones.last.clusters: scan has 10 clusters")
+    last |= {"clusters": 10, "start_from": "simclr"}
+    (line,) = errors(config)
+    assert line.startswith("backbones.last.start_from: simclr (simclr) has no clusters")
+    del last["start_from"]
+    (line,) = errors(config)
+    assert line == "backbones.last: needs 'start_from'"
+
+
 def test_the_same_run_twice():
     config = copy.deepcopy(BASE)
     config["runs"].append({"dataset": "digits", "backbones": ["pixels"], "heads": ["kmeans"], "k": 10})

@@ -129,6 +129,7 @@ OPTIONS = {
 }
 
 
+SLOW = {"learning_rate": 1e-4}  # Adam's
 METHODS = {
     "simclr": {},
     "secu": {"method": "secu", "clusters": 3, "heads": 2},
@@ -140,7 +141,22 @@ METHODS = {
         "predictor": "true",
         "optimizer": "lars",
     },
+    "scan": {"method": "scan", "clusters": 3, "start_from": "simclr", "nearest": 5, **SLOW},
+    "selflabel": {"method": "selflabel", "clusters": 3, "start_from": "scan", "threshold": 0.35, **SLOW},
 }
+
+
+@pytest.fixture(scope="module")
+def started(nursery, images, tmp_path_factory):
+    """Options that name the files which a method starts from, by the backbone's name."""
+    folder = tmp_path_factory.mktemp("started")
+    np.save(folder / "neighbors.npy", ((np.arange(64)[:, None] + np.arange(1, 6)) % 64).astype(np.int32))
+    simclr = Training(nursery, images, folder / "simclr", **OPTIONS | {"epochs": 1})
+    simclr.run()
+    of_simclr = {"start_model": folder / "simclr" / "model.json", "neighbors": folder / "neighbors.npy"}
+    scan = Training(nursery, images, folder / "scan", **OPTIONS | METHODS["scan"] | of_simclr | {"epochs": 1})
+    scan.run()
+    return {"simclr": of_simclr, "scan": {"start_model": folder / "scan" / "model.json"}, None: {}}
 
 
 @pytest.fixture(scope="module")
@@ -151,11 +167,12 @@ def uninterrupted(nursery, images, tmp_path_factory):
 
 
 @pytest.mark.parametrize("options", METHODS.values(), ids=METHODS)
-def test_kill_at_any_moment_continues_bit_for_bit(nursery, images, tmp_path, options):
+def test_kill_at_any_moment_continues_bit_for_bit(nursery, images, tmp_path, started, options):
     """For every method: weights, clusters and log are those of a training that ran through."""
-    uninterrupted = Training(nursery, images, tmp_path / "whole", **OPTIONS, **options)
+    options = OPTIONS | {"epochs": 4} | options | started[options.get("start_from")]
+    uninterrupted = Training(nursery, images, tmp_path / "whole", **options)
     uninterrupted.run()
-    training = Training(nursery, images, tmp_path / "b", **OPTIONS, **options, checkpoint_seconds=0.01)
+    training = Training(nursery, images, tmp_path / "b", **options, checkpoint_seconds=0.01)
     moments = random.Random(0)
     killed = 0
     for _ in range(6):

@@ -14,11 +14,10 @@ def affine(images: Tensor, matrices: Tensor) -> Tensor:
             centre, to its place in the image.
     """
     height, width = images.shape[-2:]
-    half = images.new_tensor([width / 2, height / 2])
+    (xx, xy, x), (yx, yy, y) = (row.unbind(1) for row in matrices.unbind(1))
     # The sampling grid counts in halves of the image's width and height.
-    linear = matrices[:, :, :2] * half / half.view(2, 1)
-    theta = torch.cat([linear, (matrices[:, :, 2] / half).unsqueeze(2)], 2)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    theta = torch.stack([xx, xy * height / width, 2 * x / width, yx * width / height, yy, 2 * y / height], 1)
+    grid = F.affine_grid(theta.view(-1, 2, 3), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="nearest", padding_mode="zeros", align_corners=False)
 
 

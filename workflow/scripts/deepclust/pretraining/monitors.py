@@ -73,7 +73,7 @@ def cluster_record(labels: Tensor, before: Tensor, clusters: int) -> dict[str, f
     record = {
         "cluster_min": shares.min().item() * clusters,
         "cluster_max": shares.max().item() * clusters,
-        "cluster_entropy": -torch.xlogy(shares, shares).sum().item() / math.log(clusters),
+        "cluster_entropy": torch.special.entr(shares).sum().item() / math.log(clusters),
         "empty_clusters": float((sizes == 0).sum().item()),
     }
     both = (labels >= 0) & (before >= 0)

@@ -73,7 +73,8 @@ class StrongAugmentation(nn.Module):
         """
         options, count = self.options, len(images)
         generator = torch.Generator(images.device).manual_seed(seed)
-        whole = torch.tensor([0, 0, *images.shape[-2:]]).to(images.device, non_blocking=True).expand(count, 4)
+        whole = torch.zeros(count, 4, dtype=torch.long, device=images.device)
+        whole[:, 2], whole[:, 3] = images.shape[-2:]
         flip = _random(count, generator) < options.flip_probability
         views = resized_crop(images.float().div_(255), whole, self.size, flip)
         for _ in range(options.operations):
