@@ -56,6 +56,7 @@ rule pretrain:
     output:
         model="results/backbones/{backbone}/model.json",
         weights="results/backbones/{backbone}/model.safetensors",
+        native="results/backbones/{backbone}/native.safetensors",
         log="results/backbones/{backbone}/training.jsonl",
         provenance="results/backbones/{backbone}/model.provenance.json",
     log:

@@ -6,6 +6,7 @@ rule cluster:
         features=split_files("all", FEATURES),
         neighbors=cluster_neighbors,
         members=cluster_members,
+        native=cluster_native,
     output:
         clusters=f"results/clustering/{RUN}/clusters.safetensors",
         seeds=f"results/clustering/{RUN}/seeds.json",
@@ -22,8 +23,9 @@ rule cluster:
         command=command("cluster", head_modules),
         neighbors=neighbors_flag,
         members=members_flag,
+        native=native_flag,
     message:
         "Cluster {wildcards.dataset} into {wildcards.k} with {wildcards.head} on {wildcards.backbones}"
     shell:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
-        " --features {input.features} {params.neighbors} {params.members} --output {output.clusters} --log {output.seeds} {params.options} > {log} 2>&1"
+        " --features {input.features} {params.neighbors} {params.members} {params.native} --output {output.clusters} --log {output.seeds} {params.options} > {log} 2>&1"

@@ -136,17 +136,21 @@ def pretrain_inputs(wildcards):
     """The images that a backbone is pretrained on, and the backbone it starts from."""
     options = EXPERIMENT.config["backbones"][wildcards.backbone]
     folders = [f"results/data/{options['dataset']}/{split}" for split in options["splits"]]
-    start = options["start_from"]
+    start, facts = options["start_from"], EXPERIMENT.backbone_facts(wildcards.backbone)
+    splits = [{"dataset": options["dataset"], "backbone": start, "split": split} for split in options["splits"]]
     return {
         "images": [f"{folder}/images.bin" for folder in folders],
         "manifests": [f"{folder}/images.json" for folder in folders],
         **({"start": f"results/backbones/{start}/model.json"} if start else {}),
+        **({"native": f"results/backbones/{start}/native.safetensors"} if facts.get("needs_clusters") else {}),
+        **({"neighbors": [NEIGHBORS.format(**each) for each in splits]} if facts.get("needs_neighbors") else {}),
     }
 
 
 def start_flags(wildcards, input):
     """Where training starts from, if not from random weights."""
     start = f"--start_model {quote(input.start)}" if "start" in input.keys() else ""
+    start += f" --neighbors {' '.join(input.neighbors)}" if "neighbors" in input.keys() else ""
     state = EXPERIMENT.config["backbones"][wildcards.backbone]["resume_from"]
     return f"{start} --resume_from {quote(state)}" if state else start
 
@@ -215,6 +219,17 @@ def cluster_members(wildcards):
 def members_flag(wildcards, input):
     """Where the clusters of other heads are, for heads that combine them."""
     return f"--member_clusters {' '.join(input.members)}" if input.members else ""
+
+
+def cluster_native(wildcards):
+    """The clusters of the backbone's own method, for the head that predicts with them."""
+    needed = EXPERIMENT.head_facts(wildcards.head).get("needs_native")
+    return f"results/backbones/{wildcards.backbones}/native.safetensors" if needed else []
+
+
+def native_flag(wildcards, input):
+    """Where they are, for the head that predicts with them."""
+    return f"--native {quote(input.native)}" if input.native else ""
 
 
 def probe_options(wildcards):

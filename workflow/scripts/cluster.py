@@ -34,6 +34,8 @@ class Files(JobArguments):
     """`neighbors.npy` for every split in `train` and every backbone, for heads that need them."""
     member_clusters: list[Path] | None = None
     """`clusters.safetensors` of every head in the option `members`, for heads that combine others."""
+    native: Path | None = None
+    """`native.safetensors` of the backbone, for the head that needs it."""
     output: Path
     """The `clusters.safetensors` to write."""
     log: Path
@@ -56,6 +58,7 @@ def main(arguments: Files, job: Job) -> None:
         features=by_split(arguments.features, arguments.splits, arguments.backbones, "features"),
         neighbors=by_split(arguments.neighbor_files, arguments.train, arguments.backbones, "neighbors"),
         members=by_member(arguments.member_clusters or [], getattr(options, "members", [])),
+        native=arguments.native,
     )
     cluster(
         run,
@@ -72,6 +75,8 @@ def main(arguments: Files, job: Job) -> None:
         for split, paths in files.items():
             job.inputs |= {f"{name}.{split}.{b}": path for b, path in zip(arguments.backbones, paths)}
     job.inputs |= {f"members.{name}": path for name, path in run.members.items()}
+    if run.native is not None:
+        job.inputs["native"] = run.native
     job.outputs = {"clusters": arguments.output, "seeds": arguments.log}
 
 

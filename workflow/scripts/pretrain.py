@@ -18,6 +18,8 @@ class Files(JobArguments):
     """Prepared images (`images.bin`), one flag per split."""
     start_model: Path | None = None
     """Backbone to start from (`model.json`)."""
+    neighbors: list[Path] = Field([])
+    """`neighbors.npy` of each split by that backbone's features, for methods that need them."""
     model: Path
     """Backbone to write (`model.json`; the weights go beside it)."""
     log: Path
@@ -30,6 +32,7 @@ def main(arguments: Files, job: Job) -> None:
     from deepclust.common.device import choose_device, device_name
     from deepclust.common.images import Images
     from deepclust.pretraining import engine
+    from deepclust.pretraining.native import FILE as NATIVE
 
     module = registry.load("pretraining", arguments.method)
     options = module.Options(**{name: getattr(arguments, name) for name in module.Options.model_fields})
@@ -42,7 +45,7 @@ def main(arguments: Files, job: Job) -> None:
         listen=on_terminate,
     )
     splits = [Images(path.parent) for path in arguments.images]
-    files = engine.Files(splits, arguments.start_model, arguments.model, arguments.log)
+    files = engine.Files(splits, arguments.start_model, arguments.model, arguments.log, arguments.neighbors)
     job.when_done.append(engine.pretrain(arguments.method, module, options, files, session))
 
     job.device = device_name(device)
@@ -50,9 +53,12 @@ def main(arguments: Files, job: Job) -> None:
     job.inputs = {f"images.{i}": path.with_suffix(".json") for i, path in enumerate(arguments.images)}
     if arguments.start_model is not None:
         job.inputs["start_model"] = arguments.start_model
+        job.inputs["start_native"] = arguments.start_model.with_name(NATIVE)
+    job.inputs |= {f"neighbors.{i}": path for i, path in enumerate(arguments.neighbors)}
     job.outputs = {
         "model": arguments.model,
         "weights": arguments.model.with_suffix(".safetensors"),
+        "native": arguments.model.with_name(NATIVE),
         "log": arguments.log,
     }
 

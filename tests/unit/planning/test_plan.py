@@ -217,6 +217,47 @@ def test_one_error_is_one_line():
     assert len(errors(changed(("backbones", "simclr", "epochs"), 0))) == 1
 
 
+def test_a_backbones_own_clusters_need_a_method_that_has_some():
+    config = copy.deepcopy(BASE)
+    config["backbones"]["secu"] = {"method": "secu", "dataset": "digits", "clusters": 10}
+    config["heads"]["own"] = {"method": "native"}
+    config["runs"] = [{"dataset": "digits", "backbones": ["secu"], "heads": ["own"], "k": 10}]
+    assert [run.path for run in plan(config).runs] == ["digits/secu/own/k10-held-out"]
+    config["runs"][0]["k"] = [10, 20]
+    (line,) = errors(config)
+    assert line.startswith("runs.0.k: own has the 10 clusters of secu (clusters)")
+    config["runs"][0] |= {"k": 10, "backbones": ["simclr", "secu"]}
+    (line,) = errors(config)
+    assert line.startswith("runs.0.heads: own") and "simclr" in line
+    config["runs"][0]["backbones"] = [["secu", "pixels"]]
+    (line,) = errors(config)
+    assert line.startswith("runs.0.backbones: head own reads at most 1")
+    config["runs"][0]["backbones"] = ["secu"]
+    config["backbones"]["secu"]["features"] = {"pooling": "max"}
+    (line,) = errors(config)
+    assert line.startswith("backbones.secu.features.pooling: own needs avg")
+
+
+def test_what_a_backbone_starts_from_must_fit():
+    config = copy.deepcopy(BASE)
+    scan = {"method": "scan", "dataset": "digits", "start_from": "simclr", "clusters": 10}
+    last = {"method": "selflabel", "dataset": "digits", "start_from": "scan", "clusters": 10}
+    config["backbones"] |= {"scan": scan, "last": last}
+    plan(config)
+    scan["nearest"] = 30
+    (line,) = errors(config)
+    assert line.startswith("backbones.scan.nearest: 30 neighbors are more than the 20")
+    scan["nearest"], last["clusters"] = 20, 5
+    (line,) = errors(config)
+    assert line.startswith("backbones.last.clusters: scan has 10 clusters")
+    last |= {"clusters": 10, "start_from": "simclr"}
+    (line,) = errors(config)
+    assert line.startswith("backbones.last.start_from: simclr (simclr) has no clusters")
+    del last["start_from"]
+    (line,) = errors(config)
+    assert line == "backbones.last: needs 'start_from'"
+
+
 def test_the_same_run_twice():
     config = copy.deepcopy(BASE)
     config["runs"].append({"dataset": "digits", "backbones": ["pixels"], "heads": ["kmeans"], "k": 10})

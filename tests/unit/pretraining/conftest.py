@@ -25,7 +25,7 @@ def images(tmp_path):
 def train(tmp_path, images):
     """Trains in this process: `train(module, folder, **options)`; gives the folder that holds the backbone."""
 
-    def run(module=simclr, name="backbone", session=None, splits=None, start_model=None, **options):
+    def run(module=simclr, name="backbone", session=None, splits=None, start_model=None, neighbors=(), **options):
         folder = tmp_path / name
         small = {"dataset": "noise", "architecture": "resnet10_w32", "epochs": 2, "batch_size": 16, "precision": "fp32"}
         facts = {
@@ -35,7 +35,9 @@ def train(tmp_path, images):
             "checkpoint_seconds": 1000,
             "listen": lambda stop: None,
         }
-        files = engine.Files(splits or [images], start_model, folder / "model.json", folder / "training.jsonl")
+        files = engine.Files(
+            splits or [images], start_model, folder / "model.json", folder / "training.jsonl", list(neighbors)
+        )
         options = module.Options(**small | options)
         remove_state = engine.pretrain("method", module, options, files, engine.Session(**facts | (session or {})))
         remove_state()

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from deepclust.common.torchvision_ops import declare_missing_operators
 from deepclust.pretraining import color
-from deepclust.pretraining.augmentation import Augmentation
+from deepclust.pretraining.augmentation import SOLARIZE_THRESHOLD, Augmentation
+from deepclust.pretraining.blur import gaussian_blur, kernel_radius
 from deepclust.pretraining.crop import random_boxes, resampling_matrices, resized_crop
 from deepclust.pretraining.options import AugmentationOptions
 
@@ -114,6 +115,30 @@ def test_grayscale_agrees_with_torchvision():
     assert torch.allclose(color.grayscale(images), F.rgb_to_grayscale(images))
 
 
+@pytest.mark.parametrize("size", [(9, 16), (5, 4)])
+def test_blur_agrees_with_torchvision(size):
+    images, sigmas = torch.rand(6, 3, *size, generator=generator()), torch.linspace(0.1, 2, 6)
+    applied = torch.tensor([True, True, False, True, True, True])
+    blurred = gaussian_blur(images, sigmas, 2.0, applied)
+    kernel = [2 * kernel_radius(2.0, side) + 1 for side in (size[1], size[0])]
+    for image, sigma, chosen, result in zip(images, sigmas.tolist(), applied, blurred):
+        expected = F.gaussian_blur(image, kernel, sigma) if chosen else image
+        assert torch.allclose(result, expected, atol=1e-5)
+    assert torch.equal(gaussian_blur(images, sigmas, 2.0)[applied], blurred[applied])
+
+
+def test_blur_reaches_as_far_as_it_has_weight():
+    assert kernel_radius(2.0, 32) == 6
+    assert kernel_radius(2.0, 4) == 3
+
+
+def test_solarization_agrees_with_torchvision():
+    images = torch.arange(256).view(1, 1, 16, 16) / 255
+    solarized = color.solarize(images, SOLARIZE_THRESHOLD)
+    assert torch.allclose(solarized, F.solarize(images, SOLARIZE_THRESHOLD))
+    assert torch.equal((solarized * 255).round().byte(), F.solarize((images * 255).byte(), 128))
+
+
 def augment(images, seed=0, size=(8, 8), mean=0.0, std=1.0, **options):
     channels = images.shape[1]
     return Augmentation(AugmentationOptions(**options), size, [mean] * channels, [std] * channels)(images, seed)
@@ -159,8 +184,26 @@ def test_probabilities_are_kept():
     views = augment(images, **OFF | {"jitter_probability": 0.7}, grayscale_probability=0)
     changed = ((views - images / 255).abs().amax((1, 2, 3)) > 1e-3).float().mean().item()
     assert changed == pytest.approx(0.7, abs=4 * math.sqrt(0.21 / 4000))
+    for name, chance in (("blur_probability", 0.1), ("solarize_probability", 0.3)):
+        views = augment(images, **OFF, grayscale_probability=0, blur_sigma=(1, 2), **{name: chance})
+        changed = ((views - images / 255).abs().amax((1, 2, 3)) > 1e-3).float().mean().item()
+        assert changed == pytest.approx(chance, abs=4 * math.sqrt(chance * (1 - chance) / 4000))
+
+
+def test_every_blur_has_its_own_strength():
+    spot = torch.zeros(500, 1, 15, 15, dtype=torch.uint8)
+    spot[..., 7, 7] = 255
+    peaks = augment(spot, size=(15, 15), **OFF, blur_probability=1, blur_sigma=(0.5, 2))[:, 0, 7, 7]
+    sigmas = torch.linspace(0.5, 2, 100)
+    offsets = torch.arange(-6, 7)
+    weights = torch.exp(-0.5 * (offsets / sigmas.view(-1, 1)) ** 2)
+    expected = (weights[:, 6] / weights.sum(1)) ** 2  # of the middle pixel, in two directions
+    assert expected.min() - 1e-3 < peaks.min() < peaks.max() < expected.max() + 1e-3
+    assert peaks.mean().item() == pytest.approx(expected.mean().item(), rel=0.1)
 
 
 def test_ranges_must_be_in_order():
     with pytest.raises(ValueError, match="crop_scale"):
         AugmentationOptions(crop_scale=(0.5, 0.2))
+    with pytest.raises(ValueError, match="blur_sigma"):
+        AugmentationOptions(blur_sigma=(2, 1))

@@ -15,16 +15,20 @@ def test_schedule_rises_and_falls():
     assert cosine_schedule(3, 4, 4) == 0.75
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+PLAIN = {
+    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=0.01, foreach=False),
+    "adam": lambda parameters: torch.optim.Adam(parameters, lr=0.1, weight_decay=0.01, foreach=False),
+    "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=0.1, weight_decay=0.01, foreach=False),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
 def test_fused_optimizers_do_what_plain_ones_do(name):
     """Also where gradients lie in memory in another order than the weights, as with channels-last convolutions."""
     options = PretrainingOptions(dataset="d", optimizer=name, learning_rate=0.1, weight_decay=0.01)
     weights = torch.randn(4, 3, 3, 3)
     fused, plain = (torch.nn.Parameter(weights.clone(memory_format=torch.channels_last)) for _ in range(2))
-    if name == "sgd":
-        reference = torch.optim.SGD([plain], lr=0.1, momentum=0.9, weight_decay=0.01, foreach=False)
-    else:
-        reference = torch.optim.AdamW([plain], lr=0.1, weight_decay=0.01, foreach=False)
+    reference = PLAIN[name]([plain])
     optimizer = build_optimizer([{"params": [fused]}], options)
     for _ in range(3):
         gradient = torch.randn(4, 3, 3, 3)
@@ -33,3 +37,27 @@ def test_fused_optimizers_do_what_plain_ones_do(name):
             (parameter * gradient).sum().backward()
             chosen.step()
     assert torch.allclose(fused, plain, atol=1e-6)
+
+
+def test_lars_is_sgd_with_steps_in_proportion_to_the_weights():
+    """Against the rule written out for one parameter at a time; 1-d parameters are neither decayed nor scaled."""
+    torch.manual_seed(0)
+    start = [torch.randn(5, 3), torch.randn(4, 2, 3, 3), torch.randn(5), torch.zeros(2, 2)]
+    parameters = [torch.nn.Parameter(value.clone()) for value in start]
+    options = PretrainingOptions(dataset="d", optimizer="lars", learning_rate=0.5, weight_decay=0.01, momentum=0.9)
+    optimizer = build_optimizer([{"params": parameters}], options)
+    values, momenta = [value.clone() for value in start], [torch.zeros_like(value) for value in start]
+    for step in range(3):
+        gradients = [torch.randn_like(value) if step or value.ndim > 1 else torch.zeros_like(value) for value in start]
+        for i, gradient in enumerate(gradients):
+            parameters[i].grad = gradient.clone()
+            update = gradient
+            if gradient.ndim > 1:
+                update = gradient + 0.01 * values[i]
+                if values[i].norm() > 0:
+                    update = update * 0.001 * values[i].norm() / update.norm()
+            momenta[i] = 0.9 * momenta[i] + update
+            values[i] = values[i] - 0.5 * momenta[i]
+        optimizer.step()
+    for parameter, value in zip(parameters, values):
+        assert torch.allclose(parameter, value, rtol=1e-5, atol=1e-7)

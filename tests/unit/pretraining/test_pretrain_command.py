@@ -23,13 +23,11 @@ SCRIPTS = Path(__file__).resolve().parents[3] / "workflow" / "scripts"
 NURSERY = """
 import json, os, sys
 import pretrain
-from deepclust.common import registry
 from deepclust.common.job import run_job
 from deepclust.common.torchvision_ops import declare_missing_operators
 declare_missing_operators()
 import timm.models.resnet
 import deepclust.pretraining.engine
-registry.load("pretraining", "simclr")
 for line in sys.stdin:
     argv, log = json.loads(line)
     child = os.fork()
@@ -62,10 +60,10 @@ def nursery():
 class Training:
     """One pretraining in a folder of its own; every start goes on where the one before ended."""
 
-    def __init__(self, nursery, images, folder, **options):
+    def __init__(self, nursery, images, folder, method="simclr", **options):
         self.nursery, self.folder = nursery, folder
         folder.mkdir()
-        self.argv = ["--method", "simclr", "--images", str(images / "images.bin"), "--dataset", "noise"]
+        self.argv = ["--method", method, "--images", str(images / "images.bin"), "--dataset", "noise"]
         self.argv += ["--model", str(folder / "model.json"), "--log", str(folder / "training.jsonl")]
         for name, value in options.items():
             self.argv += [f"--{name}", json.dumps(value) if isinstance(value, list) else str(value)]
@@ -95,6 +93,9 @@ class Training:
 
     def weights(self):
         return (self.folder / "model.safetensors").read_bytes()
+
+    def native(self):
+        return (self.folder / "native.safetensors").read_bytes()
 
     def records(self):
         lines = (self.folder / "training.jsonl").read_text().splitlines()
@@ -128,6 +129,36 @@ OPTIONS = {
 }
 
 
+SLOW = {"learning_rate": 1e-4}  # Adam's
+METHODS = {
+    "simclr": {},
+    "secu": {"method": "secu", "clusters": 3, "heads": 2},
+    "secu with entropy and predictor": {
+        "method": "secu",
+        "clusters": 3,
+        "heads": 2,
+        "constraint": "entropy",
+        "predictor": "true",
+        "optimizer": "lars",
+    },
+    "scan": {"method": "scan", "clusters": 3, "start_from": "simclr", "nearest": 5, **SLOW},
+    "selflabel": {"method": "selflabel", "clusters": 3, "start_from": "scan", "threshold": 0.35, **SLOW},
+}
+
+
+@pytest.fixture(scope="module")
+def started(nursery, images, tmp_path_factory):
+    """Options that name the files which a method starts from, by the backbone's name."""
+    folder = tmp_path_factory.mktemp("started")
+    np.save(folder / "neighbors.npy", ((np.arange(64)[:, None] + np.arange(1, 6)) % 64).astype(np.int32))
+    simclr = Training(nursery, images, folder / "simclr", **OPTIONS | {"epochs": 1})
+    simclr.run()
+    of_simclr = {"start_model": folder / "simclr" / "model.json", "neighbors": folder / "neighbors.npy"}
+    scan = Training(nursery, images, folder / "scan", **OPTIONS | METHODS["scan"] | of_simclr | {"epochs": 1})
+    scan.run()
+    return {"simclr": of_simclr, "scan": {"start_model": folder / "scan" / "model.json"}, None: {}}
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(nursery, images, tmp_path_factory):
     training = Training(nursery, images, tmp_path_factory.mktemp("whole") / "backbone", **OPTIONS)
@@ -135,8 +166,13 @@ def uninterrupted(nursery, images, tmp_path_factory):
     return training
 
 
-def test_kill_at_any_moment_continues_bit_for_bit(nursery, images, tmp_path, uninterrupted):
-    training = Training(nursery, images, tmp_path / "b", **OPTIONS, checkpoint_seconds=0.01)
+@pytest.mark.parametrize("options", METHODS.values(), ids=METHODS)
+def test_kill_at_any_moment_continues_bit_for_bit(nursery, images, tmp_path, started, options):
+    """For every method: weights, clusters and log are those of a training that ran through."""
+    options = OPTIONS | {"epochs": 4} | options | started[options.get("start_from")]
+    uninterrupted = Training(nursery, images, tmp_path / "whole", **options)
+    uninterrupted.run()
+    training = Training(nursery, images, tmp_path / "b", **options, checkpoint_seconds=0.01)
     moments = random.Random(0)
     killed = 0
     for _ in range(6):
@@ -154,6 +190,7 @@ def test_kill_at_any_moment_continues_bit_for_bit(nursery, images, tmp_path, uni
     assert killed >= 2
     assert training.output().count("continuing from") >= 2
     assert training.weights() == uninterrupted.weights()
+    assert training.native() == uninterrupted.native()
     assert training.records() == uninterrupted.records()
     assert training.states() == []
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class Run:
     """For every training split `neighbors.npy` of every backbone; empty for heads that need none."""
     members: dict[str, Path] = field(default_factory=dict)
     """`clusters.safetensors` of other heads' runs, by name; empty for heads that read none."""
+    native: Path | None = None
+    """The backbone's `native.safetensors`, for the head that needs it."""
 
 
 def cluster(run: Run, clusters: Path, log: Path, *, code: str, progress: Progress) -> None:
@@ -54,6 +56,8 @@ def cluster(run: Run, clusters: Path, log: Path, *, code: str, progress: Progres
     head = load_head(run.method)
     features = _open(run.features)
     _check(run, head.FACTS.needs_neighbors, head.FACTS.max_backbones, features)
+    if head.FACTS.needs_native and run.native is None:
+        raise DeepclustError(f"{run.method} needs the clusters of the backbone's method: give its file (--native)")
     store = SeedStore(clusters.parent, fingerprint(run, code))
     missing = [seed for seed in run.seeds if seed not in store]
     if missing:
@@ -82,7 +86,8 @@ def fingerprint(run: Run, code: str) -> str:
         for name, files in (("features", run.features), ("neighbors", run.neighbors))
     }
     members = {name: sha256_file(path) for name, path in run.members.items()}
-    facts = [code, run.method, run.options.model_dump(mode="json"), run.k, list(run.train), hashes, members]
+    native = None if run.native is None else sha256_file(run.native)
+    facts = [code, run.method, run.options.model_dump(mode="json"), run.k, list(run.train), hashes, members, native]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -112,7 +117,7 @@ def _check(run: Run, needs_neighbors: bool, max_backbones: int | None, features:
 
 def _fit(run: Run, head: Head, features: Arrays, seeds: Sequence[int], store: SeedStore, progress: Progress) -> None:
     """Fit `seeds` and keep each with its predictions for every split."""
-    data = _training_data(run, features, store.folder)
+    data = replace(_training_data(run, features, store.folder), native=run.native)
     started = time.perf_counter()
     for result in head.fit(data, run.k, seeds, run.options, progress):
         predictions = _predict(run, head, result, features)

@@ -50,6 +50,8 @@ class Facts(BaseModel):
     """Whether `fit` reads neighbors."""
     max_backbones: int | None
     """How many backbones it can read together; None: any number."""
+    needs_native: bool = False
+    """Whether `fit` reads the clusters that the backbone's own method found."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class TrainingData:
     """Those of all members and seeds, by member and seed; None for heads that read no others."""
     scratch: Path | None = None
     """Folder where a head may keep the state of an unfinished fit, so that a killed job goes on from there."""
+    native: Path | None = None
+    """The backbone's `native.safetensors`, for the head that needs it."""
 
     @property
     def count(self) -> int:

@@ -132,6 +132,10 @@ class Parameters:
         """Whether rule `fetch_weights` makes it."""
         return bool(self.config["backbones"][backbone]["method"] == pretrained.METHOD)
 
+    def backbone_facts(self, backbone: str) -> Config:
+        """What the method of a backbone says about itself (`needs_neighbors`, `needs_clusters`, `native_k`)."""
+        return self.plan.schema.facts("backbone", self.config["backbones"][backbone]["method"])
+
     def is_pretrained_here(self, backbone: str) -> bool:
         """Whether rule `pretrain` makes it."""
         return ".pretraining." in self.backbone_module(backbone)

@@ -226,6 +226,7 @@ class _Checker:
         if isinstance(start, str):
             yield from self.known(f"{where}.start_from", start, "backbones")
             yield from self.check_start(where, name, options, self.section("backbones").get(start, {}))
+            yield from self.check_start_clusters(where, options, self.section("backbones").get(start, {}))
 
     def check_start(self, where: str, name: str, options: Config, start: Config) -> Iterator[str]:
         if name in self.ancestors(name):
@@ -234,6 +235,27 @@ class _Checker:
             if start and options.get(key) != start.get(key):
                 theirs = f"{options['start_from']}'s {start.get(key)}"
                 yield f"{where}.{key}: {options.get(key)} differs from {theirs}, where training starts"
+
+    def check_start_clusters(self, where: str, options: Config, start: Config) -> Iterator[str]:
+        """Methods that go on with another's neighbors or clusters: there must be as many as they ask for."""
+        facts, theirs = (
+            self.schema.facts("backbone", str(each.get("method")))
+            if f"backbone.{each.get('method')}" in self.schema.definitions
+            else {}
+            for each in (options, start)
+        )
+        searched, nearest = (self.config.get("neighbors") or {}).get("k"), options.get("nearest")
+        if (
+            facts.get("needs_neighbors")
+            and isinstance(searched, int)
+            and isinstance(nearest, int)
+            and nearest > searched
+        ):
+            yield f"{where}.nearest: {nearest} neighbors are more than the {searched} that are searched (neighbors.k)"
+        if facts.get("needs_clusters") and start and theirs.get("native_k") is None:
+            yield f"{where}.start_from: {options['start_from']} ({start.get('method')}) has no clusters of its own"
+        elif facts.get("needs_clusters") and start and start.get(theirs["native_k"]) != options.get("clusters"):
+            yield f"{where}.clusters: {options['start_from']} has {start.get(theirs['native_k'])} clusters"
 
     def check_training_images(self, where: str, dataset: str, options: Config) -> Iterator[str]:
         """Training needs images of one size."""
@@ -317,6 +339,8 @@ class _Checker:
                 yield from self.check_joint(where, item, heads)
         for head in heads:
             yield from self.known(f"{where}.heads", head, "heads")
+            for backbone in backbones if self.head_facts(head).get("needs_native") else []:
+                yield from self.check_native(where, head, backbone, _as_list(entry["k"]))
         yield from self.check_seeds(f"{where}.seeds", entry.get("seeds"))
         yield from self.check_sizes(where, dataset, entry)
 
@@ -329,13 +353,30 @@ class _Checker:
             fix = f"give backbones.{backbone}.image_size, e.g. 32"
             yield f"{where}.backbones: images of {dataset} differ in size: {fix}"
 
+    def head_facts(self, head: Any) -> Config:
+        """What the method of a head says about itself; nothing where the head or its method is unknown."""
+        method = self.section("heads").get(head, {}).get("method") if isinstance(head, str) else None
+        return self.schema.facts("head", str(method)) if f"head.{method}" in self.schema.definitions else {}
+
+    def check_native(self, where: str, head: str, backbone: Any, numbers: list[Any]) -> Iterator[str]:
+        """A head that predicts with the clusters of the backbone's method: there must be as many as are wanted."""
+        options = self.section("backbones").get(backbone, {}) if isinstance(backbone, str) else {}
+        method = options.get("method")
+        if f"backbone.{method}" not in self.schema.definitions:
+            return
+        option = self.schema.facts("backbone", str(method)).get("native_k")
+        if option is None:
+            yield f"{where}.heads: {head} predicts with the backbone's own clusters, but {method} ({backbone}) has none"
+        elif any(k != options.get(option) for k in numbers):
+            yield f"{where}.k: {head} has the {options.get(option)} clusters of {backbone} ({option}), got {numbers}"
+        elif (options.get("features") or {}).get("pooling") not in (None, "avg"):
+            yield f"backbones.{backbone}.features.pooling: {head} needs avg, with which its clusters were found"
+
     def check_joint(self, where: str, backbones: list[str], heads: list[str]) -> Iterator[str]:
         for head in heads:
-            method = self.section("heads").get(head, {}).get("method") if isinstance(head, str) else None
-            if f"head.{method}" in self.schema.definitions:
-                most = self.schema.facts("head", str(method)).get("max_backbones")
-                if most is not None and len(backbones) > most:
-                    yield f"{where}.backbones: head {head} reads at most {most} at once, got {backbones}"
+            most = self.head_facts(head).get("max_backbones")
+            if most is not None and len(backbones) > most:
+                yield f"{where}.backbones: head {head} reads at most {most} at once, got {backbones}"
 
     def check_sizes(self, where: str, dataset: str, entry: Config) -> Iterator[str]:
         splits = self.splits(dataset)

@@ -6,12 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from deepclust.pretraining import color
+from deepclust.pretraining.blur import gaussian_blur
 from deepclust.pretraining.crop import random_boxes, resized_crop
 from deepclust.pretraining.options import AugmentationOptions
 
+SOLARIZE_THRESHOLD = 128 / 255  # as Pillow's default
+
 
 class Augmentation(nn.Module):
-    """Crop, flip, colour jitter, grey, normalisation: uint8 images to one random view of each.
+    """Crop, flip, colour jitter, grey, blur, solarisation, normalisation: uint8 images to one random view of each.
 
     Every image has its own crop and factors. The order of the four colour changes is random too, but common to a batch:
     for each single image it is distributed as in torchvision's ColorJitter.
@@ -50,6 +53,13 @@ class Augmentation(nn.Module):
         if images.shape[1] == 3 and options.grayscale_probability > 0:
             gray = self._chance(count, options.grayscale_probability, generator).view(-1, 1, 1, 1)
             views = torch.where(gray, color.grayscale(views), views)
+        if options.blur_probability > 0:
+            low, high = options.blur_sigma
+            sigmas = low + (high - low) * self._random(count, generator)
+            views = gaussian_blur(views, sigmas, high, self._chance(count, options.blur_probability, generator))
+        if options.solarize_probability > 0:
+            solarized = self._chance(count, options.solarize_probability, generator).view(-1, 1, 1, 1)
+            views = torch.where(solarized, color.solarize(views, SOLARIZE_THRESHOLD), views)
         return ((views - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def _jitter(self, images: Tensor, seed: int, generator: torch.Generator) -> Tensor:

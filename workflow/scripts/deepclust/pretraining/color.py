@@ -17,6 +17,11 @@ def grayscale(images: Tensor) -> Tensor:
     return luma
 
 
+def solarize(images: Tensor, threshold: float) -> Tensor:
+    """Invert all values from `threshold` up."""
+    return torch.where(images >= threshold, 1 - images, images)
+
+
 def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
     """Scale all values; factor 1 changes nothing."""
     return (images * factor).clamp_(0, 1)

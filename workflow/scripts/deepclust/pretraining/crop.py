@@ -81,11 +81,27 @@ def resized_crop(images: Tensor, boxes: Tensor, size: tuple[int, int], flip: Ten
     Returns:
         float [B, C, *size].
     """
-    count, channels, height, width = images.shape
+    height, width = images.shape[-2:]
     rows = resampling_matrices(boxes[:, 0], boxes[:, 2], height, size[0])
     columns = resampling_matrices(boxes[:, 1], boxes[:, 3], width, size[1])
     if flip is not None:
         columns = torch.where(flip.view(-1, 1, 1), columns.flip(1), columns)
+    return apply_separable(images, rows, columns)
+
+
+def apply_separable(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """`rows @ image @ columns.T` for every channel of every image, as two batched matrix products.
+
+    Args:
+        images: float [B, C, H, W].
+        rows: float [B, H', H].
+        columns: float [B, W', W].
+
+    Returns:
+        float [B, C, H', W'].
+    """
+    count, channels, height, width = images.shape
+    new_height, new_width = rows.shape[1], columns.shape[1]
     narrow = torch.bmm(images.reshape(count, channels * height, width), columns.transpose(1, 2))
-    narrow = narrow.view(count, channels, height, size[1]).transpose(1, 2).reshape(count, height, -1)
-    return torch.bmm(rows, narrow).view(count, size[0], channels, size[1]).transpose(1, 2)
+    narrow = narrow.view(count, channels, height, new_width).transpose(1, 2).reshape(count, height, -1)
+    return torch.bmm(rows, narrow).view(count, new_height, channels, new_width).transpose(1, 2)

@@ -3,14 +3,16 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 
 from deepclust.common.errors import DeepclustError
+from deepclust.common.files import sha256_file
 from deepclust.common.images import Images
 from deepclust.common.models import Model, save_model
 from deepclust.common.networks import build_network
@@ -20,7 +22,8 @@ from deepclust.common.training_log import TrainingLog
 from deepclust.pretraining.checkpoint import StateFolder, load_state
 from deepclust.pretraining.image_store import ImageStore
 from deepclust.pretraining.method import ImageFacts, Method
-from deepclust.pretraining.options import PretrainingOptions
+from deepclust.pretraining.native import FILE, read_native, write_native
+from deepclust.pretraining.options import Facts, PretrainingOptions
 from deepclust.pretraining.trainer import Trainer
 
 
@@ -33,9 +36,11 @@ class Files:
     start_model: Path | None
     """`model.json` of the backbone to start from; None: fresh weights."""
     model: Path
-    """`model.json` to write, with `model.safetensors` beside it."""
+    """`model.json` to write, with `model.safetensors` and `native.safetensors` beside it."""
     log: Path
     """Training log to write: one JSON object per epoch."""
+    neighbors: list[Path] = field(default_factory=list)
+    """`neighbors.npy` of each split by the features of the backbone to start from; empty for methods that need none."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,11 @@ def pretrain(
         DeepclustError: the inputs do not fit, or see `Trainer.run`.
     """
     start = None if files.start_model is None else Model.load(files.start_model, torch.device("cpu"))
-    states = StateFolder(files.model, fingerprint(session.code, options, files.splits, start))
+    _check_start(name, module, files)
+    states = StateFolder(files.model, fingerprint(session.code, options, files, start))
     store = ImageStore(files.splits, options.image_size, session.device, session.progress, torch.get_num_threads())
     spec = _spec(name, options, store, start)
-    method = _build_method(module, options, store, spec, start)
+    method = _build_method(module, options, store, spec, start, files)
     method.to(session.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     log = TrainingLog(states.path / "training.jsonl")
@@ -90,17 +96,28 @@ def pretrain(
     trainer.run()
 
     save_model(files.model, method.backbone, spec)
+    write_native(files.model.with_name(FILE), method.native_head())
     log.write(files.log)
     return states.remove
 
 
-def fingerprint(code: str, options: PretrainingOptions, splits: list[Images], start: Model | None) -> str:
+def _check_start(name: str, module: ModuleType, files: Files) -> None:
+    facts: Facts = getattr(module, "FACTS", Facts())
+    if facts.needs_neighbors and len(files.neighbors) != len(files.splits):
+        raise DeepclustError(f"{name} needs the neighbors of every split: give neighbors.npy of each (--neighbors)")
+    if (facts.needs_neighbors or facts.needs_clusters) and files.start_model is None:
+        raise DeepclustError(f"{name} starts from a backbone: name it (start_from)")
+
+
+def fingerprint(code: str, options: PretrainingOptions, files: Files, start: Model | None) -> str:
     """A name for a training: equal as long as its state can be continued."""
     parts: list[Any] = [
         code,
         options.model_dump(mode="json", exclude={"resume_from"}),
-        [split.sha256 for split in splits],
+        [split.sha256 for split in files.splits],
         None if start is None else start.spec["sha256"],
+        [sha256_file(path) for path in files.neighbors],
+        None if files.start_model is None else sha256_file(files.start_model.with_name(FILE)),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -140,17 +157,36 @@ def _describe(architecture: dict[str, Any]) -> str:
 
 
 def _build_method(
-    module: ModuleType, options: PretrainingOptions, store: ImageStore, spec: dict[str, Any], start: Model | None
+    module: ModuleType,
+    options: PretrainingOptions,
+    store: ImageStore,
+    spec: dict[str, Any],
+    start: Model | None,
+    files: Files,
 ) -> Method:
     _, height, width = store.shape
     size = (height, width) if options.image_size is None else (options.image_size, options.image_size)
-    facts = ImageFacts(store.count, size, spec["mean"], spec["std"])
+    start_head = None if files.start_model is None else read_native(files.start_model.with_name(FILE))
+    facts = ImageFacts(store.count, size, spec["mean"], spec["std"], _read_neighbors(files), start_head)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(options.seed, "weights"))
         backbone = build_network(spec["architecture"]) if start is None else start.network
         method: Method = module.METHOD(options, backbone, facts)
     spec["feature_dim"] = backbone.feature_dim
     return method
+
+
+def _read_neighbors(files: Files) -> torch.Tensor | None:
+    """Neighbors of the splits, one after the other, numbered as the images are; int32 [N, n]."""
+    if not files.neighbors:
+        return None
+    parts = [np.load(path) for path in files.neighbors]
+    counts = [split.count for split in files.splits]
+    if [len(part) for part in parts] != counts:
+        raise DeepclustError("the neighbors are not those of the images: search them again")
+    starts = np.cumsum([0, *counts[:-1]])
+    width = min(part.shape[1] for part in parts)
+    return torch.from_numpy(np.concatenate([part[:, :width] + np.int32(s) for part, s in zip(parts, starts)]))
 
 
 def _restore(trainer: Trainer, states: StateFolder, resume_from: str | None) -> None:

@@ -1,8 +1,9 @@
 """What a pretraining method is to the engine.
 
 The engine owns the images, the order of steps, mixed precision, micro-batches, the optimizer, checkpoints and logs. A
-method is one file with a class `Options(PretrainingOptions)`, a class derived from `Method`, and that class's name for
-the engine, `METHOD = ...`; it owns the views, what is attached to the backbone, the loss and its own state.
+method is one file with a class `Options(PretrainingOptions)`, a class derived from `Method`, that class's name for the
+engine, `METHOD = ...`, and `FACTS` if it clusters; it owns the views, what is attached to the backbone, the loss and
+its own state.
 """
 
 from abc import ABC, abstractmethod
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from deepclust.pretraining.augmentation import Augmentation
+from deepclust.pretraining.native import NativeHead
 from deepclust.pretraining.optimization import cosine_schedule
 from deepclust.pretraining.options import AugmentationOptions, PretrainingOptions
 
@@ -30,6 +32,11 @@ class ImageFacts:
     """Mean per channel of pixels scaled to [0, 1]."""
     std: list[float]
     """Standard deviation per channel of pixels scaled to [0, 1]."""
+    neighbors: Tensor | None = None
+    """int32 [N, n] on the CPU: for each image the nearest others by the features that training starts from, nearest
+    first; for methods that need them."""
+    start_head: NativeHead | None = None
+    """The clusters of the backbone that training starts from, if it has any."""
 
     def augmentation(self, options: AugmentationOptions) -> Augmentation:
         """An augmentation that makes views of these images."""
@@ -63,7 +70,11 @@ class Method(nn.Module, ABC):
 
     Attributes:
         backbone: the network that is saved at the end; images [B, C, H, W] to features [B, D].
+        images_per_item: how many images `order` names for each image of a batch; those after the first are only read,
+            for instance as its neighbors, and are gone when `views` has made views of them.
     """
+
+    images_per_item = 1
 
     def __init__(self, options: PretrainingOptions, backbone: nn.Module, images: ImageFacts) -> None:
         """Attach to `backbone` what the method trains with it. Weights are drawn from torch's global generator."""
@@ -73,7 +84,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def views(self, images: Tensor, seed: int) -> list[Tensor]:
-        """Augmented views, each float [B, C, H, W] normalised, of images uint8 [B, C, H, W]."""
+        """Augmented views, each float [B, C, H, W] normalised, of images uint8 [B * images_per_item, C, H, W]."""
 
     @abstractmethod
     def embed(self, views: list[Tensor]) -> tuple[Tensor, ...]:
@@ -84,7 +95,8 @@ class Method(nn.Module, ABC):
         """The loss of a batch under the key `loss`, and any other scalars whose mean over an epoch is worth logging.
 
         It may be called again for the same batch (after running out of memory), so it changes no state; `after_step`
-        does.
+        does, which may use what the last call of `loss` left behind (for instance labels by the weights before the
+        step).
 
         Args:
             embeddings: float32, from `embed`, for all images of the batch.
@@ -101,8 +113,14 @@ class Method(nn.Module, ABC):
         """After the last step of an epoch; returns what to log of it."""
         return {}
 
+    def native_head(self) -> NativeHead | None:
+        """The method's own clustering of the backbone's features, if it has one; its module's `FACTS` then say so."""
+        return None
+
     def order(self, count: int, seed: int) -> Tensor:
-        """Indices of the images in the order of an epoch, int64 [count]; a method may weight or repeat images.
+        """Indices of the images in the order of an epoch, int64 [count * images_per_item].
+
+        A method may weight or repeat images.
 
         It must give the same order whenever it is called within the same epoch.
         """

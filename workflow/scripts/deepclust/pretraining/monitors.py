@@ -2,12 +2,35 @@
 
 import math
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from deepclust.common.errors import DeepclustError
 
-COLLAPSED = 1e-3  # spread of features below which they tell images apart no more
+# What is logged, the value below which a training is lost, what that means, and what to try.
+LIMITS = {
+    "feature_std": (
+        1e-3,
+        "the features of all images are the same",
+        "a lower learning_rate, more warmup_epochs or stronger augmentation",
+    ),
+    "projection_std": (
+        1e-3,
+        "the projections of all images are the same",
+        "stronger augmentation, a lower learning_rate or a higher temperature",
+    ),
+    "confident": (
+        1e-3,
+        "hardly any image is predicted with enough confidence",
+        "a lower threshold or more epochs before self-labelling",
+    ),
+    "cluster_entropy": (
+        0.1,
+        "nearly all images are in one cluster",
+        "a stronger constraint on cluster sizes or a lower learning_rate of the clusters",
+    ),
+}
 
 
 def check_finite(means: dict[str, float], epoch: int) -> None:
@@ -34,14 +57,42 @@ def feature_spread(features: Tensor) -> float:
     return normalised.std(0).mean().item() * math.sqrt(features.shape[1])
 
 
-def check_spread(spread: float, epoch: int) -> None:
-    """Make sure that features tell images apart.
+def cluster_record(labels: Tensor, before: Tensor, clusters: int) -> dict[str, float]:
+    """What to log of a clustering at the end of an epoch.
+
+    Args:
+        labels: int [N], cluster of each image now, -1: none yet.
+        before: int [N], at the start of the epoch.
+
+    Returns:
+        Sizes (`cluster_min`, `cluster_max`, as multiples of the mean size), `cluster_entropy` (of the sizes, 1: all are
+        equal), `empty_clusters`, and `agreement`: the share of images that stayed in their cluster, where any had one.
+    """
+    sizes = labels[labels >= 0].long().bincount(minlength=clusters).double()
+    shares = sizes / sizes.sum()
+    record = {
+        "cluster_min": shares.min().item() * clusters,
+        "cluster_max": shares.max().item() * clusters,
+        "cluster_entropy": torch.special.entr(shares).sum().item() / math.log(clusters),
+        "empty_clusters": float((sizes == 0).sum().item()),
+    }
+    both = (labels >= 0) & (before >= 0)
+    if both.any():
+        record["agreement"] = (labels == before)[both].double().mean().item()
+    return record
+
+
+def check_collapse(record: dict[str, float], epoch: int) -> None:
+    """Make sure that a training still tells images apart.
+
+    Args:
+        record: what is logged of an epoch; keys without a limit are ignored.
 
     Raises:
-        DeepclustError: the features collapsed.
+        DeepclustError: it collapsed.
     """
-    if spread < COLLAPSED:
-        raise DeepclustError(
-            f"features collapsed in epoch {epoch + 1}: feature_std is {spread:.2g}, all images look the same; "
-            "try a lower learning_rate, more warmup_epochs or stronger augmentation"
-        )
+    for name, (limit, meaning, advice) in LIMITS.items():
+        if record.get(name, math.inf) < limit:
+            raise DeepclustError(
+                f"training collapsed in epoch {epoch + 1}: {name} is {record[name]:.2g}, {meaning}; try {advice}"
+            )

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from deepclust.pretraining.lars import LARS
 from deepclust.pretraining.options import PretrainingOptions
 
 
@@ -24,9 +25,14 @@ def cosine_schedule(position: float, epochs: float, warmup: float = 0) -> float:
 
 
 def build_optimizer(groups: list[dict[str, Any]], options: PretrainingOptions) -> torch.optim.Optimizer:
-    """The optimizer of the options, fused into one kernel for all parameters."""
-    if options.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
-    return torch.optim.SGD(
-        groups, lr=options.learning_rate, momentum=options.momentum, weight_decay=options.weight_decay, fused=True
-    )
+    """The optimizer of the options, which updates all parameters together."""
+    rate, decay = options.learning_rate, options.weight_decay
+    match options.optimizer:
+        case "sgd":
+            return torch.optim.SGD(groups, lr=rate, momentum=options.momentum, weight_decay=decay, fused=True)
+        case "lars":
+            return LARS(groups, lr=rate, momentum=options.momentum, weight_decay=decay)
+        case "adam":
+            return torch.optim.Adam(groups, lr=rate, weight_decay=decay, fused=True)
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)

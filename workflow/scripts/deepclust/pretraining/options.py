@@ -10,7 +10,9 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class AugmentationOptions(Options):
-    """How a view of an image is drawn: crop, flip, colour jitter, grey (Chen et al. 2020, appendix A)."""
+    """How a view of an image is drawn: crop, flip, colour jitter, grey, blur (Chen et al. 2020, appendix A), and
+    solarisation (Grill et al. 2020, appendix B).
+    """
 
     crop_scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.2, 1.0)
     """Range of the crop's share of the image's area."""
@@ -30,14 +32,31 @@ class AugmentationOptions(Options):
     """Hue is shifted by up to this share of the colour circle; colour images only."""
     grayscale_probability: Probability = 0.2
     """Probability that colours are removed; colour images only."""
+    blur_probability: Probability = 0.0
+    """Probability of a Gaussian blur."""
+    blur_sigma: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.1, 2.0)
+    """Range of the blur's standard deviation in pixels of the view."""
+    solarize_probability: Probability = 0.0
+    """Probability that all values in the upper half of the range are inverted."""
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:
-        for name in ("crop_scale", "crop_ratio"):
+        for name in ("crop_scale", "crop_ratio", "blur_sigma"):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name} must be [smallest, largest], got [{low}, {high}]")
         return self
+
+
+class Facts(Options):
+    """What planning has to know about a method."""
+
+    native_k: str | None = None
+    """The option that says how many clusters its own clustering has; None: it has none."""
+    needs_neighbors: bool = False
+    """Whether it reads the neighbors in the features of the backbone that it starts from."""
+    needs_clusters: bool = False
+    """Whether it goes on with the clusters of the backbone that it starts from."""
 
 
 class PretrainingOptions(Options):
@@ -61,12 +80,12 @@ class PretrainingOptions(Options):
     """Passes over the images."""
     batch_size: int = Field(512, ge=2)
     """Images per step; what is left over at the end of an epoch waits for another epoch's order."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """Optimizer: SGD with momentum, or AdamW."""
+    optimizer: Literal["sgd", "lars", "adam", "adamw"] = "sgd"
+    """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), Adam or AdamW."""
     learning_rate: float = Field(0.4, gt=0)
     """Highest learning rate; it falls to 0 along a half cosine."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """Momentum of SGD; AdamW does not use it."""
+    """Momentum of SGD and LARS; Adam and AdamW do not use it."""
     weight_decay: float = Field(1e-4, ge=0)
     """Weight decay, on all parameters."""
     warmup_epochs: float = Field(0, ge=0)

@@ -18,7 +18,7 @@ from deepclust.pretraining.checkpoint import State, StateFolder
 from deepclust.pretraining.gradient_cache import backward
 from deepclust.pretraining.image_store import ImageStore
 from deepclust.pretraining.method import Epoch, Method
-from deepclust.pretraining.monitors import check_finite, check_spread, feature_spread
+from deepclust.pretraining.monitors import check_collapse, check_finite, feature_spread
 from deepclust.pretraining.optimization import build_optimizer
 from deepclust.pretraining.options import PretrainingOptions
 
@@ -129,10 +129,11 @@ class Trainer:
         if position.step == 0:
             self.method.start_epoch(self._epoch())
         order = self.method.order(self.store.count, self._seed("order", position.epoch))
-        left = order[position.step * self.batch : self.steps * self.batch]
+        size = self.batch * self.method.images_per_item
+        left = order[position.step * size : self.steps * size]
         what = f"epoch {position.epoch + 1}/{self.options.epochs}"
-        for indices, images in self.store.batches(left, self.batch):
-            rates = self._step(images, indices)
+        for indices, images in self.store.batches(left, size):
+            rates = self._step(images, indices[:: self.method.images_per_item])
             position.step += 1
             task.advance(self.batch, what)
             last = position.step == self.steps
@@ -191,6 +192,7 @@ class Trainer:
         }
         self.log.add(record)
         print(self.log.lines[-1], flush=True)
+        check_collapse(record, position.epoch)
         self.position = Position(position.epoch + 1, micro_batch=position.micro_batch)
 
     def _means(self) -> dict[str, float]:
@@ -203,7 +205,6 @@ class Trainer:
         some = torch.linspace(0, self.store.count - 1, min(MONITORED, self.store.count)).long()
         spread = feature_spread(self._features(some))
         check_finite({"feature_std": spread}, self.position.epoch)
-        check_spread(spread, self.position.epoch)
         return spread
 
     @torch.no_grad()

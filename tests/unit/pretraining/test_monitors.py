@@ -1,0 +1,43 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepclust.common.errors import DeepclustError
+from deepclust.pretraining.monitors import LIMITS, check_collapse, cluster_record
+
+
+def test_sizes_of_clusters():
+    record = cluster_record(torch.tensor([0, 0, 0, 2, -1]), torch.tensor([0, 1, -1, 2, 1]), 4)
+    assert record == pytest.approx(
+        {
+            "cluster_min": 0,
+            "cluster_max": 3,  # 3 of 4 images, where 1 is the mean
+            "cluster_entropy": -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(4),
+            "empty_clusters": 2,
+            "agreement": 2 / 3,
+        }
+    )
+
+
+def test_the_first_epoch_agrees_with_nothing():
+    assert "agreement" not in cluster_record(torch.tensor([0, 1]), torch.tensor([-1, -1]), 2)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=30))
+def test_entropy_lies_between_one_cluster_and_equal_ones(labels):
+    record = cluster_record(torch.tensor(labels), torch.tensor(labels), 5)
+    assert -1e-9 <= record["cluster_entropy"] <= 1 + 1e-9
+    assert record["cluster_min"] <= 1 <= record["cluster_max"] <= 5
+    assert record["agreement"] == 1
+    assert (record["cluster_entropy"] < 1e-9) == (len(set(labels)) == 1)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_each_limit_ends_a_training(name):
+    limit = LIMITS[name][0]
+    check_collapse({"loss": 0.0, name: 2 * limit}, 3)
+    with pytest.raises(DeepclustError, match=rf"collapsed in epoch 4: {name} is .*; try "):
+        check_collapse({"loss": 0.0, name: limit / 2}, 3)

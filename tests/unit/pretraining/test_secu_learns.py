@@ -1,0 +1,83 @@
+"""From images to clusters, as the workflow chains it: training, features, the head `native`."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.datasets import load_digits
+from torch.nn import functional as F
+
+from deepclust.common.images import Images, write_raw
+from deepclust.common.models import Model
+from deepclust.common.progress import Progress
+from deepclust.heads import native
+from deepclust.heads.head import TrainingData
+from deepclust.pretraining import secu
+
+CLUSTERS = 5
+OPTIONS = {
+    "clusters": CLUSTERS,
+    "heads": 3,
+    "stem": "stl",
+    "batch_size": 16,
+    "learning_rate": 0.05,
+    "warmup_epochs": 1,
+    "augmentation": {"crop_scale": (0.5, 1), "flip_probability": 0, "blur_probability": 0.5, "blur_sigma": (0.1, 0.7)},
+    "second_view": {"solarize_probability": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """The digits 0 to 4: images uint8 [901, 1, 8, 8] and labels."""
+    data = load_digits(n_class=CLUSTERS)
+    return (16 * data.images).clip(0, 255).astype(np.uint8)[:, None], data.target
+
+
+def features_of(folder, images):
+    model = Model.load(folder / "model.json", torch.device("cpu"))
+    with torch.inference_mode():
+        return model.features(model.preprocess(torch.from_numpy(images)), "avg").numpy()
+
+
+def assignments(folder, features):
+    data = TrainingData([features], native=folder / "native.safetensors")
+    (result,) = native.fit(data, CLUSTERS, [0], native.Options(), Progress())
+    return native.predict(result.weights, [features], native.Options()).assignments
+
+
+def accuracy(clusters, labels):
+    table = np.zeros((CLUSTERS, CLUSTERS), int)
+    np.add.at(table, (clusters, labels), 1)
+    return table[linear_sum_assignment(-table)].sum() / len(labels)
+
+
+def test_clusters_of_digits(train, digits, tmp_path):
+    """Far better than the same clusters on a network that was never trained, and than chance (0.2)."""
+    images, labels = digits
+    write_raw(tmp_path / "digits", [images], (1, 8, 8))
+    scores = []
+    for epochs in (1, 8):  # the first epoch only finds centres
+        folder = train(secu, f"{epochs}", splits=[Images(tmp_path / "digits")], epochs=epochs, **OPTIONS).path
+        scores.append(accuracy(assignments(folder, features_of(folder, images)), labels))
+    frozen, trained = scores
+    assert trained > 0.55
+    assert trained > frozen + 0.15
+
+
+def test_predictions_are_those_of_the_method(train, digits, monkeypatch):
+    """The nearest centre of the first head, by the projections of the network in evaluation mode."""
+    kept = []
+    original = secu.SeCu.native_head
+    monkeypatch.setattr(secu.SeCu, "native_head", lambda method: kept.append(method) or original(method))
+    images, _ = digits
+    folder = train(secu, **OPTIONS, epochs=2).path
+    method = kept[0].eval()
+    features = features_of(folder, images)
+    with torch.no_grad():
+        projections = F.normalize(method.projector(torch.from_numpy(features)), dim=1)
+        scores = projections @ F.normalize(method.centers[:CLUSTERS], dim=1).T
+    best, second = scores.topk(2).values.T
+    clear = best - second > 1e-5
+    expected = scores.argmax(1).numpy()
+    assert np.array_equal(assignments(folder, features)[clear], expected[clear])

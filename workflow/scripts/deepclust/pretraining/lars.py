@@ -1,0 +1,58 @@
+"""LARS: the step of each layer in proportion to the size of its weights (You et al. 2017, arXiv 1708.03888)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+TRUST = 1e-3  # length of a step relative to that of the weights, at learning rate 1
+
+
+class LARS(Optimizer):
+    """SGD with momentum whose decayed gradients are scaled to `TRUST` times the length of each layer's weights.
+
+    Biases and the weights of normalisation (one dimension) are neither decayed nor scaled, as in self-supervised
+    training with large batches (Grill et al. 2020). All layers are updated together, without waiting for the device.
+    """
+
+    def __init__(self, params: Any, lr: float, momentum: float, weight_decay: float) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update all parameters that have a gradient."""
+        assert closure is None
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            layers = [parameter for parameter in parameters if parameter.ndim > 1]
+            vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
+            if layers:
+                self._descend(layers, _scaled_gradients(layers, group["weight_decay"]), group)
+            if vectors:
+                self._descend(vectors, [_gradient(parameter) for parameter in vectors], group)
+
+    def _descend(self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            if "momentum_buffer" not in self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        torch._foreach_mul_(buffers, group["momentum"])
+        torch._foreach_add_(buffers, gradients)
+        torch._foreach_add_(parameters, buffers, alpha=-group["lr"])
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def _scaled_gradients(parameters: list[Tensor], weight_decay: float) -> list[Tensor]:
+    gradients = list(torch._foreach_add([_gradient(p) for p in parameters], parameters, alpha=weight_decay))
+    weight_norms = torch.stack(list(torch._foreach_norm(parameters)))
+    norms = torch.stack(list(torch._foreach_norm(gradients)))
+    usable = (weight_norms > 0) & (norms > 0)
+    factors = torch.where(usable, TRUST * weight_norms / torch.where(usable, norms, 1), 1)
+    torch._foreach_mul_(gradients, list(factors.unbind()))
+    return gradients

@@ -1,0 +1,104 @@
+"""SCAN on the whole network: an image and its neighbors belong to the same cluster (Van Gansbeke et al. 2020).
+
+SCAN: Learning to Classify Images without Labels, ECCV 2020, arXiv 2005.12320. Starts from a backbone that was trained
+without clusters (SimCLR) and from the neighbors in its features; strong augmentation. The defaults are those for
+CIFAR-10. `selflabel` is the step after it.
+
+Departure: the last epoch is kept, not the one with the lowest loss on the images that are scored.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.seeding import derive_seed
+from deepclust.pretraining.classifier import Classifier
+from deepclust.pretraining.method import ImageFacts
+from deepclust.pretraining.options import Facts, PretrainingOptions
+from deepclust.pretraining.strong_augmentation import StrongAugmentation, StrongAugmentationOptions
+
+FACTS = Facts(native_k="clusters", needs_neighbors=True)
+
+
+class Options(PretrainingOptions):
+    """Options of SCAN."""
+
+    start_from: str
+    """Backbone whose weights and neighbors training starts from; it must have the same architecture."""
+    clusters: int = Field(ge=2)
+    """Number of clusters."""
+    nearest: int = Field(20, ge=1)
+    """How many of the nearest neighbors count, at most as many as are searched (`neighbors.k`)."""
+    entropy_weight: float = Field(5.0, ge=0)
+    """Weight of the entropy of a batch's mean prediction, which keeps clusters from growing empty."""
+    strong_augmentation: StrongAugmentationOptions = StrongAugmentationOptions()
+    """How views are drawn."""
+    epochs: int = Field(50, ge=1)
+    """Passes over the images."""
+    batch_size: int = Field(128, ge=2)
+    """Images per step, each with one neighbor; many more than there are clusters."""
+    optimizer: Literal["sgd", "lars", "adam", "adamw"] = "adam"
+    """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), Adam or AdamW."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """Learning rate; it is constant."""
+
+
+class Scan(Classifier):
+    """Backbone and linear layer; each image is seen together with one of its neighbors."""
+
+    options: Options
+    images_per_item = 2
+
+    def __init__(self, options: Options, backbone: nn.Module, images: ImageFacts) -> None:
+        super().__init__(options, backbone, images, options.clusters)
+        assert images.neighbors is not None
+        if images.neighbors.shape[1] < options.nearest:
+            searched = images.neighbors.shape[1]
+            raise DeepclustError(f"nearest is {options.nearest}, but only {searched} were searched: raise neighbors.k")
+        self.neighbors = images.neighbors[:, : options.nearest].long()  # not part of the state
+        self.augment = StrongAugmentation(options.strong_augmentation, images.size, images.mean, images.std)
+
+    def order(self, count: int, seed: int) -> Tensor:
+        """Each image followed by one of its neighbors."""
+        generator = torch.Generator().manual_seed(seed)
+        anchors = torch.randperm(count, generator=generator)
+        drawn = torch.randint(self.neighbors.shape[1], (count,), generator=generator)
+        return torch.stack([anchors, self.neighbors[anchors, drawn]], 1).flatten()
+
+    def views(self, images: Tensor, seed: int) -> list[Tensor]:
+        """A view of each image and one of its neighbor."""
+        return [self.augment(images[part::2], derive_seed(seed, part)) for part in range(2)]
+
+    def embed(self, views: list[Tensor]) -> tuple[Tensor, ...]:
+        """Scores of images and neighbors, each [B, k]."""
+        return tuple(self.logits(view) for view in views)
+
+    def loss(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> dict[str, Tensor]:
+        """SCAN's loss: images agree with their neighbors, and all clusters are used."""
+        anchors, neighbors = embeddings
+        return scan_loss(anchors, neighbors, self.options.entropy_weight)
+
+
+METHOD = Scan
+
+
+def scan_loss(anchors: Tensor, neighbors: Tensor, entropy_weight: float) -> dict[str, Tensor]:
+    """Mean of -log <p, p'> over pairs, less the weighted entropy of the anchors' mean prediction (eq. 2).
+
+    Args:
+        anchors, neighbors: scores [B, k].
+    """
+    log_anchors, log_neighbors = anchors.log_softmax(1), neighbors.log_softmax(1)
+    consistency = -(log_anchors + log_neighbors).logsumexp(1).mean()
+    probabilities = log_anchors.exp()
+    mean = probabilities.mean(0)
+    entropy = -torch.xlogy(mean, mean.clamp(min=torch.finfo(mean.dtype).tiny)).sum()
+    return {
+        "loss": consistency - entropy_weight * entropy,
+        "consistency_loss": consistency,
+        "entropy": entropy,
+        "mean_max_probability": probabilities.detach().amax(1).mean(),
+    }

@@ -1,0 +1,53 @@
+"""Changes of tone and sharpness by torchvision's definitions, batched.
+
+Images are float [B, C, H, W] in [0, 1]. Those that depend on grey levels see 256 of them.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LEVELS = 256
+
+
+def autocontrast(images: Tensor) -> Tensor:
+    """Stretch every channel of every image to the whole range."""
+    low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
+    flat = low == high
+    return torch.where(flat, images, ((images - low) / torch.where(flat, 1, high - low)).clamp(0, 1))
+
+
+def equalize(images: Tensor) -> Tensor:
+    """Spread the grey levels of every channel of every image evenly over the range."""
+    channels = _levels(images).flatten(2).flatten(0, 1)  # [B * C, H * W]
+    ones = torch.ones_like(channels, dtype=images.dtype)
+    histogram = images.new_zeros(len(channels), LEVELS).scatter_add_(1, channels, ones)
+    last = histogram.gather(1, channels.amax(1, keepdim=True))  # how many have the highest level
+    step = ((channels.shape[1] - last) / (LEVELS - 1)).floor()
+    before = histogram.cumsum(1) - histogram
+    table = ((before + (step / 2).floor()) / step.clamp(min=1)).floor().clamp(0, LEVELS - 1)
+    table[:, 0] = 0
+    equalized = (table.gather(1, channels) / (LEVELS - 1)).view_as(images)
+    return torch.where(step.view(*images.shape[:2], 1, 1) == 0, images, equalized)
+
+
+def posterize(images: Tensor, bits: Tensor) -> Tensor:
+    """Keep the highest `bits` (whole numbers [B, 1, 1, 1], at most 8) of the 8 bits of all values."""
+    width = 2.0 ** (8 - bits)
+    return (_levels(images) / width).floor() * width / (LEVELS - 1)
+
+
+def adjust_sharpness(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend with a slightly blurred image; factor [B, 1, 1, 1], where 1 changes nothing and 0 is the blurred one."""
+    if min(images.shape[-2:]) < 3:
+        return images
+    kernel = images.new_ones(3, 3)
+    kernel[1, 1] = 5
+    kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, 3, 3)
+    blurred = images.clone()
+    blurred[..., 1:-1, 1:-1] = F.conv2d(images, kernel, groups=images.shape[1])
+    return torch.lerp(blurred, images, factor).clamp_(0, 1)
+
+
+def _levels(images: Tensor) -> Tensor:
+    return (images * (LEVELS - 1)).round().long()
