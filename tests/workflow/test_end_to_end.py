@@ -43,6 +43,8 @@ def test_leaderboard_has_one_row_per_run(project):
         ("digits", "pixels+simclr", "kmeans", "10", "test"),
         ("shapes", "small", "kmeans", "3", "train"),
         ("shapes", "small", "other", "3", "train"),
+        ("shapes", "small", "scan", "3", "train"),
+        ("shapes", "small", "both", "3", "train"),
     }
     for row in table:
         assert all(row[column] for column in COLUMNS), row
