@@ -44,6 +44,8 @@ def test_leaderboard_has_one_row_per_run(project):
         ("shapes", "small", "kmeans", "3", "train"),
         ("shapes", "small", "other", "3", "train"),
         ("shapes", "fetched", "other", "3", "train"),
+        ("shapes", "small", "scan", "3", "train"),
+        ("shapes", "small", "both", "3", "train"),
     }
     seen = {row["backbone"]: row["trained_on"] for row in table}
     assert seen["small"] == "nothing" and seen["fetched"] == "data not stated, supervision not stated"

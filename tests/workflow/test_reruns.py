@@ -102,6 +102,36 @@ FETCHED = {
     "data": "bars and rings",
     "supervision": "self-supervised",
 }
+SCAN = {
+    "normalize": "l2",
+    "components": 5,
+    "heads": 3,
+    "neighbors": 2,
+    "entropy_weight": 2,
+    "epochs": 3,
+    "batch_size": 16,
+    "optimizer": "adam",
+    "learning_rate": 0.1,
+    "self_labelling.epochs": 1,
+    "self_labelling.threshold": 0.5,
+    "self_labelling.dropout": 0.5,
+    "self_labelling.learning_rate": 0.1,
+}
+CONSENSUS = {
+    "normalize": "l2",
+    "components": 5,
+    "members": ["kmeans"],
+    "starts": 2,
+    "heads": 3,
+    "neighbors": 2,
+    "entropy_weight": 2,
+    "dropout": 0.1,
+    "epochs": 3,
+    "rounds": 2,
+    "round_epochs": 3,
+    "batch_size": 16,
+    "learning_rate": 0.1,
+}
 # Whatever changes in an experiment, the page shows it.
 SHOWS_THE_EXPERIMENT = {"write_experiment", "report_page"}
 
@@ -139,6 +169,8 @@ CHANGES = {
     "heads.other.max_iter": (7, OTHER),
     "heads.other.components": (5, OTHER),
     "heads.other.sample": (30, OTHER),
+    **{f"heads.scan.{key}": (value, ["cluster shapes small scan"]) for key, value in SCAN.items()},
+    **{f"heads.both.{key}": (value, ["cluster shapes small both"]) for key, value in CONSENSUS.items()},
     "runs.1.seeds": ([0, 1, 2], ["cluster shapes small"]),
     "seeds": (3, ["cluster"]),
     "neighbors.k": (4, ["find_neighbors"]),
@@ -215,6 +247,8 @@ def test_every_key_of_the_config_is_covered():
         *keys(definitions["backbone.simclr"], "backbones.simclr"),
         *keys(definitions["backbone.pretrained"], "backbones.fetched"),
         *keys(definitions["head.kmeans"], "heads.other"),
+        *keys(definitions["head.scan"], "heads.scan"),
+        *keys(definitions["head.consensus"], "heads.both"),
         *keys(definitions["run"], "runs.0"),
         *(key for section in ("neighbors", "evaluation", "report") for key in keys(definitions[section], section)),
         "seeds",
@@ -282,7 +316,13 @@ METHOD_JOBS = {
     "deepclust.data.loaders.digits": ["prepare digits"],
     "deepclust.data.loaders.folder": ["prepare shapes"],
     "deepclust.pretraining.simclr": ["pretrain"],
-    "deepclust.heads.kmeans": ["cluster"],
+    "deepclust.heads.kmeans": [
+        "cluster digits",
+        "cluster shapes small kmeans",
+        "cluster shapes small other",
+    ],
+    "deepclust.heads.scan": ["cluster shapes small scan"],
+    "deepclust.heads.consensus": ["cluster shapes small both"],
 }
 
 

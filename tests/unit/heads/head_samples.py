@@ -23,7 +23,7 @@ OPTIONS: dict[str, dict] = {
         "learning_rate": 1e-3,
         "teacher_momentum": 0.9,
     },
-    "turtle": {"steps": 100, "learning_rate": 1e-2, "inner_learning_rate": 1e-2},
+    "turtle": {"steps": 100, "learning_rate": 0.03, "inner_learning_rate": 0.1},
 }
 
 

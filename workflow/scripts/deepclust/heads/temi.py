@@ -214,11 +214,13 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     and those of the normalisation.
 
     Raises:
-        DeepclustError: there are fewer images than clusters, or features are not finite.
+        DeepclustError: there are fewer images than clusters, images have no neighbors, or features are not finite.
     """
     if k > data.count:
         raise DeepclustError(f"{k} clusters need at least {k} images, the training splits have {data.count}: lower k")
     assert data.neighbors is not None
+    if not data.neighbors[0].shape[1]:
+        raise DeepclustError("temi learns from pairs of neighbors, and these images have none: give more images")
     device = choose_device()
     features, normalization = fit_normalization(data.features, options)
     rows = Rows(features, device)

@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold, cross_val_score
+from sklearn.model_selection import KFold
 from torch import Tensor, nn
 
 from deepclust.common.device import choose_device
@@ -193,21 +193,26 @@ def generalization_score(spaces: list[Features], labels: npt.NDArray[np.int32], 
     """How well logistic regression learns the labels: accuracy in 10-fold cross-validation, mean over feature spaces.
 
     Args:
-        spaces: for every space [N, D_b].
-        labels: [N], at least two different ones.
+        spaces: for every space float32 [N, D_b].
+        labels: [N], N at least 2.
     """
     generator = np.random.default_rng(derive_seed(seed, "generalization"))
     chosen = np.sort(generator.permutation(len(labels))[:SCORED])
     folds = KFold(min(FOLDS, len(chosen)), shuffle=True, random_state=0)
-    scores = []
-    for space in spaces:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # on the way there it is as good for a comparison
-            found = cross_val_score(
-                LogisticRegression(max_iter=100), np.asarray(space[chosen], np.float32), labels[chosen], cv=folds
-            )
-        scores.append(found.mean())
-    return float(np.mean(scores))
+    return float(
+        np.mean([_fold_accuracy(space[chosen], labels[chosen], *f) for space in spaces for f in folds.split(chosen)])
+    )
+
+
+def _fold_accuracy(
+    space: Features, labels: npt.NDArray[np.int32], train: npt.NDArray[np.int64], test: npt.NDArray[np.int64]
+) -> float:
+    if len(set(labels[train])) == 1:
+        return float(np.mean(labels[test] == labels[train][0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # on the way there it is as good for a comparison
+        classifier = LogisticRegression(max_iter=100).fit(space[train], labels[train])
+    return float(classifier.score(space[test], labels[test]))
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
