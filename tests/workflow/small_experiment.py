@@ -26,7 +26,8 @@ backbones:
   elsewhere: {<<: *training, dataset: shapes, image_size: 8, batch_size: 32}
   later: {<<: *training, start_from: simclr}
   fetched: {method: pretrained, model: vit_tiny_patch16_224, arguments: {img_size: 16, patch_size: 4, embed_dim: 16,
-    depth: 2, num_heads: 2}, weights: weights.pth, mean: [0.4, 0.4, 0.4], std: [0.3, 0.3, 0.3]}
+    depth: 2, num_heads: 2}, weights: weights.pth, mean: [0.4, 0.4, 0.4], std: [0.3, 0.3, 0.3],
+    pooling: class}
 heads:
   kmeans: {method: kmeans, n_init: 2}
   other: {method: kmeans, n_init: 1, spherical: true}

@@ -237,7 +237,7 @@ def test_shipped_experiments_can_be_planned(project, experiment):
             EXPERIMENT.replace("k: 10", "k: 5000"),
             ["runs.0.k: 5000 clusters are more than the 1347 images of digits (train)"],
         ),
-        (EXPERIMENT + "\nseeds: 3\n", ["line 26, column 1: duplicate key 'seeds'"]),
+        (EXPERIMENT + "\nseeds: 3\n", ["line 27, column 1: duplicate key 'seeds'"]),
         (
             EXPERIMENT.replace("path: shapes", "path: shape").replace("seeds: 2", "seeds: 0"),
             ["datasets.shapes.path: there is no folder shape", "seeds: needs at least one seed"],

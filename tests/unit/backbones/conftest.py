@@ -3,8 +3,7 @@ import torch
 
 from deepclust.common.networks import build_network
 from hub_server import Hub
-
-TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
+from tiny_vit import TINY
 
 
 @pytest.fixture

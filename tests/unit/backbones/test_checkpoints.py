@@ -145,7 +145,7 @@ def test_code_in_a_file_never_runs(tmp_path, capfd):
     torch.save({"state_dict": {"a": torch.zeros(1)}, "callback": Harmful()}, tmp_path / "weights.pth")
     with pytest.raises(DeepclustError, match="could run code"):
         read_tensors(tmp_path / "weights.pth")
-    (tmp_path / "bare.pth").write_bytes(pickle.dumps(Harmful()))
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps(Harmful(), protocol=2))
     with pytest.raises(DeepclustError):
         read_tensors(tmp_path / "bare.pth")
     assert "must never run" not in capfd.readouterr().out

@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from conftest import TINY
 from deepclust.backbones.pins import Pin, check_and_pin, pin_path, read_pin
 from deepclust.backbones.pretrained import Options, fetch
 from deepclust.common.errors import DeepclustError
@@ -16,6 +15,7 @@ from deepclust.common.files import sha256_file
 from deepclust.common.models import Model
 from deepclust.common.progress import Progress
 from hub_server import Repository
+from tiny_vit import TINY
 
 SCRIPT = Path(__file__).resolve().parents[3] / "workflow" / "scripts" / "fetch_weights.py"
 CPU = torch.device("cpu")

@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from conftest import TINY
 from deepclust.backbones.pretrained import Options, fetch
 from deepclust.common.images import Images, write_raw
 from deepclust.common.progress import Progress
@@ -20,6 +19,7 @@ from deepclust.data.downloading import download
 from deepclust.features.extract import extract
 from deepclust.features.options import ExtractionOptions
 from hub_server import Repository
+from tiny_vit import TINY
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPTS = ROOT / "workflow" / "scripts"

@@ -74,7 +74,7 @@ def metrics(
         "run": {
             "dataset": dataset,
             "backbones": list(backbones),
-            "trained_on": [f"{backbone}'s images" for backbone in backbones],
+            "trained_on": [f"images for {backbone}" for backbone in backbones],
             "head": head,
             "k": k,
             "protocol": protocol,

@@ -88,6 +88,11 @@ def test_the_page_needs_no_network(render):
     assert found.tags.count("img") == 5
 
 
+def test_runs_are_shown_with_what_their_backbone_saw(render):
+    _, html = render({"backbones": ("dino", "pixels")})
+    assert "images for dino + images for pixels" in html
+
+
 def test_names_are_text_not_markup(render):
     nasty = "<script>alert(1)</script>"
     found, html = render({"classes": [nasty, "a&b", "'\"c"], "failed": nasty}, config={"backbones": {}, "note": nasty})

@@ -17,7 +17,7 @@ def test_a_run_is_what_its_metrics_say(write_metrics):
     run = read_run(path)
     assert run.path == "toy/dino+clip/kmeans/k3-held-out"
     assert path.parent.as_posix().endswith(run.path)
-    assert run.trained_on == ("dino's images", "clip's images")
+    assert run.trained_on == ("images for dino", "images for clip")
     assert (run.chosen.seed, run.failed, run.published_as) == (1, [2], "CIFAR-10")
     assert run.seeds[1].reason == "a cluster is empty"
     assert run.chosen.confusion is not None and run.chosen.confusion.sum() == run.images
