@@ -221,6 +221,8 @@ def test_scripts_run_without_snakemake(project):
 def test_shipped_experiments_can_be_planned(project, experiment):
     if not (project / "my_images").exists():
         draw_shapes(project / "my_images")
+    for split in ("train", "val"):
+        (project / "data" / "imagenet" / split).mkdir(parents=True, exist_ok=True)
     done = snakemake(project, "-n", "--quiet", "host", "--configfile", f"experiments/{experiment}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "report_page" in done.stdout + done.stderr
