@@ -28,10 +28,11 @@ OPTIONS: dict[str, dict] = {
 
 
 def all_heads():
-    """Names of the modules that are heads."""
+    """Names of the modules that are heads and find clusters themselves."""
     names = [info.name for info in pkgutil.iter_modules(deepclust.heads.__path__)]
     modules = {name: importlib.import_module(f"deepclust.heads.{name}") for name in names}
-    return sorted(name for name, module in modules.items() if isinstance(getattr(module, "FACTS", None), Facts))
+    facts = {name: getattr(module, "FACTS", None) for name, module in modules.items()}
+    return sorted(name for name, said in facts.items() if isinstance(said, Facts) and not said.needs_native)
 
 
 def nearest(points, count):

@@ -37,7 +37,7 @@ def digits():
 def features_of(folder, images):
     model = Model.load(folder / "model.json", torch.device("cpu"))
     with torch.inference_mode():
-        return model.features(model.preprocess(torch.from_numpy(images)), "avg").numpy()
+        return model.features(model.preprocess(torch.from_numpy(images))).numpy()
 
 
 def assignments(folder, features):
