@@ -76,6 +76,7 @@ def accept(dag: Any, job: Any, why: str) -> None:
         record = persistence._read_record(key)
         record.params = persistence._params(job)
         persistence._write_record(key, record)
+    keep_seeds(job)
     for path in (Path(output) for output in job.output if str(output).endswith("provenance.json")):
         status = path.stat()
         provenance = json.loads(path.read_text(encoding="utf-8"))
@@ -90,6 +91,15 @@ def accept(dag: Any, job: Any, why: str) -> None:
         )
         write_json(path, provenance)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # nothing that reads it has to be made again
+
+
+def keep_seeds(job: Any) -> None:
+    """Let the seeds that a clustering keeps beside its result count as fitted by the present code."""
+    code = re.search(r"--code ([0-9a-f]+)", str(job.params.get("command")))
+    folders = {folder for output in job.output for folder in Path(output).parent.glob(".seeds-*")}
+    if code is not None and len(folders) == 1:  # of several, one is of an attempt that did not end in this result
+        folder = folders.pop()
+        folder.rename(folder.with_name(f".seeds-{code[1]}-{folder.name.rpartition('-')[2]}"))
 
 
 def main() -> int:

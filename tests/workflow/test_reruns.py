@@ -485,12 +485,14 @@ def test_as_a_command_too(project):
 
 
 def test_results_can_be_accepted_under_changed_code(dry_runs, project):
-    path = project / "workflow" / "scripts" / "deepclust" / "pretraining" / "simclr.py"
-    source = path.read_bytes()
+    library = project / "workflow" / "scripts" / "deepclust"
+    sources = {path: path.read_bytes() for path in (library / "pretraining/simclr.py", library / "heads/kmeans.py")}
     metadata = {file: file.read_bytes() for file in Path(project, ".snakemake", "metadata").iterdir()}
     records = {file: file.read_bytes() for file in project.glob("results/**/*provenance.json")}
+    seeds = {path.parent: path for path in project.glob("results/clustering/**/.seeds-*")}
     try:
-        path.write_bytes(source + b"\nRENAMED = True\n")
+        for path, source in sources.items():
+            path.write_bytes(source + b"\nRENAMED = True\n")
         assert {"pretrain simclr", "pretrain later", "pretrain elsewhere"} <= dry_runs.names()
         command = [sys.executable, "tools/accept.py", "--configfile", "small.yaml", "--why", "a harmless change"]
         done = subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment())
@@ -498,11 +500,18 @@ def test_results_can_be_accepted_under_changed_code(dry_runs, project):
         assert dry_runs.names() == set()
         record = (project / "results" / "backbones" / "simclr" / "model.provenance.json").read_text()
         assert "a harmless change" in record
+        # The seeds that are kept for later count as made by the new code, too, so that more seeds compute only those.
+        moved = {path.parent for path in project.glob("results/clustering/**/.seeds-*") if path != seeds[path.parent]}
+        assert moved == {path for path in seeds if path.parent.name in {"kmeans", "other"}}
         # Any other change is still one.
-        path.write_bytes(source + b"\nCHANGED = True\n")
+        for path, source in sources.items():
+            path.write_bytes(source + b"\nCHANGED = True\n")
         assert "pretrain simclr" in dry_runs.names()
     finally:
-        path.write_bytes(source)
+        for path, source in sources.items():
+            path.write_bytes(source)
+        for path in project.glob("results/clustering/**/.seeds-*"):
+            path.rename(seeds[path.parent])
         for file, content in (metadata | records).items():
             status = file.stat()
             file.write_bytes(content)

@@ -11,8 +11,8 @@ from formats import FORMATS, Link, picture
 from PIL import Image
 
 from deepclust.common import registry
-from deepclust.common.errors import DeepclustError
 from deepclust.common.decoding import decode_image
+from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
 from deepclust.data import loaders
 from deepclust.data.downloading import download

@@ -58,7 +58,7 @@ def cluster(run: Run, clusters: Path, log: Path, *, code: str, progress: Progres
     _check(run, head.FACTS.needs_neighbors, head.FACTS.max_backbones, features)
     if head.FACTS.needs_native and run.native is None:
         raise DeepclustError(f"{run.method} needs the clusters of the backbone's method: give its file (--native)")
-    store = SeedStore(clusters.parent, fingerprint(run, code))
+    store = SeedStore(clusters.parent, code, fingerprint(run))
     missing = [seed for seed in run.seeds if seed not in store]
     if missing:
         _fit(run, head, features, missing, store, progress)
@@ -79,15 +79,15 @@ def cluster(run: Run, clusters: Path, log: Path, *, code: str, progress: Progres
     store.remove_stale()
 
 
-def fingerprint(run: Run, code: str) -> str:
-    """Digest of everything that decides a seed's result; the list of seeds is not part of it."""
+def fingerprint(run: Run) -> str:
+    """Digest of everything but the code that decides a seed's result; the list of seeds is not part of it."""
     hashes = {
         name: {split: [sha256_file(path) for path in paths] for split, paths in files.items()}
         for name, files in (("features", run.features), ("neighbors", run.neighbors))
     }
     members = {name: sha256_file(path) for name, path in run.members.items()}
     native = None if run.native is None else sha256_file(run.native)
-    facts = [code, run.method, run.options.model_dump(mode="json"), run.k, list(run.train), hashes, members, native]
+    facts = [run.method, run.options.model_dump(mode="json"), run.k, list(run.train), hashes, members, native]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

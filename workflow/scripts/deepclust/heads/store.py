@@ -60,9 +60,14 @@ def fitted_seed(result: SeedResult, predictions: dict[str, Prediction], sizes: l
 class SeedStore:
     """The folder that keeps the fitted seeds of one run: more seeds, or another attempt, compute only what is new."""
 
-    def __init__(self, parent: Path, fingerprint: str) -> None:
-        """Args: `fingerprint` of everything that would invalidate a seed's result, but not of the other seeds."""
-        self.folder = parent / f".seeds-{fingerprint}"
+    def __init__(self, parent: Path, code: str, fingerprint: str) -> None:
+        """Where seeds are kept that `code` fitted.
+
+        Args:
+            code: digest of the code. It stands first in the folder's name, where tools/accept.py replaces it.
+            fingerprint: of everything else that would invalidate a seed's result, but not of the other seeds.
+        """
+        self.folder = parent / f".seeds-{code}-{fingerprint}"
 
     def __contains__(self, seed: int) -> bool:
         return self._path(seed).is_file()
