@@ -46,7 +46,11 @@ rule all:
     localrule: True
 
 
+check_profile()
+
+
 onstart:
+    check_submission()
     watch_jobs()
 
 

@@ -18,6 +18,7 @@ from deepclust.planning.experiment_options import NAME_PATTERN
 from deepclust.planning.parameters import Parameters
 from deepclust.planning.plan import ExperimentError, make_plan
 from deepclust.planning.strict_yaml import check_file, experiment_text
+from deepclust.planning.submission import folder_errors, profile_errors, submit_to_slurm
 from deepclust.planning.terminal import Watcher, closing_table, log_errors
 
 prefer_this_python()
@@ -139,6 +140,12 @@ def start_flags(wildcards, input):
     start = f"--start_model {quote(input.start)}" if "start" in input.keys() else ""
     state = EXPERIMENT.config["backbones"][wildcards.backbone]["resume_from"]
     return f"{start} --resume_from {quote(state)}" if state else start
+
+
+def time_limit(wildcards, input, resources):
+    """How long the job may run, where a profile limits it. It is no parameter: Snakemake does not record it."""
+    minutes = resources.get("runtime")
+    return f"--minutes {minutes}" if minutes else ""
 
 
 def run_of(wildcards):
@@ -321,6 +328,18 @@ def training_flag(wildcards, input):
 
 
 STARTED = time.time()
+
+
+def check_profile():
+    """End if the profile names rules or resources that do not exist."""
+    stop_with(profile_errors(workflow.resource_settings, [rule.name for rule in workflow.rules]))
+
+
+def check_submission():
+    """End before the first job if results cannot be written, or if the jobs do not fit the cluster."""
+    stop_with(folder_errors([Path("results"), Path("logs"), Path("resources")]))
+    if type(workflow.executor_settings).__module__ == "snakemake_executor_plugin_slurm":
+        stop_with(submit_to_slurm(workflow.executor_settings, workflow.dag.needrun_jobs(), Path.cwd()))
 
 
 def watch_jobs():

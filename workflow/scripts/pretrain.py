@@ -1,5 +1,6 @@
 """Train a backbone on images without labels."""
 
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
@@ -7,6 +8,7 @@ from pydantic import Field
 from deepclust.common import registry
 from deepclust.common.code import code_digest
 from deepclust.common.job import Job, JobArguments, on_terminate, run_job
+from deepclust.common.time_limit import checkpoint_seconds
 
 
 class Files(JobArguments):
@@ -22,8 +24,8 @@ class Files(JobArguments):
     """Backbone to write (`model.json`; the weights go beside it)."""
     log: Path
     """Training log to write."""
-    checkpoint_seconds: float = Field(300, gt=0)
-    """Time between two checkpoints."""
+    minutes: float | None = Field(None, gt=0)
+    """Time limit of the job: shortly before, the state is saved and the command fails, so that it is run again."""
 
 
 def main(arguments: Files, job: Job) -> None:
@@ -38,8 +40,8 @@ def main(arguments: Files, job: Job) -> None:
         device=device,
         progress=job.progress,
         code=code_digest("pretrain", [f"deepclust.pretraining.{arguments.method}"]),
-        checkpoint_seconds=arguments.checkpoint_seconds,
-        listen=on_terminate,
+        checkpoint_seconds=checkpoint_seconds(),
+        listen=partial(on_terminate, minutes=arguments.minutes),
     )
     splits = [Images(path.parent) for path in arguments.images]
     files = engine.Files(splits, arguments.start_model, arguments.model, arguments.log)

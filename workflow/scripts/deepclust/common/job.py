@@ -29,6 +29,7 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.files import write_json
 from deepclust.common.progress import Progress
 from deepclust.common.provenance import Recorder
+from deepclust.common.time_limit import seconds_left
 
 
 class JobArguments(BaseSettings):
@@ -197,10 +198,16 @@ def describe_validation(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
 
 
-def on_terminate(handler: Callable[[int], None]) -> None:
-    """Call `handler(signal number)` on Ctrl-C, SIGTERM and SIGUSR1 (what Slurm sends before a limit or preemption)."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+def on_terminate(handler: Callable[[int], None], minutes: float | None = None) -> None:
+    """Call `handler(signal number)` on Ctrl-C, SIGTERM and SIGUSR1 (what Slurm sends before a limit or preemption).
+
+    Args:
+        minutes: time limit of the job; shortly before, the handler is called with SIGALRM.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM):
         signal.signal(number, lambda received, _frame: handler(received))
+    if minutes is not None:
+        signal.setitimer(signal.ITIMER_REAL, seconds_left(minutes))
 
 
 def _provenance(recorder: Recorder, job: Job, code: list[str]) -> dict[str, Any]:
