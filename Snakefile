@@ -51,6 +51,7 @@ check_profile()
 
 onstart:
     check_submission()
+    announce_downloads()
     watch_jobs()
 
 

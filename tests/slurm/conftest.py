@@ -68,10 +68,16 @@ class Clone:
     def command(self, *words):
         return [sys.executable, "-m", "snakemake", "--profile", "profiles/slurm", *QUICK, *words]
 
-    def run(self, *words, **more):
+    def run(self, *words, preexec=None, **more):
         """Run to the end; returns the finished process with its text."""
         return subprocess.run(
-            self.command(*words), cwd=self.folder, capture_output=True, text=True, timeout=500, env=self.env(**more)
+            self.command(*words),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            env=self.env(**more),
+            preexec_fn=preexec,
         )
 
     def start(self, *words, **more):
@@ -89,7 +95,7 @@ class Clone:
 
     def env(self, **more):
         # A minute is the shortest time limit that Slurm knows; it is to hold several checkpoints.
-        return {**environment(), "OMP_NUM_THREADS": "1", "DEEPCLUST_CHECKPOINT_SECONDS": "5", **more}
+        return {**environment(), "OMP_NUM_THREADS": "1", "DEEPCLUST_CHECKPOINT_SECONDS": "1", **more}
 
     def said(self):
         return (self.folder / "driver.txt").read_text()

@@ -1,16 +1,19 @@
 """A real Slurm for tests: own keys, ports and folders, two pretended nodes with one pretended GPU each.
 
-It runs in a mount namespace in which its folder stands at /etc/slurm: jobs find their cluster there, because
-SLURM_CONF does not reach them. Nothing outside the namespace sees or can disturb it.
+It runs in a mount namespace in which its folder stands at /etc/slurm (jobs find their cluster there, because SLURM_CONF
+does not reach them), and in a network namespace without any route: nothing outside sees it or can disturb it, and no
+job can reach the internet.
 """
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -19,7 +22,9 @@ import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "sinfo", "scancel")
 NODES = ("node1", "node2")
-CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
+CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+SIOCSIFFLAGS, IFF_UP, IFF_RUNNING = 0x8914, 0x1, 0x40
 
 # CPUs and memory are more than there is: jobs of the tests ask for what the profile says, and use next to nothing.
 SLURM_CONF = """
@@ -50,7 +55,7 @@ MpiDefault=none
 ReturnToService=2
 SlurmdTimeout=20
 InactiveLimit=0
-MinJobAge=300
+MinJobAge=7200
 KillWait=10
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -79,17 +84,27 @@ def missing():
     return "" if Path("/etc/slurm").is_dir() else "there is no /etc/slurm to put the configuration at"
 
 
-def enter_namespace(folder):
-    """Give this process, and all it starts from now on, a /etc/slurm of their own."""
-    libc = ctypes.CDLL(None, use_errno=True)
+LIBC = ctypes.CDLL(None, use_errno=True)
 
-    def check(result):
-        if result != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
-    check(libc.unshare(CLONE_NEWNS))
-    check(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
-    check(libc.mount(str(folder).encode(), b"/etc/slurm", None, MS_BIND, None))
+def check(result):
+    if result != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def enter_namespaces(folder):
+    """Give this process, and all it starts from now on, a /etc/slurm of their own and a network without any route.
+
+    Returns:
+        A function that takes a new process back to the network outside (`preexec_fn`).
+    """
+    outside = os.open("/proc/self/ns/net", os.O_RDONLY)
+    check(LIBC.unshare(CLONE_NEWNS | CLONE_NEWNET))
+    check(LIBC.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
+    check(LIBC.mount(str(folder).encode(), b"/etc/slurm", None, MS_BIND, None))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:  # the daemons talk over the loopback device
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP | IFF_RUNNING))
+    return lambda: check(LIBC.setns(outside, CLONE_NEWNET))
 
 
 def free_ports(count):
@@ -120,6 +135,7 @@ class Slurm:
         self.processes = {}
 
     def start(self):
+        self.outside = enter_namespaces(self.folder)
         ports = dict(zip(("port0", "port1", "port2"), free_ports(3)))
         conf = SLURM_CONF.format(host=socket.gethostname(), folder=self.folder, **ports)
         (self.folder / "slurm.conf").write_text(conf)
@@ -129,7 +145,6 @@ class Slurm:
         key.chmod(0o400)
         for name in ("state", *(f"spool-{node}" for node in NODES)):
             (self.folder / name).mkdir()
-        enter_namespace(self.folder)
         self._spawn(
             "munged",
             *("--foreground", "--force", f"--key-file={key}", f"--socket={self.folder}/munge.socket"),
@@ -205,9 +220,14 @@ class Slurm:
 
     def jobs(self, states="all"):
         """All jobs that Slurm remembers, as dicts with id, state, comment, node …"""
-        fields = {"id": "%i", "state": "%T", "partition": "%P", "comment": "%k", "node": "%N", "name": "%j", "gres": "%b"}
+        fields = {"id": "%i", "state": "%T", "partition": "%P", "comment": "%k", "node": "%N", "folder": "%Z"}
+        fields |= {"start": "%S", "gres": "%b"}
         lines = self.ask("squeue", "-h", "-a", "-t", states, "-o", "|".join(fields.values())).splitlines()
         return [dict(zip(fields, line.split("|"))) for line in lines]
+
+    def details(self, number):
+        """What `scontrol show job` tells."""
+        return dict(re.findall(r"(\S+?)=(\S*)", self.ask("scontrol", "show", "job", number)))
 
     def job_of(self, rule, states="all"):
         """The newest job of a rule in one of these states, or None."""

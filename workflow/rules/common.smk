@@ -10,9 +10,12 @@ from shlex import quote
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+from snakemake.io import Wildcards
+
 from deepclust.common.code import code_digest, code_params
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import sha256_file, write_text
+from deepclust.planning.downloads import announcement
 from deepclust.planning.environment import prefer_this_python
 from deepclust.planning.experiment_options import NAME_PATTERN
 from deepclust.planning.parameters import Parameters
@@ -121,6 +124,12 @@ def archive(wildcards):
 def archive_flag(wildcards, input):
     """Where the archive is, for the command line."""
     return f"--archive {quote(input.archive)}" if "archive" in input.keys() else ""
+
+
+def downloads(wildcards):
+    """Everything that the runs of the experiment need from elsewhere."""
+    needed = [archive(Wildcards(fromdict={"dataset": dataset})) for dataset in EXPERIMENT.datasets()]
+    return sorted({path for found in needed for path in found.values()})
 
 
 def pretrain_inputs(wildcards):
@@ -339,7 +348,15 @@ def check_submission():
     """End before the first job if results cannot be written, or if the jobs do not fit the cluster."""
     stop_with(folder_errors([Path("results"), Path("logs"), Path("resources")]))
     if type(workflow.executor_settings).__module__ == "snakemake_executor_plugin_slurm":
-        stop_with(submit_to_slurm(workflow.executor_settings, workflow.dag.needrun_jobs(), Path.cwd()))
+        jobs = workflow.dag.needrun_jobs()
+        stop_with(submit_to_slurm(workflow.executor_settings, jobs, Path.cwd(), workflow.nodes))
+
+
+def announce_downloads():
+    """Say how much will be downloaded."""
+    jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "download"]
+    wanted = [(Path(job.output.archive), job.params.options["sources"]) for job in jobs]
+    print(*announcement(wanted), sep="\n", file=sys.stderr)
 
 
 def watch_jobs():

@@ -111,6 +111,13 @@ class Parameters:
         """The library module of a dataset's loader."""
         return self.plan.schema.module("loader", self.config["datasets"][dataset]["loader"])
 
+    def datasets(self) -> list[str]:
+        """The datasets that the runs cluster, and those that their backbones are pretrained on."""
+        clustered = {run.dataset for run in self.plan.runs}
+        used = {name for run in self.plan.runs for backbone in run.backbones for name in self.lineage(backbone)}
+        pretrained = {self.config["backbones"][name].get("dataset") for name in used}
+        return [name for name in self.config["datasets"] if name in clustered | pretrained]
+
     # --- backbones and features -----------------------------------------------------------------------------------
 
     def backbone_module(self, backbone: str) -> str:

@@ -189,9 +189,7 @@ def _gpu_misfits(request: Request, nodes: list[Node], where: str) -> Iterator[st
         known = did_you_mean(request.gpu_model, models)
         yield f"{request.rule}: no node of {where} has a GPU {request.gpu_model}{known}"
         return
-    per_node = [
-        node.gpus.get(request.gpu_model, 0) if request.gpu_model else sum(node.gpus.values()) for node in nodes
-    ]
+    per_node = [node.gpus.get(request.gpu_model, 0) if request.gpu_model else sum(node.gpus.values()) for node in nodes]
     if request.gpus > max(per_node):
         kind = f" {request.gpu_model}" if request.gpu_model else ""
         yield f"{request.rule}: {request.gpus}{kind} GPUs are more than any node of {where} has ({max(per_node)})"

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +38,9 @@ def profile_errors(settings: Any, rules: Iterable[str]) -> list[str]:
     """
     rules, lines = list(rules), []
     for key, mapping in (("set-threads", settings.overwrite_threads), ("set-resources", settings.overwrite_resources)):
-        lines += [f"{key}.{name}: there is no such rule{did_you_mean(name, rules)}" for name in mapping if name not in rules]
+        lines += [
+            f"{key}.{name}: there is no such rule{did_you_mean(name, rules)}" for name in mapping if name not in rules
+        ]
     named: dict[str, Mapping[str, Any]] = {"default-resources": settings.default_resources or {}}
     named |= {f"set-resources.{rule}": resources for rule, resources in settings.overwrite_resources.items()}
     known = {*RESOURCES, *settings.resources}
@@ -60,19 +63,25 @@ def folder_errors(folders: Iterable[Path]) -> list[str]:
     return lines
 
 
-def submit_to_slurm(executor_settings: Any, jobs: Iterable[Any], folder: Path) -> list[str]:
+def submit_to_slurm(executor_settings: Any, jobs: Iterable[Any], folder: Path, at_a_time: int) -> list[str]:
     """Make ready to submit `jobs` (Snakemake's) from `folder`; returns why that cannot be, one line each.
 
     Where the cluster keeps no accounting, the jobs' states are asked of squeue, whatever tools are installed.
+
+    Args:
+        at_a_time: jobs that may be in the queue at a time.
     """
+    jobs = [job for job in jobs if not job.is_local]
+    if not jobs:
+        return []
     try:
         require_tools()
         cluster = read_cluster()
         if executor_settings.partition_config or os.environ.get("SNAKEMAKE_SLURM_PARTITIONS"):
             cluster = replace(cluster, default=None)  # each job goes where it fits
-        jobs = [job for job in jobs if not job.is_local]
         requests = [request_of(job) for job in jobs]
         lines = left_behind(folder) + misfits(requests, cluster) + [line for r in requests for line in _too_short(r)]
+        lines += _stuck_arrays(executor_settings.array_jobs, requests, at_a_time)
     except SlurmError as error:
         return [str(error)]
     if not cluster.accounting:
@@ -80,6 +89,18 @@ def submit_to_slurm(executor_settings: Any, jobs: Iterable[Any], folder: Path) -
     if not lines:
         watch_preemption(folder)
     return list(dict.fromkeys(lines))
+
+
+def _stuck_arrays(array_jobs: str | None, requests: list[Request], at_a_time: int) -> list[str]:
+    """The plugin (2.8.0) waits for ever for an array of which Snakemake may not submit all jobs that are ready."""
+    rules = re.split(r"[,;\s]+", array_jobs or "")
+    counts = Counter(request.rule for request in requests if request.rule in rules or "all" in rules)
+    return [
+        f"{rule}: its {count} jobs may become one array, but only {at_a_time} jobs at a time are allowed in the queue: "
+        f"set jobs to {count} or more, or take {rule} out of slurm-array-jobs"
+        for rule, count in counts.items()
+        if count > at_a_time
+    ]
 
 
 def _too_short(request: Request) -> list[str]:

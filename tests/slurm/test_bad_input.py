@@ -1,0 +1,80 @@
+"""Mistakes end in one clear line, before the first job is submitted."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TARGET = "results/backbones/simclr/model.json"
+
+
+def refusal(slurm, clone, *words, **more):
+    """The one line that is said, and that nothing was submitted."""
+    before = len(slurm.jobs())
+    done = clone.run(*words, "--", TARGET, **more)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert len(slurm.jobs()) == before
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line"),
+    [
+        (
+            "# slurm_partition: gpu ",
+            "slurm_partition: gup ",
+            "pretrain: there is no partition gup; did you mean 'gpu'?",
+        ),
+        ('gres: "gpu:1"', 'gres: "gpu:2"', "pretrain: 2 GPUs are more than any node of partition main has (1)"),
+        ('gres: "gpu:1"', 'gres: "gpu:lagre:1"', "pretrain: no node of partition main has a GPU lagre; did you mean 'large'?"),
+        ("runtime: 720", "runtime: 2880", "pretrain: a runtime of 2880 minutes is more than partition main allows (1440)"),
+        ("mem_mb: 32000", "mem_mb: 320000", "pretrain: 320000 MB of memory are more than any node of partition main has (256000)"),
+        ("  pretrain:\n    #", "  pretrian:\n    #", "set-resources.pretrian: there is no such rule; did you mean 'pretrain'?"),
+        ("runtime: 720", "runtmie: 720", "set-resources.pretrain.runtmie: unknown resource; did you mean 'runtime'?"),
+        ("# slurm_account: my_account", "slurm_account: nobody", "prepare: this cluster keeps no accounts: remove slurm_account (nobody)"),
+    ],
+)  # fmt: skip
+def test_profiles_that_do_not_fit(slurm, clone, before, after, line):
+    clone.edit_profile((before, after))
+    assert line in refusal(slurm, clone)
+
+
+def test_time_limit_shorter_than_a_checkpoint_interval(slurm, clone):
+    clone.edit_profile(("runtime: 720", "runtime: 4"))
+    said = refusal(slurm, clone, DEEPCLUST_CHECKPOINT_SECONDS="300")
+    assert said.startswith("pretrain: a runtime of 4 minutes ends before the first checkpoint, after 5 minutes")
+
+
+def test_misspelt_key(slurm, clone):
+    clone.edit_profile(("slurm-requeue: true", "slurm-reqeue: true"))
+    done = clone.run("--", TARGET)
+    assert done.returncode != 0
+    assert done.stderr.strip().splitlines()[-1].endswith("unrecognized arguments: --slurm-reqeue=true")
+
+
+def test_no_sbatch(slurm, clone, tmp_path):
+    """All programs of the PATH but those of Slurm."""
+    few = tmp_path / "few"
+    few.mkdir()
+    for folder in os.environ["PATH"].split(os.pathsep):
+        for program in Path(folder).glob("*"):
+            if not (few / program.name).exists() and program.name not in SLURM_PROGRAMS:
+                (few / program.name).symlink_to(program)
+    assert "there is no sbatch on the PATH" in refusal(slurm, clone, PATH=str(few))
+
+
+SLURM_PROGRAMS = {"sbatch", "squeue", "scontrol", "sinfo", "scancel", "srun", "sacct", "sacctmgr", "sshare"}
+
+
+@pytest.mark.parametrize("folder", ["results", "logs"])
+def test_a_folder_that_cannot_be_written_to(slurm, clone, folder):
+    """A mount without the right to write holds for root as well."""
+    path = clone.folder / folder
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", path], check=True)
+    try:
+        assert f"cannot write to {folder}" in refusal(slurm, clone)
+    finally:
+        subprocess.run(["umount", path], check=True)
