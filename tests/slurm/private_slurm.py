@@ -60,8 +60,9 @@ KillWait=10
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 GresTypes=gpu
-NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={port1} CPUs=32 RealMemory=256000 Gres=gpu:small:1 Feature=old State=UNKNOWN
-NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port={port2} CPUs=32 RealMemory=256000 Gres=gpu:large:1 Feature=new State=UNKNOWN
+NodeName=DEFAULT CPUs=32 RealMemory=256000 State=UNKNOWN
+NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={port1} Gres=gpu:small:1 Feature=old
+NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port={port2} Gres=gpu:large:1 Feature=new
 PartitionName=main Nodes=node1,node2 Default=YES MaxTime=1-00:00:00 PriorityTier=1
 PartitionName=gpu Nodes=node1,node2 MaxTime=1-00:00:00 PriorityTier=1
 PartitionName=killable Nodes=node1,node2 MaxTime=1-00:00:00 PriorityTier=1 PreemptMode=CANCEL
@@ -180,10 +181,10 @@ class Slurm:
 
     def own_processes(self):
         """The processes in this namespace; no other is ever touched."""
-        here = os.readlink("/proc/self/ns/mnt")
+        here = Path("/proc/self/ns/mnt").readlink()
         for process in psutil.process_iter():
             with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/{process.pid}/ns/mnt") == here:
+                if Path(f"/proc/{process.pid}/ns/mnt").readlink() == here:
                     yield process
 
     def training(self, rule="pretrain"):
@@ -238,7 +239,7 @@ class Slurm:
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             if time.monotonic() > deadline:
-                logs = "".join(path.read_text()[-1500:] for path in self.folder.glob("*.log"))
+                logs = "".join(path.read_text()[-1500:] for path in self.folder.glob("*.out"))
                 raise AssertionError(f"waited {seconds} s for {what}; {logs}")
             time.sleep(0.2)
         return found

@@ -19,25 +19,21 @@ def refusal(slurm, clone, *words, **more):
     return done.stderr.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "line"),
-    [
-        (
-            "# slurm_partition: gpu ",
-            "slurm_partition: gup ",
-            "pretrain: there is no partition gup; did you mean 'gpu'?",
-        ),
-        ('gres: "gpu:1"', 'gres: "gpu:2"', "pretrain: 2 GPUs are more than any node of partition main has (1)"),
-        ('gres: "gpu:1"', 'gres: "gpu:lagre:1"', "pretrain: no node of partition main has a GPU lagre; did you mean 'large'?"),
-        ("runtime: 720", "runtime: 2880", "pretrain: a runtime of 2880 minutes is more than partition main allows (1440)"),
-        ("mem_mb: 32000", "mem_mb: 320000", "pretrain: 320000 MB of memory are more than any node of partition main has (256000)"),
-        ("  pretrain:\n    #", "  pretrian:\n    #", "set-resources.pretrian: there is no such rule; did you mean 'pretrain'?"),
-        ("runtime: 720", "runtmie: 720", "set-resources.pretrain.runtmie: unknown resource; did you mean 'runtime'?"),
-        ("# slurm_account: my_account", "slurm_account: nobody", "prepare: this cluster keeps no accounts: remove slurm_account (nobody)"),
-    ],
-)  # fmt: skip
-def test_profiles_that_do_not_fit(slurm, clone, before, after, line):
-    clone.edit_profile((before, after))
+SMALL_CLUSTER = {
+    "pretrain: there is no partition gup; did you mean 'gpu'?": ("# slurm_partition: gpu ", "slurm_partition: gup "),
+    "pretrain: 2 GPUs are more than any node of partition main has (1)": ('"gpu:1"', '"gpu:2"'),
+    "pretrain: no node of partition main has a GPU lagre; did you mean 'large'?": ('"gpu:1"', '"gpu:lagre:1"'),
+    "pretrain: a runtime of 2880 minutes is more than partition main allows (1440)": ("time: 720", "time: 2880"),
+    "pretrain: 320000 MB of memory are more than any node of partition main has (256000)": ("32000", "320000"),
+    "prepare: this cluster keeps no accounts: remove slurm_account (x)": ("# slurm_account:", "slurm_account: x #"),
+    "set-resources.pretrian: there is no such rule; did you mean 'pretrain'?": ("  pretrain:\n   ", "  pretrian:\n   "),
+    "set-resources.pretrain.runtmie: unknown resource; did you mean 'runtime'?": ("runtime: 720", "runtmie: 720"),
+}
+
+
+@pytest.mark.parametrize("line", SMALL_CLUSTER)
+def test_profiles_that_do_not_fit(slurm, clone, line):
+    clone.edit_profile(SMALL_CLUSTER[line])
     assert line in refusal(slurm, clone)
 
 

@@ -9,8 +9,8 @@ import time
 import urllib.request
 
 import pytest
-from conftest import EXPERIMENT, Clone
 
+from conftest import EXPERIMENT, Clone
 from small_experiment import copy_project
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from deepclust.common import registry
 from deepclust.common.code import code_digest
 from deepclust.common.job import Job, JobArguments, on_terminate, run_job
-from deepclust.common.time_limit import checkpoint_seconds
+from deepclust.common.time_limit import default_checkpoint_seconds
 
 
 class Files(JobArguments):
@@ -24,6 +24,8 @@ class Files(JobArguments):
     """Backbone to write (`model.json`; the weights go beside it)."""
     log: Path
     """Training log to write."""
+    checkpoint_seconds: float = Field(default_factory=default_checkpoint_seconds, gt=0)
+    """Time between two checkpoints; unless given, DEEPCLUST_CHECKPOINT_SECONDS or 5 minutes."""
     minutes: float | None = Field(None, gt=0)
     """Time limit of the job: shortly before, the state is saved and the command fails, so that it is run again."""
 
@@ -40,7 +42,7 @@ def main(arguments: Files, job: Job) -> None:
         device=device,
         progress=job.progress,
         code=code_digest("pretrain", [f"deepclust.pretraining.{arguments.method}"]),
-        checkpoint_seconds=checkpoint_seconds(),
+        checkpoint_seconds=arguments.checkpoint_seconds,
         listen=partial(on_terminate, minutes=arguments.minutes),
     )
     splits = [Images(path.parent) for path in arguments.images]

@@ -14,7 +14,7 @@ RESERVE_SECONDS = 120.0  # for what comes before this process starts, the curren
 RESERVE_SHARE = 0.2  # of the time limit at most, where that is short
 
 
-def checkpoint_seconds() -> float:
+def default_checkpoint_seconds() -> float:
     """Time between two checkpoints: 5 minutes, or `DEEPCLUST_CHECKPOINT_SECONDS`.
 
     Raises:

@@ -131,7 +131,7 @@ def slurm_minutes(limit: str) -> float:
     if limit in {"infinite", "UNLIMITED", "n/a"}:
         return float("inf")
     days, _, clock = limit.rpartition("-")
-    hours, minutes, seconds = [0, *map(int, clock.split(":"))][-3:]
+    hours, minutes, seconds = [0, 0, *map(int, clock.split(":"))][-3:]
     return 1440 * int(days or 0) + 60 * hours + minutes + seconds / 60
 
 
@@ -220,7 +220,7 @@ def left_behind(folder: Path) -> list[str]:
 
 
 def requeue_preempted(folder: Path) -> None:
-    """Put jobs back into the queue that Slurm cancelled for more urgent ones, for which Snakemake would wait for ever."""
+    """Put jobs back that Slurm cancelled for more urgent ones: Snakemake would wait for them for ever."""
     for job in queued_jobs(folder, "PREEMPTED"):
         done = subprocess.run(["scontrol", "requeue", job.id], capture_output=True, text=True, timeout=60)
         fate = "back in the queue" if done.returncode == 0 else f"not requeued: {done.stderr.strip()}"

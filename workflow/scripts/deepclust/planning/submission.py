@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deepclust.common.time_limit import checkpoint_seconds
+from deepclust.common.time_limit import default_checkpoint_seconds
 from deepclust.planning.slurm import (
     Request,
     SlurmError,
@@ -104,7 +104,7 @@ def _stuck_arrays(array_jobs: str | None, requests: list[Request], at_a_time: in
 
 
 def _too_short(request: Request) -> list[str]:
-    interval = checkpoint_seconds() / 60
+    interval = default_checkpoint_seconds() / 60
     if request.rule not in RESUMABLE or request.minutes is None or request.minutes > interval:
         return []
     return [
