@@ -23,8 +23,9 @@ import psutil
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "sinfo", "scancel")
 NODES = ("node1", "node2")
 CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
+PR_SET_PDEATHSIG = 1
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
-SIOCSIFFLAGS, IFF_UP, IFF_RUNNING = 0x8914, 0x1, 0x40
+SIOCSIFFLAGS, SIOCSIFADDR, IFF_UP, IFF_RUNNING = 0x8914, 0x8916, 0x1, 0x40
 
 # CPUs and memory are more than there is: jobs of the tests ask for what the profile says, and use next to nothing.
 SLURM_CONF = """
@@ -103,8 +104,11 @@ def enter_namespaces(folder):
     check(LIBC.unshare(CLONE_NEWNS | CLONE_NEWNET))
     check(LIBC.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
     check(LIBC.mount(str(folder).encode(), b"/etc/slurm", None, MS_BIND, None))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:  # the daemons talk over the loopback device
+    # The daemons talk over the loopback device. Without an address beside 127.0.0.1 getaddrinfo resolves nothing.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP | IFF_RUNNING))
+        address = struct.pack("16sHH4s8x", b"lo:1", socket.AF_INET, 0, socket.inet_aton("198.51.100.1"))
+        fcntl.ioctl(any_socket, SIOCSIFADDR, address)
     return lambda: check(LIBC.setns(outside, CLONE_NEWNET))
 
 
@@ -163,7 +167,12 @@ class Slurm:
         with (self.folder / f"{name or program}.out").open("ab") as out:
             command = ["nice", "-n", "5", shutil.which(program), *words]
             self.processes[name or program] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                preexec_fn=lambda: check(LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)),  # it does not outlive the tests
             )
 
     def start_node(self, node):

@@ -6,11 +6,10 @@ import sys
 import time
 from pathlib import Path
 from shlex import quote
+from types import SimpleNamespace
 
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
-
-from snakemake.io import Wildcards
 
 from deepclust.common.code import code_digest, code_params
 from deepclust.common.errors import DeepclustError
@@ -128,7 +127,7 @@ def archive_flag(wildcards, input):
 
 def downloads(wildcards):
     """Everything that the runs of the experiment need from elsewhere."""
-    needed = [archive(Wildcards(fromdict={"dataset": dataset})) for dataset in EXPERIMENT.datasets()]
+    needed = [archive(SimpleNamespace(dataset=dataset)) for dataset in EXPERIMENT.datasets()]
     return sorted({path for found in needed for path in found.values()})
 
 
