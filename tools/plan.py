@@ -2,14 +2,16 @@
 
     python tools/plan.py [--profile profiles/slurm] [--configfile experiments/NAME.yaml] [targets]
 
-takes the same words as snakemake, whose own `-n` tells every job. `--images-per-second N` (first) is the speed of
-pretraining to reckon with; without it, that of trainings of the same network that are done here.
+takes the same words as snakemake, whose own `-n` tells every job (after --configfile, put -- before the targets).
+`--images-per-second N` (first) is the speed of pretraining to reckon with; without it, that of trainings of the same
+network that are done here.
 """
 
 import argparse
 import json
 import shutil
 import sys
+import warnings
 from ast import literal_eval
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -49,7 +51,7 @@ def reasons(dag: Any, job: Any) -> Iterator[str]:
     if reason.updated_input or reason.input_changed:
         yield "input changed"
     if reason.updated_input_run:
-        yield "after the above"
+        yield "what it reads is made anew"
 
 
 def parameter_changes(change: Any) -> Iterator[str]:
@@ -168,6 +170,7 @@ def main() -> int:
     parser.add_argument("--images-per-second", type=float, help="speed of pretraining to reckon with")
     own, words = parser.parse_known_args()
     _, arguments = parse_args(words)
+    warnings.simplefilter("ignore", RuntimeWarning)  # Snakemake leaves coroutines behind that ask for sizes of files
     with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
         workflow = api.workflow(
             resource_settings=ResourceSettings(

@@ -45,13 +45,12 @@ rule pretrain:
         options=backbone_options,
         command=command("pretrain", backbone_modules),
         start=start_flags,
-        time_limit=time_limit,
     message:
         "Pretrain backbone {wildcards.backbone}"
     shell:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
-        " --images {input.images} --model {output.model} --log {output.log} {params.start} {params.time_limit}"
-        " {params.options} > {log} 2>&1"
+        " --images {input.images} --model {output.model} --log {output.log} {params.start} {params.options}"
+        " > {log} 2>&1"
 
 
 rule clean_states:

@@ -85,12 +85,19 @@ def method_code(script, modules):
 
 
 def command(script, modules=lambda wildcards: ()):
-    """A script with the digest of its code, which it checks when it starts and before it ends.
+    """A script with the digest of its code, which it checks when it starts and before it ends, and what its job asked for.
 
-    It asks for `input`, so that Snakemake does not record it: where the scripts are is no reason to run a job again.
+    It asks for `resources`, so that Snakemake does not record it: where the scripts are, or how much memory there is,
+    is no reason to run a job again.
     """
     path = quote(shown(SCRIPTS / f"{script}.py"))
-    return lambda wildcards, input: f"{path} --code {digest(script, modules(wildcards))}"
+    return lambda wildcards, resources: f"{path} --code {digest(script, modules(wildcards))}{requested(resources)}"
+
+
+def requested(resources):
+    """Time limit and memory of a job, as far as a profile sets them and they are known yet."""
+    flags = {"minutes": resources.get("runtime"), "memory_mb": resources.get("mem_mb")}
+    return "".join(f" --{name} {value}" for name, value in flags.items() if isinstance(value, int))
 
 
 def backbone_modules(wildcards):
@@ -148,12 +155,6 @@ def start_flags(wildcards, input):
     start = f"--start_model {quote(input.start)}" if "start" in input.keys() else ""
     state = EXPERIMENT.config["backbones"][wildcards.backbone]["resume_from"]
     return f"{start} --resume_from {quote(state)}" if state else start
-
-
-def time_limit(wildcards, input, resources):
-    """How long the job may run, where a profile limits it. It is no parameter: Snakemake does not record it."""
-    minutes = resources.get("runtime")
-    return f"--minutes {minutes}" if minutes else ""
 
 
 def run_of(wildcards):
@@ -305,7 +306,34 @@ def experiment_yaml(wildcards):
 
 def run_lists(wildcards):
     """The files of all runs, one per line, in the order of the outputs of `list_runs`."""
-    return ["".join(f"{path}\n" for path in run_files(*patterns)) for patterns in ([METRICS], [RECORDS], FIGURES)]
+    lists = [run_files(*patterns) for patterns in ([METRICS], [RECORDS], FIGURES)] + [job_records()]
+    return ["".join(f"{path}\n" for path in paths) for paths in lists]
+
+
+def job_records():
+    """The records of all jobs that runs are made of. They are older than the metrics, so no inputs of the report."""
+    paths = []
+    for run in EXPERIMENT.plan.runs:
+        train, score = EXPERIMENT.plan.run_splits(run.dataset, run.protocol)
+        joined = "+".join(run.backbones)
+        for backbone in run.backbones:
+            for name in EXPERIMENT.lineage(backbone):
+                options = EXPERIMENT.config["backbones"][name]
+                splits = options["splits"] if EXPERIMENT.is_pretrained_here(name) else []
+                paths += [f"results/data/{options['dataset']}/{split}/images.provenance.json" for split in splits]
+                paths.append(f"results/backbones/{name}/model.provenance.json")
+        for split in dict.fromkeys(train + score):
+            paths.append(f"results/data/{run.dataset}/{split}/images.provenance.json")
+            features = [f"results/features/{run.dataset}/{backbone}/{split}" for backbone in run.backbones]
+            paths += [f"{folder}/features.provenance.json" for folder in features]
+            if split in score or EXPERIMENT.head_facts(run.head).get("needs_neighbors"):
+                paths += [f"{folder}/neighbors.provenance.json" for folder in features]
+        paths.append(f"results/clustering/{run.path}/clusters.provenance.json")
+        paths.append(f"results/evaluation/{run.dataset}/{joined}/probe/{run.protocol}.provenance.json")
+        paths.append(f"results/report/{run.dataset}/{joined}/{run.protocol}/map.provenance.json")
+        paths += [f"results/evaluation/{run.path}/metrics.provenance.json"]
+        paths += [f"results/report/{run.path}/figures.provenance.json"]
+    return list(dict.fromkeys(paths))
 
 
 def write_files(output, texts):

@@ -26,8 +26,6 @@ class Files(JobArguments):
     """Training log to write."""
     checkpoint_seconds: float = Field(default_factory=default_checkpoint_seconds, gt=0)
     """Time between two checkpoints; unless given, DEEPCLUST_CHECKPOINT_SECONDS or 5 minutes."""
-    minutes: float | None = Field(None, gt=0)
-    """Time limit of the job: shortly before, the state is saved and the command fails, so that it is run again."""
 
 
 def main(arguments: Files, job: Job) -> None:

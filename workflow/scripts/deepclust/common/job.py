@@ -62,6 +62,10 @@ class JobArguments(BaseSettings):
     """Threads to use; 0: all."""
     provenance: Path | None = None
     """Where to record how the result came about."""
+    minutes: float | None = None
+    """Time limit of the job, where it has one. Trainings save their state shortly before and fail, to be run again."""
+    memory_mb: float | None = None
+    """Memory that the job asked for, where it did; only recorded."""
 
 
 Arguments = TypeVar("Arguments", bound=JobArguments)
@@ -123,7 +127,7 @@ def run_job(
         _check_code(rule, modules, parsed.code, written=job.outputs)
         _check_modules(rule, modules)
         if parsed.provenance is not None:
-            write_json(parsed.provenance, _provenance(recorder, job, code))
+            write_json(parsed.provenance, _provenance(recorder, job, code, parsed))
         for callback in job.when_done:
             callback()
     except DeepclustError as error:
@@ -210,7 +214,7 @@ def on_terminate(handler: Callable[[int], None], minutes: float | None = None) -
         signal.setitimer(signal.ITIMER_REAL, seconds_left(minutes))
 
 
-def _provenance(recorder: Recorder, job: Job, code: list[str]) -> dict[str, Any]:
+def _provenance(recorder: Recorder, job: Job, code: list[str], arguments: JobArguments) -> dict[str, Any]:
     from deepclust.common.device import device_name
 
     return recorder.record(
@@ -220,6 +224,11 @@ def _provenance(recorder: Recorder, job: Job, code: list[str]) -> dict[str, Any]
         outputs=job.outputs,
         code=code,
         device=job.device or device_name(),
+        requested={
+            "threads": arguments.threads or None,
+            "memory_mb": arguments.memory_mb,
+            "minutes": arguments.minutes,
+        },
     )
 
 
