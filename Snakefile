@@ -51,6 +51,7 @@ check_profile()
 
 onstart:
     check_submission()
+    freeze_plan()
     announce_downloads()
     watch_jobs()
 

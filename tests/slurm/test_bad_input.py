@@ -47,17 +47,18 @@ def test_misspelt_key(slurm, clone):
     clone.edit_profile(("slurm-requeue: true", "slurm-reqeue: true"))
     done = clone.run("--", TARGET)
     assert done.returncode != 0
-    assert done.stderr.strip().splitlines()[-1].endswith("unrecognized arguments: --slurm-reqeue=true")
+    assert done.stderr.strip().splitlines()[-1].endswith("unrecognized arguments: --slurm-reqeue=True")
 
 
 def test_no_sbatch(slurm, clone, tmp_path):
     """All programs of the PATH but those of Slurm."""
     few = tmp_path / "few"
     few.mkdir()
-    for folder in os.environ["PATH"].split(os.pathsep):
-        for program in Path(folder).glob("*"):
-            if not (few / program.name).exists() and program.name not in SLURM_PROGRAMS:
-                (few / program.name).symlink_to(program)
+    programs = {}
+    for folder in reversed(os.environ["PATH"].split(os.pathsep)):
+        programs |= {path.name: path for path in Path(folder).glob("*")}
+    for name in programs.keys() - SLURM_PROGRAMS:
+        (few / name).symlink_to(programs[name])
     assert "there is no sbatch on the PATH" in refusal(slurm, clone, PATH=str(few))
 
 

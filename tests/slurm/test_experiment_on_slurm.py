@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from conftest import EXPERIMENT, Clone
+from clones import EXPERIMENT, Clone
 from small_experiment import copy_project
 
 

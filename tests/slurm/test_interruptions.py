@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from conftest import EXPERIMENT, Clone
+from clones import EXPERIMENT, Clone
 from small_experiment import copy_project
 
 TARGET = "results/backbones/simclr/model.safetensors"

@@ -1,11 +1,14 @@
 """What Slurm is asked for, read from Slurm itself: the nodes are drained, so that jobs wait in the queue."""
 
+import json
 import os
+import shutil
 import signal
 
 import pytest
 
-from conftest import EXPERIMENT
+from clones import EXPERIMENT, Clone
+from small_experiment import copy_project
 
 TARGETS = (
     "results/features/digits/pixels/train/features.npy",
@@ -13,16 +16,25 @@ TARGETS = (
 )
 
 
-@pytest.fixture
-def drained(slurm, clone):
-    """A clone whose images are prepared, and nodes that take no further jobs."""
-    done = clone.run(
-        "--executor", "local", "--cores", "2", "--", *(f"results/data/digits/{s}/images.bin" for s in ("train", "test"))
-    )
+@pytest.fixture(scope="module")
+def prepared(slurm, tmp_path_factory):
+    """A clone whose images are prepared."""
+    clone = Clone(tmp_path_factory.mktemp("prepared"))
+    copy_project(clone.folder)
+    clone.configure()
+    images = [f"results/data/digits/{split}/images.bin" for split in ("train", "test")]
+    done = clone.run("--executor", "local", "--cores", "2", "--", *images, "results/backbones/pixels/model.json")
     assert done.returncode == 0, done.stderr[-3000:]
+    return clone
+
+
+@pytest.fixture
+def drained(slurm, prepared, tmp_path):
+    """A copy of it, and nodes that take no further jobs."""
+    shutil.copytree(prepared.folder, tmp_path / "clone")
     slurm.ask("scontrol", "update", "NodeName=node1,node2", "State=DRAIN", "Reason=test")
-    yield clone
-    slurm.ask("scontrol", "update", "NodeName=node1,node2", "State=RESUME")
+    yield Clone(tmp_path / "clone")
+    slurm.ask("scontrol", "update", "NodeName=node1,node2", "State=RESUME", check=False)  # unless the test did
 
 
 def submitted(slurm, clone, rules, *words):
@@ -75,6 +87,7 @@ def test_partition_file(slurm, drained):
 
 
 def test_code_edited_while_the_job_waits(slurm, drained):
+    """The job plans again on its node; what it was submitted with counts."""
     target = "results/backbones/simclr/model.json"
     driver = drained.start("--retries", "0", "--", target)
     slurm.wait(lambda: slurm.job_of("pretrain", "PENDING"), "the job to wait")
@@ -84,6 +97,20 @@ def test_code_edited_while_the_job_waits(slurm, drained):
     assert driver.wait(200) == 1
     assert "the code of pretrain changed after this job was planned" in drained.said()
     assert not (drained.folder / target).exists()
+
+
+def test_experiment_edited_while_the_job_waits(slurm, drained):
+    target = "results/features/digits/pixels/train/features.npy"
+    driver = drained.start("--", target)
+    slurm.wait(lambda: slurm.job_of("extract_features", "PENDING"), "the job to wait")
+    drained.configure(EXPERIMENT.replace("method: pixels", "method: pixels\n    features: {dtype: float32}"))
+    slurm.ask("scontrol", "update", "NodeName=node1,node2", "State=RESUME")
+    assert driver.wait(200) == 0
+    record = json.loads((drained.folder / target).with_name("features.provenance.json").read_text())
+    assert record["options"]["dtype"] == "float16"
+    drained.configure()
+    again = drained.run("-n", "--", target)
+    assert "Nothing to be done" in again.stdout + again.stderr
 
 
 def test_many_heads_are_one_submission(slurm, clone):

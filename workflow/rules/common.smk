@@ -17,6 +17,7 @@ from deepclust.common.files import sha256_file, write_text
 from deepclust.planning.downloads import announcement
 from deepclust.planning.environment import prefer_this_python
 from deepclust.planning.experiment_options import NAME_PATTERN
+from deepclust.planning.frozen import freeze, thaw
 from deepclust.planning.parameters import Parameters
 from deepclust.planning.plan import ExperimentError, make_plan
 from deepclust.planning.strict_yaml import check_file, experiment_text
@@ -37,6 +38,10 @@ def default_experiment():
     return str(path)
 
 
+PLANNED = thaw() if workflow.remote_exec else None  # in a job that plans again on a node
+DIGESTS = dict(PLANNED.code) if PLANNED else {}
+
+
 def stop_with(lines):
     """End with these lines, if there are any."""
     if lines:
@@ -46,6 +51,8 @@ def stop_with(lines):
 
 def plan_experiment(config, configfiles):
     """Check the experiment; end with one line per problem if it cannot be planned."""
+    if PLANNED is not None:
+        config, configfiles = PLANNED.config, []
     try:
         return Parameters(make_plan(dict(config), [Path(file) for file in configfiles]))
     except ExperimentError as error:
@@ -66,10 +73,19 @@ def fingerprint(script, modules=()):
         stop_with([error])
 
 
-@functools.cache
 def digest(script, modules):
-    """One digest over a fingerprint."""
-    return code_digest(script, modules)
+    """One digest over a fingerprint; in a job that plans again on a node, the one it was planned with."""
+    name = " ".join([script, *modules])
+    if name not in DIGESTS:
+        DIGESTS[name] = code_digest(script, modules)
+    return DIGESTS[name]
+
+
+def freeze_plan():
+    """Let jobs on other machines know what was planned."""
+    for job in workflow.dag.needrun_jobs():
+        job.params  # they are not made before they are asked for, and ask for the digests
+    freeze(EXPERIMENT.config, DIGESTS, Path(".snakemake") / "deepclust")
 
 
 def code(script):
