@@ -17,8 +17,9 @@ demo: $(VENV)/.run ## install what is needed and run the default experiment
 test: $(VENV)/.dev ## install what testing needs and run the test suite
 	$(BIN)/python -m pytest
 
-test-slurm: $(VENV)/.dev ## test the cluster path on a private Slurm (needs Debian's slurm-wlm and munge, and root)
+test-slurm: $(VENV)/.dev ## test the cluster path on a private Slurm (needs Debian's slurm-wlm munge slurmdbd mariadb-server, and root)
 	$(BIN)/python -m pytest tests/slurm
+	DEEPCLUST_TEST_ACCOUNTING=1 $(BIN)/python -m pytest tests/slurm/test_accounting.py
 
 lint: $(VENV)/.dev ## check style, types, imports, the workflow and the generated files
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+import accounting
 from clones import Clone
 from private_slurm import Slurm, missing
 from small_experiment import copy_project
@@ -14,10 +15,11 @@ from small_experiment import copy_project
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory):
-    why = missing()
+    with_accounting = os.environ.get("DEEPCLUST_TEST_ACCOUNTING")
+    why = missing() or (missing(accounting.PROGRAMS) if with_accounting else "")
     if why:
         (pytest.fail if os.environ.get("DEEPCLUST_REQUIRE_SLURM") else pytest.skip)(why)
-    cluster = Slurm(tmp_path_factory.mktemp("slurm"))
+    cluster = Slurm(tmp_path_factory.mktemp("slurm"), accounting.start_accounting if with_accounting else None)
     try:
         cluster.start()
         yield cluster

@@ -76,11 +76,13 @@ NodeName=node2 Name=gpu Type=large File=/dev/tty12
 """
 
 
-def missing():
+def missing(programs=PROGRAMS):
     """Why Slurm cannot run here, or an empty string."""
-    absent = [name for name in PROGRAMS if shutil.which(name) is None]
+    absent = [name for name in programs if shutil.which(name) is None]
     if absent:
-        return f"Slurm is not installed (apt-get install slurm-wlm munge): no {', '.join(absent)}"
+        return (
+            f"Slurm is not installed (apt-get install slurm-wlm munge slurmdbd mariadb-server): no {', '.join(absent)}"
+        )
     if os.geteuid() != 0:
         return "a private Slurm needs root, for a mount namespace of its own"
     return "" if Path("/etc/slurm").is_dir() else "there is no /etc/slurm to put the configuration at"
@@ -135,35 +137,39 @@ def job_of_process(process):
 class Slurm:
     """The daemons and what tests ask them."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, accounting=None):
+        """Args: `accounting`: starts it and returns what it changes in the configuration."""
         self.folder = Path(folder)
+        self.accounting = accounting
         self.processes = {}
 
     def start(self):
         self.outside = enter_namespaces(self.folder)
         ports = dict(zip(("port0", "port1", "port2"), free_ports(3)))
         conf = SLURM_CONF.format(host=socket.gethostname(), folder=self.folder, **ports)
-        (self.folder / "slurm.conf").write_text(conf)
         (self.folder / "gres.conf").write_text(GRES_CONF)
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
         for name in ("state", *(f"spool-{node}" for node in NODES)):
             (self.folder / name).mkdir()
-        self._spawn(
+        self.spawn(
             "munged",
             *("--foreground", "--force", f"--key-file={key}", f"--socket={self.folder}/munge.socket"),
             *(f"--pid-file={self.folder}/munged.pid", f"--seed-file={self.folder}/munge.seed"),
             f"--log-file={self.folder}/munged.log",
         )
         self.wait(lambda: (self.folder / "munge.socket").exists(), "munged")
-        self._spawn("slurmctld", "-D")
+        for before, after in (self.accounting(self) if self.accounting else {}).items():
+            conf = conf.replace(before, after)
+        (self.folder / "slurm.conf").write_text(conf)
+        self.spawn("slurmctld", "-D")
         self.wait(lambda: "UP" in self.ask("scontrol", "ping", check=False), "slurmctld")
         for node in NODES:
             self.start_node(node)
         self.wait(lambda: all(self.node_state(node) == "idle" for node in NODES), "the nodes")
 
-    def _spawn(self, program, *words, name=None):
+    def spawn(self, program, *words, name=None):
         with (self.folder / f"{name or program}.out").open("ab") as out:
             command = ["nice", "-n", "5", shutil.which(program), *words]
             self.processes[name or program] = subprocess.Popen(
@@ -176,7 +182,7 @@ class Slurm:
             )
 
     def start_node(self, node):
-        self._spawn("slurmd", "-D", "-N", node, name=node)
+        self.spawn("slurmd", "-D", "-N", node, name=node)
 
     def kill_node(self, node):
         """The node dies: its daemon and every process of its jobs, all at once."""
@@ -208,15 +214,14 @@ class Slurm:
 
     def stop(self):
         subprocess.run(["scancel", "--user", "root"], capture_output=True, timeout=60)
-        for name in [*NODES, "slurmctld", "munged"]:
-            process = self.processes.pop(name, None)
-            if process is not None:
-                process.send_signal(signal.SIGTERM)
-                try:
-                    process.wait(20)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+        while self.processes:
+            _, process = self.processes.popitem()  # the last started first
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     # --- asking ---------------------------------------------------------------------------------------------------
 

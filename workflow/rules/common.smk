@@ -38,15 +38,23 @@ def default_experiment():
     return str(path)
 
 
-PLANNED = thaw() if workflow.remote_exec else None  # in a job that plans again on a node
-DIGESTS = dict(PLANNED.code) if PLANNED else {}
-
-
 def stop_with(lines):
     """End with these lines, if there are any."""
     if lines:
         print(*lines, sep="\n", file=sys.stderr)
         sys.exit(1)
+
+
+def planned():
+    """In a job that plans again on a node: what was planned."""
+    try:
+        return thaw() if workflow.remote_exec else None
+    except DeepclustError as error:
+        stop_with([error])
+
+
+PLANNED = planned()
+DIGESTS = dict(PLANNED.code) if PLANNED else {}
 
 
 def plan_experiment(config, configfiles):
