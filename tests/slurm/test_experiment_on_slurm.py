@@ -101,7 +101,7 @@ def test_prefetch_then_no_network(slurm, clone, tmp_path):
         assert fetched.returncode == 0, fetched.stderr[-3000:]
         size = (tmp_path / "www" / "cifar.tar.gz").stat().st_size
         announced = fetched.stderr.index("To download: cifar-10-binary.tar.gz (")
-        assert f"({size / 1000:.3g} kB)" in fetched.stderr[announced : announced + 80]
+        assert f"({size / 1e6:.3g} MB)" in fetched.stderr[announced : announced + 80]
         assert announced < fetched.stderr.index("Download cifar-10-binary.tar.gz")
         assert len(list((clone.folder / "resources" / "downloads").rglob("*.tar.gz"))) == 1
 

@@ -357,7 +357,7 @@ def job_records():
         paths.append(f"results/report/{run.dataset}/{joined}/{run.protocol}/map.provenance.json")
         paths += [f"results/evaluation/{run.path}/metrics.provenance.json"]
         paths += [f"results/report/{run.path}/figures.provenance.json"]
-    return list(dict.fromkeys(paths))
+    return sorted(set(paths))
 
 
 def write_files(output, texts):

@@ -70,7 +70,7 @@ def _use(record: dict[str, Any]) -> JobUse | None:
 
 
 def use_table(jobs: Sequence[JobUse]) -> Table:
-    """One row per rule, in the order in which they come: sums of time, the longest job, the peaks of memory."""
+    """One row per rule, the one that took longest first: sums of time, the longest job, the peaks of memory."""
     columns = [
         Column("Rule", numeric=False),
         Column("Jobs"),
@@ -80,8 +80,11 @@ def use_table(jobs: Sequence[JobUse]) -> Table:
         Column("Memory", "highest peak, and its share of the requested memory"),
         Column("GPU memory", "highest peak"),
     ]
-    rules = dict.fromkeys(job.rule for job in jobs)
-    rows = [_row(rule, [job for job in jobs if job.rule == rule]) for rule in rules]
+    by_rule: dict[str, list[JobUse]] = {}
+    for job in jobs:
+        by_rule.setdefault(job.rule, []).append(job)
+    order = sorted(by_rule, key=lambda rule: -sum(job.seconds for job in by_rule[rule]))
+    rows = [_row(rule, by_rule[rule]) for rule in order]
     return Table(columns, rows, [None] * len(rows))
 
 
