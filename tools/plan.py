@@ -189,14 +189,11 @@ def main() -> int:
         dag = workflow._workflow.dag
         experiment = workflow._workflow.globals["EXPERIMENT"]
         jobs = [job for job in dag.needrun_jobs(exclude_finished=False) if job.output]
-        sections = [
-            (f"{len(jobs)} jobs would run", job_lines(dag, jobs)),
-            ("GPU", training_lines(experiment, jobs, own.images_per_second) + limit_lines(jobs)),
-            ("Disk", disk_lines(experiment, jobs)),
-        ]
-    for title, lines in sections:
-        if lines:
-            print(title, *lines, sep="\n")
+        print(f"{len(jobs)} jobs would run", *job_lines(dag, jobs), sep="\n")
+        gpu = training_lines(experiment, jobs, own.images_per_second) + limit_lines(jobs)
+        for title, lines in (("GPU", gpu), ("Disk", disk_lines(experiment, jobs))):
+            if lines:
+                print(title, *lines, sep="\n")
     return 0
 
 

@@ -25,7 +25,10 @@ SMALL_CLUSTER = {
     "pretrain: no node of partition main has a GPU lagre; did you mean 'large'?": ('"gpu:1"', '"gpu:lagre:1"'),
     "pretrain: a runtime of 2880 minutes is more than partition main allows (1440)": ("time: 720", "time: 2880"),
     "pretrain: 320000 MB of memory are more than any node of partition main has (256000)": ("32000", "320000"),
-    "prepare: this cluster keeps no accounts: remove slurm_account (x)": ("# slurm_account:", "slurm_account: x #"),
+    "prepare, pretrain: this cluster keeps no accounts: remove slurm_account (x)": (
+        "# slurm_account:",
+        "slurm_account: x #",
+    ),
     "set-resources.pretrian: there is no such rule; did you mean 'pretrain'?": ("  pretrain:\n   ", "  pretrian:\n   "),
     "set-resources.pretrain.runtmie: unknown resource; did you mean 'runtime'?": ("runtime: 720", "runtmie: 720"),
 }

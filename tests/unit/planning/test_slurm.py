@@ -68,3 +68,8 @@ def test_what_fits(request_):
 def test_what_does_not_fit(request_, word):
     (line,) = misfits([request_, request_], CLUSTER)
     assert line.startswith("a: ") and word in line
+
+
+def test_rules_with_the_same_problem_share_a_line():
+    requests = [Request(rule, account="visoin") for rule in ("probe", "cluster", "probe")]
+    assert misfits(requests, CLUSTER) == ["cluster, probe: you have no Slurm account visoin; did you mean 'vision'?"]

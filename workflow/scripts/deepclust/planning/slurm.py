@@ -148,37 +148,40 @@ def gpus_of(gres: str) -> dict[str, int]:
 
 
 def misfits(requests: Iterable[Request], cluster: Cluster) -> list[str]:
-    """What the cluster cannot give, one line each: which rule, what it asks for, what there is."""
-    return list(dict.fromkeys(line for request in requests for line in _misfits(request, cluster)))
+    """What the cluster cannot give, one line each: which rules, what they ask for, what there is."""
+    rules: dict[str, set[str]] = {}
+    for request in dict.fromkeys(requests):
+        for problem in _misfits(request, cluster):
+            rules.setdefault(problem, set()).add(request.rule)
+    return [f"{', '.join(sorted(names))}: {problem}" for problem, names in rules.items()]
 
 
 def _misfits(request: Request, cluster: Cluster) -> Iterator[str]:
-    rule = request.rule
     if request.account and cluster.accounts:
-        unknown = [name for name in re.split(r"[,\s]+", request.account) if name not in cluster.accounts]
+        unknown = [name for name in re.split(r"[,\s]+", request.account) if name.lower() not in cluster.accounts]
         for name in unknown:
-            yield f"{rule}: you have no Slurm account {name}{did_you_mean(name, sorted(cluster.accounts))}"
+            yield f"you have no Slurm account {name}{did_you_mean(name, sorted(cluster.accounts))}"
     if request.account and not cluster.accounting:
-        yield f"{rule}: this cluster keeps no accounts: remove slurm_account ({request.account})"
+        yield f"this cluster keeps no accounts: remove slurm_account ({request.account})"
     everywhere = [cluster.default] if cluster.default else list(cluster.partitions)
     names = [name for name in (request.partition or "").split(",") if name] or everywhere
     unknown = [name for name in names if name not in cluster.partitions]
     for name in unknown:
-        yield f"{rule}: there is no partition {name}{did_you_mean(name, cluster.partitions)}"
+        yield f"there is no partition {name}{did_you_mean(name, cluster.partitions)}"
     if unknown:
         return
     where = f"partition {','.join(names)}"
     chosen = [cluster.partitions[name] for name in names]
     longest = max(partition.minutes for partition in chosen)
     if request.minutes is not None and request.minutes > longest:
-        yield f"{rule}: a runtime of {request.minutes} minutes is more than {where} allows ({longest:g})"
+        yield f"a runtime of {request.minutes} minutes is more than {where} allows ({longest:g})"
     nodes = [node for partition in chosen for node in partition.nodes]
     for what, wanted, most in (
         ("CPUs", request.cpus, max(node.cpus for node in nodes)),
         ("MB of memory", request.memory_mb or 0, max(node.memory_mb for node in nodes)),
     ):
         if wanted > most:
-            yield f"{rule}: {wanted} {what} are more than any node of {where} has ({most})"
+            yield f"{wanted} {what} are more than any node of {where} has ({most})"
     if request.gpus:
         yield from _gpu_misfits(request, nodes, where)
 
@@ -187,12 +190,12 @@ def _gpu_misfits(request: Request, nodes: list[Node], where: str) -> Iterator[st
     models = sorted({model for node in nodes for model in node.gpus if model})
     if request.gpu_model and request.gpu_model not in models:
         known = did_you_mean(request.gpu_model, models)
-        yield f"{request.rule}: no node of {where} has a GPU {request.gpu_model}{known}"
+        yield f"no node of {where} has a GPU {request.gpu_model}{known}"
         return
     per_node = [node.gpus.get(request.gpu_model, 0) if request.gpu_model else sum(node.gpus.values()) for node in nodes]
     if request.gpus > max(per_node):
         kind = f" {request.gpu_model}" if request.gpu_model else ""
-        yield f"{request.rule}: {request.gpus}{kind} GPUs are more than any node of {where} has ({max(per_node)})"
+        yield f"{request.gpus}{kind} GPUs are more than any node of {where} has ({max(per_node)})"
 
 
 def queued_jobs(folder: Path, states: str = "all") -> list[QueuedJob]:

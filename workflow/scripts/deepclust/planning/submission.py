@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from deepclust.common.errors import DeepclustError
 from deepclust.common.time_limit import default_checkpoint_seconds
 from deepclust.planning.slurm import (
     Request,
@@ -22,9 +23,10 @@ from deepclust.planning.slurm import (
 from deepclust.planning.validation import did_you_mean
 
 RESUMABLE = frozenset({"pretrain"})  # rules that save their state shortly before the time limit
+OTHER_CLUSTERS = ("cluster", "clusters", "slurm_cluster")  # jobs for them are not held against this one
 RESOURCES = (
     *("runtime", "mem_mb", "mem", "disk_mb", "disk", "tmpdir", "gpu", "gpu_model", "gres", "mem_mb_per_cpu"),
-    *("slurm_partition", "slurm_account", "slurm_extra", "constraint", "qos", "clusters", "cluster", "slurm_cluster"),
+    *("slurm_partition", "slurm_account", "slurm_extra", "constraint", "qos", *OTHER_CLUSTERS),
     *("nodes", "tasks", "tasks_per_node", "tasks_per_gpu", "cpus_per_task", "cpus_per_gpu", "mpi", "reservation"),
 )
 
@@ -79,10 +81,10 @@ def submit_to_slurm(executor_settings: Any, jobs: Iterable[Any], folder: Path, a
         cluster = read_cluster()
         if executor_settings.partition_config or os.environ.get("SNAKEMAKE_SLURM_PARTITIONS"):
             cluster = replace(cluster, default=None)  # each job goes where it fits
-        requests = [request_of(job) for job in jobs]
+        requests = [request_of(job) for job in jobs if not any(job.resources.get(name) for name in OTHER_CLUSTERS)]
         lines = left_behind(folder) + misfits(requests, cluster) + [line for r in requests for line in _too_short(r)]
         lines += _stuck_arrays(executor_settings.array_jobs, requests, at_a_time)
-    except SlurmError as error:
+    except (SlurmError, DeepclustError) as error:
         return [str(error)]
     if not cluster.accounting:
         executor_settings.status_command = "squeue"
