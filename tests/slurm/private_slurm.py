@@ -83,8 +83,8 @@ def missing(programs=PROGRAMS):
         return (
             f"Slurm is not installed (apt-get install slurm-wlm munge slurmdbd mariadb-server): no {', '.join(absent)}"
         )
-    if os.geteuid() != 0:
-        return "a private Slurm needs root, for a mount namespace of its own"
+    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "--net", "true"], capture_output=True).returncode:
+        return "a private Slurm needs root and the right to make namespaces of its own"
     return "" if Path("/etc/slurm").is_dir() else "there is no /etc/slurm to put the configuration at"
 
 
