@@ -6,16 +6,20 @@ DIRECTORY ?= .
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c envs/constraints.txt
 
-.PHONY: demo test lint generate benchmarks clean help
+.PHONY: demo test test-slurm lint generate benchmarks clean help
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 demo: $(VENV)/.run ## install what is needed and run the default experiment
 	$(BIN)/snakemake --cores all --directory $(DIRECTORY) --quiet rules host
 
 test: $(VENV)/.dev ## install what testing needs and run the test suite
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-slurm: $(VENV)/.dev ## test the cluster path on a private Slurm (needs Debian's slurm-wlm munge slurmdbd mariadb-server, and root)
+	$(BIN)/python -m pytest tests/slurm
+	DEEPCLUST_TEST_ACCOUNTING=1 $(BIN)/python -m pytest tests/slurm/test_accounting.py
 
 lint: $(VENV)/.dev ## check style, types, imports, the workflow and the generated files
 	$(BIN)/ruff check .

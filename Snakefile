@@ -46,7 +46,13 @@ rule all:
     localrule: True
 
 
+check_profile()
+
+
 onstart:
+    check_submission()
+    freeze_plan()
+    announce_downloads()
     watch_jobs()
 
 

@@ -52,6 +52,8 @@ def test_nothing_runs_again(dry_runs):
 
 # --- config ----------------------------------------------------------------------------------------------------------
 
+# What the head `other` computes.
+OTHER = ["cluster shapes small other", "cluster shapes fetched other"]
 PRETRAINING = {
     "splits": ["train", "test"],
     "image_size": 10,
@@ -137,7 +139,6 @@ SHOWS_THE_EXPERIMENT = {"write_experiment", "report_page"}
 
 RUNS_TOGETHER = {"list_runs", "leaderboard", "plot_leaderboard"} | SHOWS_THE_EXPERIMENT
 
-OTHER = ["cluster shapes small other", "cluster shapes fetched other"]
 
 # key of the config -> other value, jobs that it reaches directly
 CHANGES = {
@@ -319,7 +320,7 @@ METHOD_JOBS = {
     "deepclust.heads.kmeans": [
         "cluster digits",
         "cluster shapes small kmeans",
-        "cluster shapes small other",
+        *OTHER,
     ],
     "deepclust.heads.scan": ["cluster shapes small scan"],
     "deepclust.heads.consensus": ["cluster shapes small both"],

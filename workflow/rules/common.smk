@@ -13,11 +13,14 @@ sys.path.insert(0, str(SCRIPTS))
 from deepclust.common.code import code_digest, code_params
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import sha256_file, write_text
+from deepclust.planning.downloads import announcement
 from deepclust.planning.environment import prefer_this_python
 from deepclust.planning.experiment_options import NAME_PATTERN
+from deepclust.planning.frozen import freeze, thaw
 from deepclust.planning.parameters import Parameters
 from deepclust.planning.plan import PROTOCOLS, ExperimentError, make_plan
 from deepclust.planning.strict_yaml import check_file, experiment_text
+from deepclust.planning.submission import folder_errors, profile_errors, submit_to_slurm
 from deepclust.planning.terminal import Watcher, closing_table, log_errors
 
 prefer_this_python()
@@ -41,8 +44,22 @@ def stop_with(lines):
         sys.exit(1)
 
 
+def planned():
+    """In a job that plans again on a node: what was planned."""
+    try:
+        return thaw() if workflow.remote_exec else None
+    except DeepclustError as error:
+        stop_with([error])
+
+
+PLANNED = planned()
+DIGESTS = dict(PLANNED.code) if PLANNED else {}
+
+
 def plan_experiment(config, configfiles):
     """Check the experiment; end with one line per problem if it cannot be planned."""
+    if PLANNED is not None:
+        config, configfiles = PLANNED.config, []
     try:
         return Parameters(make_plan(dict(config), [Path(file) for file in configfiles]))
     except ExperimentError as error:
@@ -63,10 +80,19 @@ def fingerprint(script, modules=()):
         stop_with([error])
 
 
-@functools.cache
 def digest(script, modules):
-    """One digest over a fingerprint."""
-    return code_digest(script, modules)
+    """One digest over a fingerprint; in a job that plans again on a node, the one it was planned with."""
+    name = " ".join([script, *modules])
+    if name not in DIGESTS:
+        DIGESTS[name] = code_digest(script, modules)
+    return DIGESTS[name]
+
+
+def freeze_plan():
+    """Let jobs on other machines know what was planned."""
+    for job in workflow.dag.needrun_jobs():
+        job.params  # they are not made before they are asked for, and ask for the digests
+    freeze(EXPERIMENT.config, DIGESTS, Path(".snakemake") / "deepclust")
 
 
 def code(script):
@@ -82,12 +108,19 @@ def method_code(script, modules):
 
 
 def command(script, modules=lambda wildcards: ()):
-    """A script with the digest of its code, which it checks when it starts and before it ends.
+    """A script with the digest of its code, which it checks when it starts and before it ends, and what its job asked for.
 
-    It asks for `input`, so that Snakemake does not record it: where the scripts are is no reason to run a job again.
+    It asks for `resources`, so that Snakemake does not record it: where the scripts are, or how much memory there is,
+    is no reason to run a job again.
     """
     path = quote(shown(SCRIPTS / f"{script}.py"))
-    return lambda wildcards, input: f"{path} --code {digest(script, modules(wildcards))}"
+    return lambda wildcards, resources: f"{path} --code {digest(script, modules(wildcards))}{requested(resources)}"
+
+
+def requested(resources):
+    """Time limit and memory of a job, as far as a profile sets them and they are known yet."""
+    flags = {"minutes": resources.get("runtime"), "memory_mb": resources.get("mem_mb")}
+    return "".join(f" --{name} {value}" for name, value in flags.items() if isinstance(value, int))
 
 
 def backbone_modules(wildcards):
@@ -130,6 +163,15 @@ def weights_file(wildcards):
 def weights_flag(wildcards, input):
     """Where that file is, for the command line."""
     return f"--file {quote(input.file)}" if "file" in input.keys() else ""
+
+
+def downloads(wildcards):
+    """What the runs of the experiment need from elsewhere: archives, and backbones that others trained."""
+    fetched = [name for name in EXPERIMENT.backbones() if EXPERIMENT.is_fetched(name)]
+    return [
+        *(f"resources/downloads/{key}" for key in EXPERIMENT.needed_archives()),
+        *(f"results/backbones/{name}/model.json" for name in fetched),
+    ]
 
 
 def pretrain_inputs(wildcards):
@@ -325,7 +367,34 @@ def experiment_yaml(wildcards):
 
 def run_lists(wildcards):
     """The files of all runs, one per line, in the order of the outputs of `list_runs`."""
-    return ["".join(f"{path}\n" for path in run_files(*patterns)) for patterns in ([METRICS], [RECORDS], FIGURES)]
+    lists = [run_files(*patterns) for patterns in ([METRICS], [RECORDS], FIGURES)] + [job_records()]
+    return ["".join(f"{path}\n" for path in paths) for paths in lists]
+
+
+def job_records():
+    """The records of all jobs that runs are made of. They are older than the metrics, so no inputs of the report."""
+    paths = []
+    for run in EXPERIMENT.plan.runs:
+        train, score = EXPERIMENT.plan.run_splits(run.dataset, run.protocol)
+        joined = "+".join(run.backbones)
+        for backbone in run.backbones:
+            for name in EXPERIMENT.lineage(backbone):
+                options = EXPERIMENT.config["backbones"][name]
+                splits = options["splits"] if EXPERIMENT.is_pretrained_here(name) else []
+                paths += [f"results/data/{options['dataset']}/{split}/images.provenance.json" for split in splits]
+                paths.append(f"results/backbones/{name}/model.provenance.json")
+        for split in dict.fromkeys(train + score):
+            paths.append(f"results/data/{run.dataset}/{split}/images.provenance.json")
+            features = [f"results/features/{run.dataset}/{backbone}/{split}" for backbone in run.backbones]
+            paths += [f"{folder}/features.provenance.json" for folder in features]
+            if split in score or EXPERIMENT.head_facts(run.head).get("needs_neighbors"):
+                paths += [f"{folder}/neighbors.provenance.json" for folder in features]
+        paths.append(f"results/clustering/{run.path}/clusters.provenance.json")
+        paths.append(f"results/evaluation/{run.dataset}/{joined}/probe/{run.protocol}.provenance.json")
+        paths.append(f"results/report/{run.dataset}/{joined}/{run.protocol}/map.provenance.json")
+        paths += [f"results/evaluation/{run.path}/metrics.provenance.json"]
+        paths += [f"results/report/{run.path}/figures.provenance.json"]
+    return sorted(set(paths))
 
 
 def write_files(output, texts):
@@ -356,6 +425,26 @@ def training_flag(wildcards, input):
 
 
 STARTED = time.time()
+
+
+def check_profile():
+    """End if the profile names rules or resources that do not exist."""
+    stop_with(profile_errors(workflow.resource_settings, [rule.name for rule in workflow.rules]))
+
+
+def check_submission():
+    """End before the first job if results cannot be written, or if the jobs do not fit the cluster."""
+    stop_with(folder_errors([Path("results"), Path("logs"), Path("resources")]))
+    if type(workflow.executor_settings).__module__ == "snakemake_executor_plugin_slurm":
+        jobs = workflow.dag.needrun_jobs()
+        stop_with(submit_to_slurm(workflow.executor_settings, jobs, Path.cwd(), workflow.nodes))
+
+
+def announce_downloads():
+    """Say how much will be downloaded."""
+    jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "download"]
+    wanted = [(Path(job.output.archive), job.params.options["sources"]) for job in jobs]
+    print(*announcement(wanted), sep="\n", file=sys.stderr)
 
 
 def watch_jobs():

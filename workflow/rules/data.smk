@@ -25,6 +25,12 @@ rule download:
         " --pin resources/checksums/{wildcards.file}.sha256 --output {output.archive} {params.options} > {log} 2>&1"
 
 
+rule prefetch:
+    input:
+        downloads,
+    localrule: True
+
+
 rule prepare:
     input:
         archives=archives,

@@ -134,6 +134,7 @@ rule list_runs:
         metrics="results/lists/metrics.txt",
         records="results/lists/records.txt",
         figures="results/lists/figures.txt",
+        jobs="results/lists/jobs.txt",
     log:
         "logs/list_runs.log",
     localrule: True
@@ -172,6 +173,7 @@ rule report_page:
         metric_list="results/lists/metrics.txt",
         record_list="results/lists/records.txt",
         figure_list="results/lists/figures.txt",
+        job_list="results/lists/jobs.txt",
         leaderboard="results/leaderboard.csv",
         leaderboard_figure="results/report/leaderboard.png",
         training=training_figure,
@@ -201,5 +203,6 @@ rule report_page:
     shell:
         "python {params.command} --progress {log}.progress --provenance {output.provenance}"
         " --metrics @{input.metric_list} --records @{input.record_list} --figures @{input.figure_list}"
+        " --jobs @{input.job_list}"
         " --leaderboard {input.leaderboard} --leaderboard_figure {input.leaderboard_figure} {params.training}"
         " {params.assets} --config {input.experiment} --output {output.page} {params.options} > {log} 2>&1"

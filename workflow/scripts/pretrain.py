@@ -1,5 +1,6 @@
 """Train a backbone on images without labels."""
 
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
@@ -7,6 +8,7 @@ from pydantic import Field
 from deepclust.common import registry
 from deepclust.common.code import code_digest
 from deepclust.common.job import Job, JobArguments, on_terminate, run_job
+from deepclust.common.time_limit import default_checkpoint_seconds
 
 
 class Files(JobArguments):
@@ -24,8 +26,8 @@ class Files(JobArguments):
     """Backbone to write (`model.json`; the weights go beside it)."""
     log: Path
     """Training log to write."""
-    checkpoint_seconds: float = Field(300, gt=0)
-    """Time between two checkpoints."""
+    checkpoint_seconds: float = Field(default_factory=default_checkpoint_seconds, gt=0)
+    """Time between two checkpoints; unless given, DEEPCLUST_CHECKPOINT_SECONDS or 5 minutes."""
 
 
 def main(arguments: Files, job: Job) -> None:
@@ -42,7 +44,7 @@ def main(arguments: Files, job: Job) -> None:
         progress=job.progress,
         code=code_digest("pretrain", [f"deepclust.pretraining.{arguments.method}"]),
         checkpoint_seconds=arguments.checkpoint_seconds,
-        listen=on_terminate,
+        listen=partial(on_terminate, minutes=arguments.minutes),
     )
     splits = [Images(path.parent) for path in arguments.images]
     files = engine.Files(splits, arguments.start_model, arguments.model, arguments.log, arguments.neighbors)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pydantic import Field
+
 from deepclust.common.job import Job, JobArguments, run_job
 from deepclust.reporting.options import PageOptions
 
@@ -15,6 +17,8 @@ class Arguments(JobArguments, PageOptions):  # type: ignore[misc]  # pydantic me
     """Figures of the runs, each in a folder that ends in its run's path."""
     records: list[Path]
     """Provenance files beside the metrics."""
+    jobs: list[Path] = Field(default_factory=list)
+    """Provenance files of all jobs that the runs are made of; missing ones are passed over."""
     leaderboard: Path
     """The table over all runs, CSV."""
     leaderboard_figure: Path
@@ -35,6 +39,7 @@ class Arguments(JobArguments, PageOptions):  # type: ignore[misc]  # pydantic me
 
 def main(arguments: Arguments, job: Job) -> None:
     from deepclust.common.files import write_text
+    from deepclust.reporting.job_use import read_use, use_table
     from deepclust.reporting.page import read_config, render_page
     from deepclust.reporting.published import read_published
     from deepclust.reporting.records import facts
@@ -47,6 +52,7 @@ def main(arguments: Arguments, job: Job) -> None:
         read_published(arguments.published),
         read_config(arguments.config),
         facts(runs, arguments.records),
+        use_table(read_use(arguments.jobs)),
         template=arguments.template,
         style=arguments.style,
         leaderboard=arguments.leaderboard,

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepclust.common import time_limit
 from deepclust.common.images import write_raw
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "workflow" / "scripts"
@@ -208,6 +209,28 @@ def test_signals_save_the_state_and_end(nursery, images, tmp_path, uninterrupted
     training.run()
     assert training.weights() == uninterrupted.weights()
     assert training.records() == uninterrupted.records()
+
+
+def test_a_time_limit_ends_it_in_time_to_be_continued(nursery, images, tmp_path):
+    """In slices of a second or so."""
+    options = OPTIONS | {"epochs": 150}
+    whole = Training(nursery, images, tmp_path / "whole", **options)
+    whole.run()
+    training = Training(nursery, images, tmp_path / "b", **options, minutes=0.02)
+    training.start()
+    while training.wait() != 0:
+        assert training.output().splitlines()[-1].startswith("error: stopped by its time limit")
+        training.start()
+    assert training.output().count("continuing from") >= 1
+    assert training.weights() == whole.weights()
+
+
+@pytest.mark.parametrize(
+    ("minutes", "seconds"), [(720, 718 * 60), (10, 8 * 60), (1, 48), (0.001, 1)], ids=lambda value: str(value)
+)
+def test_time_left_for_work(monkeypatch, minutes, seconds):
+    monkeypatch.setattr(time_limit, "STARTED", time.monotonic())
+    assert time_limit.seconds_left(minutes) == pytest.approx(seconds, abs=0.5)
 
 
 def test_a_damaged_checkpoint_costs_little(nursery, images, tmp_path, uninterrupted):

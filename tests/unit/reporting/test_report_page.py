@@ -11,6 +11,7 @@ from deepclust.common.files import write_json
 from deepclust.common.progress import Progress
 from deepclust.reporting import page
 from deepclust.reporting.embedding import embed, figures_of
+from deepclust.reporting.job_use import JobUse, use_table
 from deepclust.reporting.page import read_config, render_page
 from deepclust.reporting.published import Published
 from deepclust.reporting.records import facts
@@ -47,7 +48,7 @@ class Page(HTMLParser):
 def render(write_metrics, tmp_path):
     """Render the page of runs given by what differs in their metrics."""
 
-    def make(*runs, most_runs=24, config=None, training=False):
+    def make(*runs, most_runs=24, config=None, training=False, jobs=()):
         paths = [write_metrics(**facts) for facts in runs]
         read = [read_run(path) for path in paths]
         picture = tmp_path / "picture.png"
@@ -66,6 +67,7 @@ def render(write_metrics, tmp_path):
             PUBLISHED,
             config or {"backbones": {"pixels": {"method": "pixels"}, "simclr": {"method": "simclr"}}},
             facts(read, []),
+            use_table(jobs),
             template=ROOM / "page.html",
             style=ROOM / "page.css",
             leaderboard=table,
@@ -77,6 +79,14 @@ def render(write_metrics, tmp_path):
         return Page(html), html
 
     return make
+
+
+def test_what_jobs_used_is_shown_where_it_is_known(render):
+    use = JobUse("pretrain", 100.0, 300.0, 500.0, None, 4, 1000, 10)
+    _, html = render({}, jobs=[use])
+    assert 'href="#jobs"' in html and "75 %" in html and "50 %" in html
+    _, html = render({})
+    assert "#jobs" not in html
 
 
 def test_the_page_needs_no_network(render):

@@ -23,6 +23,7 @@ HARMLESS = frozenset(
         "deepclust.common.errors",
         "deepclust.common.progress",
         "deepclust.common.provenance",
+        "deepclust.common.time_limit",
         "deepclust.common.training_log",
     }
 )

@@ -29,6 +29,7 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.files import write_json
 from deepclust.common.progress import Progress
 from deepclust.common.provenance import Recorder
+from deepclust.common.time_limit import seconds_left
 
 
 class JobArguments(BaseSettings):
@@ -61,6 +62,10 @@ class JobArguments(BaseSettings):
     """Threads to use; 0: all."""
     provenance: Path | None = None
     """Where to record how the result came about."""
+    minutes: float | None = None
+    """Time limit of the job, where it has one. Trainings save their state shortly before and fail, to be run again."""
+    memory_mb: float | None = None
+    """Memory that the job asked for, where it did; only recorded."""
 
 
 Arguments = TypeVar("Arguments", bound=JobArguments)
@@ -122,7 +127,7 @@ def run_job(
         _check_code(rule, modules, parsed.code, written=job.outputs)
         _check_modules(rule, modules)
         if parsed.provenance is not None:
-            write_json(parsed.provenance, _provenance(recorder, job, code))
+            write_json(parsed.provenance, _provenance(recorder, job, code, parsed))
         for callback in job.when_done:
             callback()
     except DeepclustError as error:
@@ -197,13 +202,19 @@ def describe_validation(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
 
 
-def on_terminate(handler: Callable[[int], None]) -> None:
-    """Call `handler(signal number)` on Ctrl-C, SIGTERM and SIGUSR1 (what Slurm sends before a limit or preemption)."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+def on_terminate(handler: Callable[[int], None], minutes: float | None = None) -> None:
+    """Call `handler(signal number)` on Ctrl-C, SIGTERM and SIGUSR1 (what Slurm sends before a limit or preemption).
+
+    Args:
+        minutes: time limit of the job; shortly before, the handler is called with SIGALRM.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM):
         signal.signal(number, lambda received, _frame: handler(received))
+    if minutes is not None:
+        signal.setitimer(signal.ITIMER_REAL, seconds_left(minutes))
 
 
-def _provenance(recorder: Recorder, job: Job, code: list[str]) -> dict[str, Any]:
+def _provenance(recorder: Recorder, job: Job, code: list[str], arguments: JobArguments) -> dict[str, Any]:
     from deepclust.common.device import device_name
 
     return recorder.record(
@@ -213,6 +224,11 @@ def _provenance(recorder: Recorder, job: Job, code: list[str]) -> dict[str, Any]
         outputs=job.outputs,
         code=code,
         device=job.device or device_name(),
+        requested={
+            "threads": arguments.threads or None,
+            "memory_mb": arguments.memory_mb,
+            "minutes": arguments.minutes,
+        },
     )
 
 

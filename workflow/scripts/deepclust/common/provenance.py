@@ -47,6 +47,7 @@ class Recorder:
         outputs: dict[str, Path],
         code: list[str],
         device: str,
+        requested: dict[str, float | None],
     ) -> dict[str, Any]:
         """The provenance as a JSON-ready dict; hashes `inputs` and `outputs`, so call it when the outputs are final."""
         return {
@@ -63,6 +64,7 @@ class Recorder:
             "cpu_seconds": round(time.process_time(), 3),
             "peak_memory_mb": peak_memory_mb(),
             "peak_gpu_memory_mb": _peak_gpu_memory_mb(),
+            "requested": requested,
             "inputs": {name: _hashed(path) for name, path in inputs.items()},
             "outputs": {name: _hashed(path) for name, path in outputs.items()},
             "code": code,

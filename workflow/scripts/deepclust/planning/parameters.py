@@ -122,6 +122,22 @@ class Parameters:
         """The library module of a dataset's loader."""
         return self.plan.schema.module("loader", self.config["datasets"][dataset]["loader"])
 
+    def backbones(self) -> list[str]:
+        """The backbones that the runs read, and those that these start from."""
+        used = {name for run in self.plan.runs for backbone in run.backbones for name in self.lineage(backbone)}
+        return [name for name in self.config["backbones"] if name in used]
+
+    def datasets(self) -> list[str]:
+        """The datasets that the runs cluster, and those that their backbones are pretrained on."""
+        clustered = {run.dataset for run in self.plan.runs}
+        pretrained_on = {self.config["backbones"][name].get("dataset") for name in self.backbones()}
+        return [name for name in self.config["datasets"] if name in clustered | pretrained_on]
+
+    def needed_archives(self) -> list[str]:
+        """Paths, below `resources/downloads`, of the archives of the datasets that the runs need."""
+        needed = set(self.datasets())
+        return sorted({key for name, _, key, _ in self._archives() if name in needed})
+
     # --- backbones and features -----------------------------------------------------------------------------------
 
     def backbone_module(self, backbone: str) -> str:

@@ -1,6 +1,7 @@
 """The training loop that all pretraining methods share."""
 
 import math
+import signal
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -238,9 +239,9 @@ class Trainer:
         """Write the state, and end if a signal asked for it."""
         self._write_state()
         if self._signal is not None:
+            reason = "by its time limit" if self._signal == signal.SIGALRM else f"by signal {self._signal}"
             raise DeepclustError(
-                f"stopped by signal {self._signal} in epoch {self.position.epoch + 1}: the state is saved, "
-                "run again to continue"
+                f"stopped {reason} in epoch {self.position.epoch + 1}: the state is saved, run again to continue"
             )
 
     def _write_state(self) -> None:

@@ -15,6 +15,7 @@ from deepclust.reporting.records import Facts
 from deepclust.reporting.runs import Run, by_dataset, seed_spread, show
 from deepclust.reporting.tables import (
     Gain,
+    Table,
     duration,
     gains,
     interval,
@@ -39,6 +40,7 @@ def render_page(
     published: Sequence[Published],
     config: dict[str, Any],
     facts: Facts,
+    jobs: Table,
     *,
     template: Path,
     style: Path,
@@ -55,6 +57,7 @@ def render_page(
         figures: the figures of the runs, each in a folder that ends in its run's path.
         config: the resolved experiment.
         facts: what computed the results.
+        jobs: what the jobs used.
         template, style: Jinja template and style sheet of the page.
         leaderboard: the table over all runs, CSV, offered as a download.
         most_runs: runs with a section of their own.
@@ -88,6 +91,7 @@ def render_page(
         leaderboard_figure=embed(leaderboard_figure),
         training_figure=embed(training_figure) if training_figure is not None else None,
         facts=facts,
+        jobs=jobs,
         config=_as_yaml(config),
         facts_of=_facts_of,
         spread=seed_spread,

@@ -1,0 +1,43 @@
+"""A private Slurm for the whole session, and clones of the project to run on it.
+
+Where Slurm cannot run the tests skip; DEEPCLUST_REQUIRE_SLURM=1, as CI sets it, makes that a failure.
+"""
+
+import os
+
+import pytest
+
+import accounting
+from clones import Clone
+from private_slurm import Slurm, missing
+from small_experiment import copy_project
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory):
+    with_accounting = os.environ.get("DEEPCLUST_TEST_ACCOUNTING")
+    why = missing() or (missing(accounting.PROGRAMS) if with_accounting else "")
+    if why:
+        (pytest.fail if os.environ.get("DEEPCLUST_REQUIRE_SLURM") else pytest.skip)(why)
+    cluster = Slurm(tmp_path_factory.mktemp("slurm"), accounting.start_accounting if with_accounting else None)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(autouse=True)
+def empty_queue(slurm):
+    """No job of one test is there in the next."""
+    yield
+    slurm.ask("scancel", "--user", "root", check=False)
+    slurm.wait(lambda: not slurm.jobs("PENDING,RUNNING,COMPLETING,SUSPENDED"), "the queue to be empty")
+
+
+@pytest.fixture
+def clone(tmp_path, slurm):
+    copy_project(tmp_path)
+    made = Clone(tmp_path)
+    made.configure()
+    return made

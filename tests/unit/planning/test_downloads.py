@@ -1,0 +1,45 @@
+import http.server
+import threading
+
+import pytest
+
+from deepclust.planning.downloads import announcement, readable, size_of
+
+
+@pytest.fixture
+def server():
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200 if self.path == "/file" else 404)
+            self.send_header("Content-Length", "170498071")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def test_the_first_source_that_tells(server, tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(bytes(1234))
+    assert size_of([f"{server}/file"]) == 170498071
+    assert size_of([str(tmp_path / "absent"), f"{server}/gone", str(file)]) == 1234
+    assert size_of([f"{server}/gone"]) is None
+
+
+def test_one_line_says_it_all(server, tmp_path):
+    known, unknown = (tmp_path / "a.gz", [f"{server}/file"]), (tmp_path / "b.gz", [f"{server}/gone"])
+    (line,) = announcement([known, unknown])
+    assert "a.gz (170 MB), b.gz (?)" in line and "at least 170 MB in all" in line and "free" in line
+    assert announcement([]) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (1.7e8, "170 MB"), (5e12, "5 TB")]
+)
+def test_sizes(size, text):
+    assert readable(size) == text

@@ -1,0 +1,75 @@
+import math
+
+import pytest
+
+from deepclust.planning.slurm import Cluster, Node, Partition, Request, gpus_of, misfits, slurm_minutes
+
+CLUSTER = Cluster(
+    partitions={
+        "cpu": Partition(1440, [Node(64, 250_000, {})]),
+        "gpu": Partition(math.inf, [Node(32, 500_000, {"a100": 4}), Node(32, 500_000, {"v100": 2, "a100": 1})]),
+    },
+    default="cpu",
+    accounting=True,
+    accounts=frozenset({"vision", "audio"}),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("30:00", 30), ("2:30:00", 150), ("1-12:00:00", 2160), ("45", 0.75), ("infinite", math.inf)],
+)
+def test_time_limits(text, expected):
+    assert slurm_minutes(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("gpu:a100:4(S:0-1)", {"a100": 4}),
+        ("gpu:a100:4(S:0,2),gpu:v100:2,tmpdisk:100", {"a100": 4, "v100": 2}),
+        ("gpu:2", {"": 2}),
+        ("gpu", {"": 1}),
+        ("gpu:h100", {"h100": 1}),
+        ("(null)", {}),
+    ],
+)
+def test_gpus(text, expected):
+    assert gpus_of(text) == expected
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request("a"),
+        Request("a", "gpu", "vision", 100_000, 32, 500_000, 4),
+        Request("a", "gpu", gpus=4, gpu_model="a100"),
+        Request("a", "cpu,gpu", "vision,audio", 2000, cpus=64),
+    ],
+)
+def test_what_fits(request_):
+    assert misfits([request_], CLUSTER) == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "word"),
+    [
+        (Request("a", "gup"), "did you mean 'gpu'"),
+        (Request("a", account="visoin"), "did you mean 'vision'"),
+        (Request("a", minutes=1441), "1441 minutes"),
+        (Request("a", cpus=65), "65 CPUs"),
+        (Request("a", memory_mb=250_001), "250001 MB"),
+        (Request("a", gpus=1), "1 GPUs are more than any node of partition cpu has (0)"),
+        (Request("a", "gpu", gpus=5), "5 GPUs"),
+        (Request("a", "gpu", gpus=3, gpu_model="v100"), "3 v100 GPUs are more than any node of partition gpu has (2)"),
+        (Request("a", "gpu", gpus=1, gpu_model="a10"), "no node of partition gpu has a GPU a10; did you mean 'a100'"),
+    ],
+)
+def test_what_does_not_fit(request_, word):
+    (line,) = misfits([request_, request_], CLUSTER)
+    assert line.startswith("a: ") and word in line
+
+
+def test_rules_with_the_same_problem_share_a_line():
+    requests = [Request(rule, account="visoin") for rule in ("probe", "cluster", "probe")]
+    assert misfits(requests, CLUSTER) == ["cluster, probe: you have no Slurm account visoin; did you mean 'vision'?"]

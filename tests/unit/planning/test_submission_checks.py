@@ -1,0 +1,67 @@
+from types import SimpleNamespace
+
+import pytest
+
+from deepclust.planning.slurm import Request
+from deepclust.planning.submission import folder_errors, profile_errors, request_of
+
+
+def settings(threads=None, resources=None, default=None, limits=None):
+    return SimpleNamespace(
+        overwrite_threads=threads or {},
+        overwrite_resources=resources or {},
+        default_resources=default,
+        resources=limits or {},
+    )
+
+
+def job(threads=1, **resources):
+    return SimpleNamespace(rule=SimpleNamespace(name="pretrain"), threads=threads, resources=resources)
+
+
+def test_names_that_a_profile_misspells():
+    wrong = settings(
+        threads={"pretrian": 2, "cluster": 2},
+        resources={"cluster": {"mem_mb": 1, "gers": "gpu:1"}},
+        default={"runtme": 3, "tmpdir": "/tmp"},
+    )
+    assert profile_errors(wrong, ["pretrain", "cluster"]) == [
+        "set-threads.pretrian: there is no such rule; did you mean 'pretrain'?",
+        "default-resources.runtme: unknown resource; did you mean 'runtime'?",
+        "set-resources.cluster.gers: unknown resource; did you mean 'gres'?",
+    ]
+
+
+def test_a_resource_of_ones_own_is_known_where_it_is_limited():
+    own = {"cluster": {"licenses": 1}}
+    assert profile_errors(settings(resources=own, limits={"licenses": 4}), ["cluster"]) == []
+    assert len(profile_errors(settings(resources=own), ["cluster"])) == 1
+
+
+def test_folders_are_judged_by_what_is_there(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert folder_errors([tmp_path, tmp_path / "not" / "yet"]) == []
+    (line,) = folder_errors([tmp_path / "file" / "results"])
+    assert line.startswith(f"cannot write to {tmp_path / 'file' / 'results'}")
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ({}, Request("pretrain")),
+        ({"gres": "gpu:a100:2"}, Request("pretrain", gpus=2, gpu_model="a100")),
+        ({"gres": "gpu:1"}, Request("pretrain", gpus=1)),
+        ({"gpu": 2, "gpu_model": "a100"}, Request("pretrain", gpus=2, gpu_model="a100")),
+        (
+            {"slurm_partition": "gpu, cpu", "slurm_account": 17, "runtime": 60, "mem_mb": "<TBD>"},
+            Request("pretrain", "gpu,cpu", "17", 60),
+        ),
+        ({"cpus_per_task": 8}, Request("pretrain", cpus=8)),
+    ],
+)
+def test_what_a_job_asks_for(resources, expected):
+    assert request_of(job(**resources)) == expected
+
+
+def test_threads_are_cpus():
+    assert request_of(job(threads=4)).cpus == 4

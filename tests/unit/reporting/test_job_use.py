@@ -1,0 +1,62 @@
+import json
+
+import pytest
+
+from deepclust.reporting.job_use import read_use, use_table
+
+
+def record(folder, name, **changes):
+    content = {
+        "rule": "pretrain",
+        "seconds": 100.0,
+        "cpu_seconds": 300.0,
+        "peak_memory_mb": 500.0,
+        "peak_gpu_memory_mb": 2000.0,
+        "requested": {"threads": 4, "memory_mb": 1000, "minutes": 10},
+    }
+    path = folder / f"{name}.provenance.json"
+    path.write_text(json.dumps(content | changes))
+    return path
+
+
+def test_shares_of_what_was_asked_for(tmp_path):
+    (use,) = read_use([record(tmp_path, "a")])
+    assert use.cpu_share == 300 / (100 * 4)
+    assert use.memory_share == 500 / 1000
+    assert use.time_share == pytest.approx(100 / 600)
+
+
+def test_nothing_was_asked_for(tmp_path):
+    (use,) = read_use([record(tmp_path, "a", requested={"threads": None, "memory_mb": None, "minutes": None})])
+    assert use.cpu_share is None and use.memory_share is None and use.time_share is None
+    (row,) = use_table([use]).rows
+    assert [cell.text for cell in row] == ["pretrain", "1", "1 min 40 s", "1 min 40 s", "", "500 MiB", "2,000 MiB"]
+
+
+def test_one_row_per_rule(tmp_path):
+    paths = [
+        record(tmp_path, "a"),
+        record(tmp_path, "b", seconds=300.0, cpu_seconds=300.0, peak_memory_mb=900.0, peak_gpu_memory_mb=None),
+        record(tmp_path, "c", rule="evaluate", peak_gpu_memory_mb=None),
+        tmp_path / "absent.provenance.json",
+    ]
+    pretrain, evaluate = use_table(read_use(paths)).rows
+    assert [cell.text for cell in pretrain] == [
+        "pretrain",
+        "2",
+        "6 min 40 s",
+        "5 min 00 s",
+        "38 %",
+        "900 MiB",
+        "2,000 MiB",
+    ]
+    assert [cell.detail for cell in pretrain] == ["", "", "", "50 %", "", "90 %", ""]
+    assert evaluate[0].text == "evaluate" and evaluate[6].text == ""
+
+
+def test_records_of_older_versions_are_passed_over(tmp_path):
+    path = record(tmp_path, "a")
+    content = json.loads(path.read_text())
+    del content["requested"]
+    path.write_text(json.dumps(content))
+    assert use_table(read_use([path])).rows == []

@@ -1,0 +1,201 @@
+"""What would run, and why, on one screen; with an estimate of GPU time and disk.
+
+    python tools/plan.py [--profile profiles/slurm] [--configfile experiments/NAME.yaml] [targets]
+
+takes the same words as snakemake, whose own `-n` tells every job (after --configfile, put -- before the targets).
+`--images-per-second N` (first) is the speed of pretraining to reckon with; without it, that of trainings of the same
+network that are done here.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import warnings
+from ast import literal_eval
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from snakemake.api import SnakemakeApi
+from snakemake.cli import parse_args
+from snakemake.logging import logger
+from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
+
+from accept import is_code  # noqa: E402
+from deepclust.planning.downloads import announcement, readable  # noqa: E402
+from deepclust.planning.plan import splits_of  # noqa: E402
+from deepclust.planning.submission import request_of  # noqa: E402
+
+MOST = 3  # reasons named per rule
+
+
+def reasons(dag: Any, job: Any) -> Iterator[str]:
+    """Why a job would run, in a few words each."""
+    reason, change = dag.reason(job), dag.workflow.persistence.params_changed(job)
+    if reason.forced:
+        yield "asked for"
+    if reason.missing_output:
+        yield "not there yet"
+        return
+    if reason.incomplete_output:
+        yield "left unfinished"
+    if change:
+        yield from parameter_changes(change)
+    if reason.software_stack_changed:
+        yield "environment changed"
+    if reason.updated_input or reason.input_changed:
+        yield "input changed"
+    if reason.updated_input_run:
+        yield "what it reads is made anew"
+
+
+def parameter_changes(change: Any) -> Iterator[str]:
+    """Modules whose code, and options whose values differ."""
+    old, new = ([literal_eval(item) for item in items] for items in (change.only_old, change.only_new))
+    modules = {entry.partition(":")[0] for value in old + new if is_code(repr(value)) for entry in as_list(value)}
+    for module in sorted(modules):
+        yield f"code of {module.removeprefix('deepclust.')}"
+    before, after = ([value for value in values if isinstance(value, dict)] for values in (old, new))
+    names = {key for a in before for b in after for key in {*a, *b} if a.get(key) != b.get(key)}
+    for name in sorted(names):
+        yield f"option {name}"
+    if not modules and not names:
+        yield "parameters changed"
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def job_lines(dag: Any, jobs: list[Any]) -> list[str]:
+    """A table: rule, number of jobs, why."""
+    counts = Counter(job.rule.name for job in jobs)
+    why: dict[str, Counter[str]] = defaultdict(Counter)
+    for job in jobs:
+        why[job.rule.name].update(reasons(dag, job))
+    width = max(map(len, counts), default=0)
+    depths: dict[str, int] = {}
+    known: dict[Any, int] = {}
+    for job in jobs:
+        depths[job.rule.name] = max(depths.get(job.rule.name, 0), depth(dag, job, known))
+    return [
+        f"  {rule:{width}}  {counts[rule]:4}  {shown(why[rule])}" for rule in sorted(depths, key=depths.__getitem__)
+    ]
+
+
+def depth(dag: Any, job: Any, known: dict[Any, int]) -> int:
+    """Steps before a job: what runs first comes first."""
+    if job not in known:
+        known[job] = 1 + max((depth(dag, before, known) for before in dag.dependencies[job]), default=0)
+    return known[job]
+
+
+def shown(counter: Counter[str]) -> str:
+    most = [text for text, _ in counter.most_common(MOST)]
+    return ", ".join(most) + (f" and {len(counter) - MOST} more" if len(counter) > MOST else "")
+
+
+def training_lines(experiment: Any, jobs: list[Any], speed: float | None) -> list[str]:
+    """How long each pretraining takes at the given or at a measured speed."""
+    lines, total, unknown = [], 0.0, 0
+    for job in jobs:
+        if job.rule.name != "pretrain":
+            continue
+        name = job.wildcards.backbone
+        options = experiment.config["backbones"][name]
+        sizes = splits_of(
+            experiment.config["datasets"][options["dataset"]], experiment.plan.dataset_facts(options["dataset"])
+        )
+        images = sum(sizes[split] or 0 for split in options["splits"])
+        rate, where = (speed, "as given") if speed else measured_speed(options["architecture"])
+        line = f"  {name}: {options['epochs']} epochs of {images:,} images"
+        if rate:
+            hours = options["epochs"] * images / rate / 3600
+            total += hours
+            line += f": {hours:.2g} h at {rate:,.0f} images/s ({where})"
+        else:
+            unknown += 1
+        lines.append(line)
+    if lines:
+        rest = f" and {unknown} of unknown speed (--images-per-second)" if unknown else ""
+        lines.append(f"  {total:.2g} GPU-hours of pretraining{rest}")
+    return lines
+
+
+def measured_speed(architecture: str) -> tuple[float | None, str]:
+    """Images per second of the newest finished training of a network here."""
+    logs = sorted(Path("results/backbones").glob("*/training.jsonl"), key=lambda path: path.stat().st_mtime)
+    for log in reversed(logs):
+        model = log.with_name("model.json")
+        if model.exists() and json.loads(model.read_text())["architecture"].get("name") == architecture:
+            rates = [json.loads(line)["images_per_second"] for line in log.read_text().splitlines()]
+            return rates[-1], f"as measured for {log.parent.name}"
+    return None, ""
+
+
+def limit_lines(jobs: Iterable[Any]) -> list[str]:
+    """GPU-hours that the time limits of the profile allow, one attempt of each job."""
+    requests = [request_of(job) for job in jobs]
+    hours = sum(request.gpus * (request.minutes or 0) / 60 for request in requests)
+    return [f"  at most {hours:,.0f} GPU-hours by the profile's time limits"] if hours else []
+
+
+def disk_lines(experiment: Any, jobs: list[Any]) -> list[str]:
+    """Room for prepared images of known size, and downloads."""
+    images = 0
+    for job in jobs:
+        if job.rule.name == "prepare":
+            facts = experiment.plan.dataset_facts(job.wildcards.dataset)
+            sizes = splits_of(experiment.config["datasets"][job.wildcards.dataset], facts)
+            pixels = 1
+            for length in facts.get("shape") or [0]:
+                pixels *= length
+            images += (sizes[job.wildcards.split] or 0) * pixels
+    downloads = [
+        (Path(job.output.archive), job.params.options["sources"]) for job in jobs if job.rule.name == "download"
+    ]
+    lines = [f"  {line}" for line in announcement(downloads)]
+    if images:
+        lines.append(f"  prepared images: {readable(images)}")
+    return [*lines, f"  {readable(shutil.disk_usage('.').free)} are free"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images-per-second", type=float, help="speed of pretraining to reckon with")
+    own, words = parser.parse_known_args()
+    _, arguments = parse_args(words)
+    warnings.simplefilter("ignore", RuntimeWarning)  # Snakemake leaves coroutines behind that ask for sizes of files
+    with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(
+                cores=1,
+                overwrite_threads=arguments.set_threads,
+                overwrite_resources=arguments.set_resources,
+                default_resources=arguments.default_resources,
+            ),
+            config_settings=ConfigSettings(configfiles=[path.resolve() for path in arguments.configfile]),
+            snakefile=ROOT / "Snakefile",
+            workdir=arguments.directory,
+        )
+        planned = workflow.dag(DAGSettings(targets=set(arguments.targets)))
+        logger.handlers.clear()  # what Snakemake says is what this command is to spare people
+        planned.execute_workflow(executor="dryrun")
+        dag = workflow._workflow.dag
+        experiment = workflow._workflow.globals["EXPERIMENT"]
+        jobs = [job for job in dag.needrun_jobs(exclude_finished=False) if job.output]
+        print(f"{len(jobs)} jobs would run", *job_lines(dag, jobs), sep="\n")
+        gpu = training_lines(experiment, jobs, own.images_per_second) + limit_lines(jobs)
+        for title, lines in (("GPU", gpu), ("Disk", disk_lines(experiment, jobs))):
+            if lines:
+                print(title, *lines, sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

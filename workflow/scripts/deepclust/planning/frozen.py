@@ -1,0 +1,51 @@
+"""The plan, frozen for jobs that plan again on another machine.
+
+A job on a cluster starts a Snakemake of its own, hours later, which reads the experiment and the code as they are then;
+what it makes is recorded as Snakemake planned it. So it is told what was planned: it goes by the experiment of then,
+and by the code of then refuses to run under any other.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.files import write_text
+
+VARIABLE = "DEEPCLUST_PLAN"  # the environment of jobs tells where the plan is
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What was planned: the experiment with all its defaults, and the code's digest by script and methods."""
+
+    config: dict[str, Any]
+    code: dict[str, str]
+
+
+def freeze(config: Mapping[str, Any], code: Mapping[str, str], folder: Path) -> None:
+    """Write the plan below `folder` and let every process that is started from now on know of it."""
+    text = json.dumps(asdict(Frozen(dict(config), dict(code))), sort_keys=True)
+    path = folder.absolute() / f"plan-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+    os.environ[VARIABLE] = str(path)
+
+
+def thaw() -> Frozen | None:
+    """The plan that this process belongs to, if it was told of one.
+
+    Raises:
+        DeepclustError: it was, but the plan cannot be read.
+    """
+    path = os.environ.get(VARIABLE)
+    if not path:
+        return None
+    try:
+        return Frozen(**json.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DeepclustError(f"the plan {path} cannot be read ({error}): run snakemake again") from error

@@ -1,0 +1,244 @@
+"""What a Slurm cluster has, asked once before the first job is submitted, and whether the jobs fit it.
+
+Slurm itself answers some of these mistakes with a job that waits for ever, and the others once per job and retry.
+"""
+
+import getpass
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deepclust.planning.validation import did_you_mean
+
+TOOLS = ("sbatch", "squeue", "scontrol", "sinfo", "scancel")
+REQUEUE_EVERY = 20.0  # seconds; Slurm forgets ended jobs after MinJobAge, 300 seconds unless set otherwise
+UNITS = {"": 1, "K": 2**-10, "M": 1, "G": 2**10, "T": 2**20}
+
+
+class SlurmError(Exception):
+    """Slurm is not there or does not answer; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the jobs of a rule ask for."""
+
+    rule: str
+    partition: str | None = None
+    account: str | None = None
+    minutes: int | None = None
+    cpus: int = 1
+    memory_mb: int | None = None
+    gpus: int = 0
+    gpu_model: str | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """One kind of node of a partition."""
+
+    cpus: int
+    memory_mb: int
+    gpus: dict[str, int]
+    """GPUs by model; model "" where the cluster does not name it."""
+
+
+@dataclass
+class Partition:
+    """A partition and its kinds of nodes."""
+
+    minutes: float
+    """Longest time limit; infinity where there is none."""
+    nodes: list[Node] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a cluster has."""
+
+    partitions: dict[str, Partition]
+    default: str | None
+    """The partition of jobs that name none; None where it depends on the job."""
+    accounting: bool
+    accounts: frozenset[str]
+    """Accounts of this user; empty where they cannot be known."""
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job of this working directory that Slurm knows."""
+
+    id: str
+    what: str
+    state: str
+
+
+def require_tools() -> None:
+    """Raises SlurmError where Slurm's commands are not there."""
+    absent = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if absent:
+        raise SlurmError(
+            f"there is no {absent[0]} on the PATH: start Snakemake on a login node of the cluster, or without "
+            "--profile profiles/slurm"
+        )
+
+
+def read_cluster() -> Cluster:
+    """Ask Slurm what there is."""
+    partitions: dict[str, Partition] = {}
+    default = None
+    for line in _ask("sinfo", "-h", "-a", "-o", "%P|%l|%c|%m|%G").splitlines():
+        name, limit, cpus, memory, gres = line.split("|")
+        if name.endswith("*"):
+            name = default = name.rstrip("*")
+        partition = partitions.setdefault(name, Partition(slurm_minutes(limit)))
+        partition.nodes.append(Node(_number(cpus), _number(memory), gpus_of(gres)))
+    storage = re.search(r"^AccountingStorageType\s*=\s*(\S+)", _ask("scontrol", "show", "config"), re.MULTILINE)
+    accounting = storage is not None and storage[1] not in {"(null)", "accounting_storage/none"}
+    return Cluster(partitions, default, accounting, _accounts() if accounting else frozenset())
+
+
+def _accounts() -> frozenset[str]:
+    try:
+        text = _ask("sacctmgr", "-n", "-P", "show", "associations", f"user={getpass.getuser()}", "format=account")
+    except SlurmError:
+        return frozenset()
+    return frozenset(text.split())
+
+
+def _ask(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SlurmError(f"{command[0]} does not answer: {error}") from error
+    if done.returncode != 0:
+        raise SlurmError(f"{command[0]} fails: {' '.join(done.stderr.split())}")
+    return done.stdout
+
+
+def _number(text: str) -> int:
+    """`128` or `257000+` (where the nodes of a line differ)."""
+    return int(text.rstrip("+"))
+
+
+def slurm_minutes(limit: str) -> float:
+    """`1-12:00:00`, `30:00` or `infinite` in minutes."""
+    if limit in {"infinite", "UNLIMITED", "n/a"}:
+        return float("inf")
+    days, _, clock = limit.rpartition("-")
+    hours, minutes, seconds = [0, 0, *map(int, clock.split(":"))][-3:]
+    return 1440 * int(days or 0) + 60 * hours + minutes + seconds / 60
+
+
+def gpus_of(gres: str) -> dict[str, int]:
+    """`gpu:a100:4(S:0-1),tmpdisk:100` as `{"a100": 4}`; a job's `gpu:2` as `{"": 2}`."""
+    found: dict[str, int] = {}
+    for item in re.sub(r"\([^)]*\)", "", gres).split(","):
+        kind, *rest = item.strip().split(":")
+        if kind == "gpu":
+            count = int(rest[-1]) if rest and rest[-1].isdecimal() else 1
+            model = ":".join(part for part in rest if not part.isdecimal())
+            found[model] = found.get(model, 0) + count
+    return found
+
+
+def misfits(requests: Iterable[Request], cluster: Cluster) -> list[str]:
+    """What the cluster cannot give, one line each: which rules, what they ask for, what there is."""
+    rules: dict[str, set[str]] = {}
+    for request in dict.fromkeys(requests):
+        for problem in _misfits(request, cluster):
+            rules.setdefault(problem, set()).add(request.rule)
+    return [f"{', '.join(sorted(names))}: {problem}" for problem, names in rules.items()]
+
+
+def _misfits(request: Request, cluster: Cluster) -> Iterator[str]:
+    if request.account and cluster.accounts:
+        unknown = [name for name in re.split(r"[,\s]+", request.account) if name.lower() not in cluster.accounts]
+        for name in unknown:
+            yield f"you have no Slurm account {name}{did_you_mean(name, sorted(cluster.accounts))}"
+    if request.account and not cluster.accounting:
+        yield f"this cluster keeps no accounts: remove slurm_account ({request.account})"
+    everywhere = [cluster.default] if cluster.default else list(cluster.partitions)
+    names = [name for name in (request.partition or "").split(",") if name] or everywhere
+    unknown = [name for name in names if name not in cluster.partitions]
+    for name in unknown:
+        yield f"there is no partition {name}{did_you_mean(name, cluster.partitions)}"
+    if unknown:
+        return
+    where = f"partition {','.join(names)}"
+    chosen = [cluster.partitions[name] for name in names]
+    longest = max(partition.minutes for partition in chosen)
+    if request.minutes is not None and request.minutes > longest:
+        yield f"a runtime of {request.minutes} minutes is more than {where} allows ({longest:g})"
+    nodes = [node for partition in chosen for node in partition.nodes]
+    for what, wanted, most in (
+        ("CPUs", request.cpus, max(node.cpus for node in nodes)),
+        ("MB of memory", request.memory_mb or 0, max(node.memory_mb for node in nodes)),
+    ):
+        if wanted > most:
+            yield f"{wanted} {what} are more than any node of {where} has ({most})"
+    if request.gpus:
+        yield from _gpu_misfits(request, nodes, where)
+
+
+def _gpu_misfits(request: Request, nodes: list[Node], where: str) -> Iterator[str]:
+    models = sorted({model for node in nodes for model in node.gpus if model})
+    if request.gpu_model and request.gpu_model not in models:
+        known = did_you_mean(request.gpu_model, models)
+        yield f"no node of {where} has a GPU {request.gpu_model}{known}"
+        return
+    per_node = [node.gpus.get(request.gpu_model, 0) if request.gpu_model else sum(node.gpus.values()) for node in nodes]
+    if request.gpus > max(per_node):
+        kind = f" {request.gpu_model}" if request.gpu_model else ""
+        yield f"{request.gpus}{kind} GPUs are more than any node of {where} has ({max(per_node)})"
+
+
+def queued_jobs(folder: Path, states: str = "all") -> list[QueuedJob]:
+    """Jobs of Snakemake that were submitted from a working directory, in these states."""
+    lines = _ask("squeue", "-h", "-a", "-u", getpass.getuser(), "-t", states, "-o", "%i|%T|%k|%Z").splitlines()
+    rows = [line.split("|", 3) for line in lines]
+    return [
+        QueuedJob(number, what.removeprefix("rule_").replace("_wildcards_", " "), state)
+        for number, state, what, path in rows
+        if what.startswith("rule_") and Path(path) == folder
+    ]
+
+
+def left_behind(folder: Path) -> list[str]:
+    """What to do about jobs that an earlier Snakemake left in the queue, one line; nothing where there are none."""
+    jobs = queued_jobs(folder, "PENDING,RUNNING,SUSPENDED,CONFIGURING,COMPLETING,REQUEUED")
+    if not jobs:
+        return []
+    numbers = " ".join(dict.fromkeys(job.id.partition("_")[0] for job in jobs))  # arrays as a whole
+    shown = ", ".join(f"{job.what} ({job.state.lower()})" for job in jobs[:3]) + (" …" if len(jobs) > 3 else "")
+    return [
+        f"{len(jobs)} jobs of an earlier Snakemake are still in the queue: {shown}. Wait until they have ended "
+        f"(squeue -j {numbers.replace(' ', ',')}) or end them (scancel {numbers}), then start again"
+    ]
+
+
+def requeue_preempted(folder: Path) -> None:
+    """Put jobs back that Slurm cancelled for more urgent ones: Snakemake would wait for them for ever."""
+    for job in queued_jobs(folder, "PREEMPTED"):
+        done = subprocess.run(["scontrol", "requeue", job.id], capture_output=True, text=True, timeout=60)
+        fate = "back in the queue" if done.returncode == 0 else f"not requeued: {done.stderr.strip()}"
+        print(f"Slurm job {job.id} ({job.what}) was preempted: {fate}", flush=True)
+
+
+def watch_preemption(folder: Path) -> None:
+    """Call `requeue_preempted` now and then, until the process ends."""
+
+    def watch() -> None:
+        while True:
+            time.sleep(REQUEUE_EVERY)
+            try:
+                requeue_preempted(folder)
+            except (SlurmError, subprocess.TimeoutExpired):
+                continue  # a busy controller; ask again later
+
+    threading.Thread(target=watch, name="preemption", daemon=True).start()

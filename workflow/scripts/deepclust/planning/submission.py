@@ -1,0 +1,143 @@
+"""What is wrong with a profile or with what it asks of a cluster, known before the first job starts."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.time_limit import default_checkpoint_seconds
+from deepclust.planning.slurm import (
+    Request,
+    SlurmError,
+    gpus_of,
+    left_behind,
+    misfits,
+    read_cluster,
+    require_tools,
+    watch_preemption,
+)
+from deepclust.planning.validation import did_you_mean
+
+RESUMABLE = frozenset({"pretrain"})  # rules that save their state shortly before the time limit
+OTHER_CLUSTERS = ("cluster", "clusters", "slurm_cluster")  # jobs for them are not held against this one
+RESOURCES = (
+    *("runtime", "mem_mb", "mem", "disk_mb", "disk", "tmpdir", "gpu", "gpu_model", "gres", "mem_mb_per_cpu"),
+    *("slurm_partition", "slurm_account", "slurm_extra", "constraint", "qos", *OTHER_CLUSTERS),
+    *("nodes", "tasks", "tasks_per_node", "tasks_per_gpu", "cpus_per_task", "cpus_per_gpu", "mpi", "reservation"),
+)
+
+
+def profile_errors(settings: Any, rules: Iterable[str]) -> list[str]:
+    """Names in a profile that mean nothing, one line each: Snakemake passes over them without a word.
+
+    Args:
+        settings: Snakemake's resource settings.
+        rules: names of all rules.
+    """
+    rules, lines = list(rules), []
+    for key, mapping in (("set-threads", settings.overwrite_threads), ("set-resources", settings.overwrite_resources)):
+        lines += [
+            f"{key}.{name}: there is no such rule{did_you_mean(name, rules)}" for name in mapping if name not in rules
+        ]
+    named: dict[str, Mapping[str, Any]] = {"default-resources": settings.default_resources or {}}
+    named |= {f"set-resources.{rule}": resources for rule, resources in settings.overwrite_resources.items()}
+    known = {*RESOURCES, *settings.resources}
+    for where, resources in named.items():
+        lines += [
+            f"{where}.{name}: unknown resource{did_you_mean(name, sorted(known))}"
+            for name in resources
+            if name not in known and not name.startswith("_")
+        ]
+    return lines
+
+
+def folder_errors(folders: Iterable[Path]) -> list[str]:
+    """Folders for results that cannot be written to."""
+    lines = []
+    for folder in folders:
+        existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            lines.append(f"cannot write to {folder}: make {existing} writable, or choose another --directory")
+    return lines
+
+
+def submit_to_slurm(executor_settings: Any, jobs: Iterable[Any], folder: Path, at_a_time: int) -> list[str]:
+    """Make ready to submit `jobs` (Snakemake's) from `folder`; returns why that cannot be, one line each.
+
+    Where the cluster keeps no accounting, the jobs' states are asked of squeue, whatever tools are installed.
+
+    Args:
+        at_a_time: jobs that may be in the queue at a time.
+    """
+    jobs = [job for job in jobs if not job.is_local]
+    if not jobs:
+        return []
+    try:
+        require_tools()
+        cluster = read_cluster()
+        if executor_settings.partition_config or os.environ.get("SNAKEMAKE_SLURM_PARTITIONS"):
+            cluster = replace(cluster, default=None)  # each job goes where it fits
+        requests = [request_of(job) for job in jobs if not any(job.resources.get(name) for name in OTHER_CLUSTERS)]
+        lines = left_behind(folder) + misfits(requests, cluster) + [line for r in requests for line in _too_short(r)]
+        lines += _stuck_arrays(executor_settings.array_jobs, requests, at_a_time)
+    except (SlurmError, DeepclustError) as error:
+        return [str(error)]
+    if not cluster.accounting:
+        executor_settings.status_command = "squeue"
+    if not lines:
+        watch_preemption(folder)
+    return list(dict.fromkeys(lines))
+
+
+def _stuck_arrays(array_jobs: str | None, requests: list[Request], at_a_time: int) -> list[str]:
+    """The plugin (2.8.0) waits for ever for an array of which Snakemake may not submit all jobs that are ready."""
+    rules = re.split(r"[,;\s]+", array_jobs or "")
+    counts = Counter(request.rule for request in requests if request.rule in rules or "all" in rules)
+    return [
+        f"{rule}: its {count} jobs may become one array, but only {at_a_time} jobs at a time are allowed in the queue: "
+        f"set jobs to {count} or more, or take {rule} out of slurm-array-jobs"
+        for rule, count in counts.items()
+        if count > at_a_time
+    ]
+
+
+def _too_short(request: Request) -> list[str]:
+    interval = default_checkpoint_seconds() / 60
+    if request.rule not in RESUMABLE or request.minutes is None or request.minutes > interval:
+        return []
+    return [
+        f"{request.rule}: a runtime of {request.minutes} minutes ends before the first checkpoint, after {interval:g} "
+        "minutes: give it more (set-resources in the profile)"
+    ]
+
+
+def request_of(job: Any) -> Request:
+    """What a job of Snakemake will ask of Slurm."""
+    resources = job.resources
+    wanted = gpus_of(str(resources.get("gres") or "")) or {"": 0}
+    model, gpus = next(iter(wanted.items()))
+    if isinstance(resources.get("gpu"), int):
+        model, gpus = str(resources.get("gpu_model") or ""), resources["gpu"]
+    return Request(
+        rule=job.rule.name,
+        partition=_text(resources.get("slurm_partition")),
+        account=_text(resources.get("slurm_account")),
+        minutes=_count(resources.get("runtime")),
+        cpus=_count(resources.get("cpus_per_task")) or job.threads,
+        memory_mb=_count(resources.get("mem_mb")),
+        gpus=gpus,
+        gpu_model=model or None,
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else re.sub(r"\s+", "", str(value))
+
+
+def _count(value: Any) -> int | None:
+    """A number, unless the resource is not known before the job is ready."""
+    return value if isinstance(value, int) else None

@@ -1,0 +1,111 @@
+"""What the jobs used of time, processors and memory, and how much of what they asked for that is.
+
+It is read from the records that jobs write beside their results, so it needs no accounting of a cluster.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deepclust.common.files import read_json
+from deepclust.reporting.tables import Cell, Column, Table, duration
+
+
+@dataclass(frozen=True)
+class JobUse:
+    """What one job used, and what it asked for (None: nothing, or not recorded).
+
+    Attributes:
+        seconds: from start to end; of an interrupted job, of its last attempt.
+        cpu_seconds: of all its threads.
+        memory_mb, gpu_memory_mb: peaks in MiB.
+        threads, asked_memory_mb, minutes: what it asked for.
+    """
+
+    rule: str
+    seconds: float
+    cpu_seconds: float
+    memory_mb: float
+    gpu_memory_mb: float | None
+    threads: float | None
+    asked_memory_mb: float | None
+    minutes: float | None
+
+    @property
+    def cpu_share(self) -> float | None:
+        """Share of its threads' time in which they computed."""
+        return self.cpu_seconds / (self.seconds * self.threads) if self.threads and self.seconds else None
+
+    @property
+    def memory_share(self) -> float | None:
+        """Peak memory by requested memory."""
+        return self.memory_mb / self.asked_memory_mb if self.asked_memory_mb else None
+
+    @property
+    def time_share(self) -> float | None:
+        """Time used by the time limit."""
+        return self.seconds / (60 * self.minutes) if self.minutes else None
+
+
+def read_use(records: Iterable[Path]) -> list[JobUse]:
+    """What the jobs of these provenance files used; missing files and those of older versions are passed over."""
+    return [use for path in records if path.exists() and (use := _use(read_json(path))) is not None]
+
+
+def _use(record: dict[str, Any]) -> JobUse | None:
+    requested = record.get("requested")
+    if requested is None:
+        return None
+    return JobUse(
+        rule=record["rule"],
+        seconds=record["seconds"],
+        cpu_seconds=record["cpu_seconds"],
+        memory_mb=record["peak_memory_mb"],
+        gpu_memory_mb=record["peak_gpu_memory_mb"],
+        threads=requested["threads"],
+        asked_memory_mb=requested["memory_mb"],
+        minutes=requested["minutes"],
+    )
+
+
+def use_table(jobs: Sequence[JobUse]) -> Table:
+    """One row per rule, the one that took longest first: sums of time, the longest job, the peaks of memory."""
+    columns = [
+        Column("Rule", numeric=False),
+        Column("Jobs"),
+        Column("Time", "of all its jobs together"),
+        Column("Longest", "and its share of the time limit"),
+        Column("CPU", "time in which the requested threads computed"),
+        Column("Memory", "highest peak, and its share of the requested memory"),
+        Column("GPU memory", "highest peak"),
+    ]
+    by_rule: dict[str, list[JobUse]] = {}
+    for job in jobs:
+        by_rule.setdefault(job.rule, []).append(job)
+    order = sorted(by_rule, key=lambda rule: -sum(job.seconds for job in by_rule[rule]))
+    rows = [_row(rule, by_rule[rule]) for rule in order]
+    return Table(columns, rows, [None] * len(rows))
+
+
+def _row(rule: str, jobs: list[JobUse]) -> list[Cell]:
+    seconds = sum(job.seconds for job in jobs)
+    longest = max(jobs, key=lambda job: job.seconds)
+    largest = max(jobs, key=lambda job: job.memory_share or 0.0)
+    memory = max(job.memory_mb for job in jobs)
+    gpu = [job.gpu_memory_mb for job in jobs if job.gpu_memory_mb is not None]
+    held = sum(job.seconds * job.threads for job in jobs if job.threads)
+    computed = sum(job.cpu_seconds for job in jobs if job.threads)
+    return [
+        Cell(rule),
+        Cell(str(len(jobs)), value=len(jobs)),
+        Cell(duration(seconds), value=seconds),
+        Cell(duration(longest.seconds), _share(longest.time_share), longest.seconds),
+        Cell(_share(computed / held if held else None), value=computed / held if held else None),
+        Cell(f"{memory:,.0f} MiB", _share(largest.memory_share), memory),
+        Cell(f"{max(gpu):,.0f} MiB" if gpu else "", value=max(gpu) if gpu else None),
+    ]
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.0f} %"
