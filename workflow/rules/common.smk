@@ -177,7 +177,10 @@ def prepare_options(wildcards):
 
 def listings(wildcards):
     """What is in the folders and files of your own that a dataset is read from."""
-    return EXPERIMENT.listings(wildcards.dataset)
+    try:
+        return EXPERIMENT.listings(wildcards.dataset)
+    except DeepclustError as error:
+        stop_with([error])
 
 
 def backbone_options(wildcards):

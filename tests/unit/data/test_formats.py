@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from formats import FORMATS, Link, picture
+from formats import FORMATS, Link, listed, picture, unpacked
 from PIL import Image
 
 from deepclust.common import registry
@@ -145,6 +145,15 @@ def test_an_image_that_does_not_decode(format, tmp_path):
             images, labels = replace(broken, count=None).prepare(tmp_path / "again", on_error="skip")
             assert len(images) == len(labels) == len(format.labels) - 1
             assert (tmp_path / "again" / "l" / "skipped.csv").read_text().count("\n") == 2
+
+
+def test_a_link_to_nowhere(format, tmp_path):
+    if format.pack in (unpacked, listed):
+        broken = format.with_members(**{format.image: Link("/nowhere/at/all")})
+        fails(broken, tmp_path, "1 of .* decode.*No such file")
+        _, labels = replace(broken, count=None).prepare(tmp_path / "again", on_error="skip")
+        assert len(labels) == len(format.labels) - 1
+        assert format.image.split("/")[-1] in (tmp_path / "again" / "l" / "skipped.csv").read_text()
 
 
 @pytest.mark.parametrize("archive", ARCHIVES.values(), ids=ARCHIVES)
