@@ -253,6 +253,13 @@ def test_lists_that_are_none(tmp_path, content, match):
     fails(FORMATS["list"].with_members(**{"list.csv": content}), tmp_path, match)
 
 
+def test_a_column_of_labels_that_is_not_there(tmp_path):
+    table = FORMATS["list"].with_members(**{"list.csv": b"path,class\na/1.png,dog\n"})
+    assert table.prepare(tmp_path / "a")[1] == {"a/1.png": -1}
+    assert table.prepare(tmp_path / "b", label_column="class")[1] == {"a/1.png": 0}
+    fails(table, tmp_path / "c", "no column 'clas', only .*'class'", label_column="clas")
+
+
 def _inside(folder, name):
     """A path that the loader's options accept before the format is written."""
     (folder / "source").mkdir()
