@@ -232,6 +232,16 @@ def test_classes_of_imagenet_from_a_file(tmp_path):
     fails(format, tmp_path / "b", "11 folders of classes", subset="all")
 
 
+@pytest.mark.parametrize("option", ["subset", "val_labels"])
+@pytest.mark.parametrize(
+    "content", [b"n02056570 r\xe9sum\xe9\n", "ImageId,PredictionString\n".encode("utf-16")], ids=["latin-1", "utf-16"]
+)
+def test_files_of_imagenet_that_are_no_text(tmp_path, option, content):
+    (tmp_path / "file").write_bytes(content)
+    format = replace(FORMATS["imagenet"], split="test")
+    fails(format, tmp_path, f"{tmp_path / 'file'} cannot be read", **{option: tmp_path / "file"})
+
+
 def test_a_list_without_labels(tmp_path):
     format = FORMATS["list"].with_members(**{"list.txt": b"b/2.png\n\nc/4.png\n"})
     _, labels = format.prepare(tmp_path, path=_inside(tmp_path, "list.txt"))
