@@ -302,6 +302,14 @@ def test_a_web_page_is_not_the_file(server, tmp_path, page):
     assert (tmp_path / "page").read_bytes() == page
 
 
+@pytest.mark.parametrize("checksum", [SHA256, None], ids=["checksum", "any"])
+def test_an_empty_answer(server, tmp_path, checksum):
+    server.reset(b"")
+    with pytest.raises(DeepclustError, match="wrong checksum" if checksum else "empty"):
+        get([server.url], tmp_path / "downloads" / "set", checksum)
+    assert names_in(tmp_path / "downloads") == []
+
+
 def test_files_on_this_machine(tmp_path):
     (tmp_path / "a b,c").write_bytes(CONTENT)
     for source in (str(tmp_path / "a b,c"), (tmp_path / "a b,c").as_uri()):

@@ -50,7 +50,7 @@ def download(
 
     Args:
         sources: addresses (https, http, file) or paths.
-        checksum: of the content; None: any content will do but a web page, which is what servers send in trouble.
+        checksum: of the content; None: any content will do but none or a web page, which servers in trouble send.
 
     Raises:
         DeepclustError: no source has the file, or the disk is full.
@@ -91,9 +91,10 @@ def _get(
             fetch(source, partial, resume, client, progress)
             if checksum is not None:
                 _verify(partial, checksum, continued=resume)
-            elif partial.is_web_page():
+            elif partial.size == 0 or partial.is_web_page():
+                problem = "a web page (HTML) instead of the file" if partial.size else "an empty file"
                 partial.discard()
-                raise SourceError("sent a web page (HTML) instead of the file")
+                raise SourceError(f"sent {problem}")
             return
         except SourceError as error:
             advanced = partial.size >= furthest + _ADVANCE
