@@ -125,7 +125,7 @@ def protocol_splits(names: list[str], protocol: str) -> tuple[list[str], list[st
     return [split for split in train if split in names], [split for split in score if split in names]
 
 
-def splits_of(name: str, dataset: Config, facts: Config) -> dict[str, int | None]:
+def splits_of(dataset: Config, facts: Config) -> dict[str, int | None]:
     """The splits of a dataset and their sizes (None: not known before it is prepared). It looks through folders.
 
     Raises:
@@ -136,17 +136,17 @@ def splits_of(name: str, dataset: Config, facts: Config) -> dict[str, int | None
     if facts.get("watch") != "images":
         return sizes
     return {
-        split: _folder_size(name, dataset, optional.get(split, "path")) if size is None else size
+        split: _folder_size(dataset, optional.get(split, "path")) if size is None else size
         for split, size in sizes.items()
     }
 
 
-def _folder_size(name: str, dataset: Config, key: str) -> int | None:
+def _folder_size(dataset: Config, key: str) -> int | None:
     """Number of images in the folder that an option names."""
     folder = dataset.get(key)
     if not isinstance(folder, str) or not Path(folder).is_dir():
         return None
-    with reading(f"datasets.{name}.{key}"):
+    with reading(key):
         return sum(1 for _ in image_paths(Path(folder)))
 
 
@@ -188,10 +188,10 @@ class _Checker:
         facts = self.facts(dataset)
         if facts is not None and dataset not in self._splits:
             try:
-                self._splits[dataset] = splits_of(dataset, self.section("datasets")[dataset], facts)
+                self._splits[dataset] = splits_of(self.section("datasets")[dataset], facts)
             except DeepclustError as error:
                 self._splits[dataset] = None
-                self._unreadable.append(str(error))
+                self._unreadable.append(f"datasets.{dataset}.{error}")
         return self._splits.get(dataset)
 
     def check(self) -> Iterator[str]:
