@@ -219,7 +219,10 @@ def prepare_options(wildcards):
 
 def listings(wildcards):
     """What is in the folders and files of your own that a dataset is read from."""
-    return EXPERIMENT.listings(wildcards.dataset)
+    try:
+        return EXPERIMENT.listings(wildcards.dataset)
+    except DeepclustError as error:
+        stop_with([error])
 
 
 def backbone_options(wildcards):
@@ -333,17 +336,12 @@ def training_logs(wildcards):
     return [f"results/backbones/{name}/training.jsonl" for name in names]
 
 
-def classes_of(wildcards):
-    """Names of the classes of a run's dataset."""
-    _, score = run_splits(wildcards)
-    return f"results/labels/{wildcards.dataset}/{score[0]}/classes.json"
-
-
 FEATURES = "results/features/{dataset}/{backbone}/{split}/features.npy"
 NEIGHBORS = "results/features/{dataset}/{backbone}/{split}/neighbors.npy"
 IMAGES = "results/data/{dataset}/{split}/images.bin"
 MANIFESTS = "results/data/{dataset}/{split}/images.json"
 LABELS = "results/labels/{dataset}/{split}/labels.npy"
+CLASSES = "results/labels/{dataset}/{split}/classes.json"
 
 
 METRICS = "results/evaluation/{run}/metrics.json"

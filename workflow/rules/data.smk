@@ -45,6 +45,7 @@ rule prepare:
         "logs/prepare/{dataset}/{split}.log",
     conda:
         "../../envs/data.yaml"
+    threads: 16
     params:
         *code("prepare"),
         loader_code=method_code("prepare", loader_modules),

@@ -36,7 +36,7 @@ rule evaluate:
         features=split_files("score", FEATURES),
         neighbors=split_files("score", NEIGHBORS),
         labels=split_files("score", LABELS),
-        classes=classes_of,
+        classes=split_files("score", CLASSES),
         probe="results/evaluation/{dataset}/{backbones}/probe/{protocol}.json",
     output:
         metrics=f"results/evaluation/{RUN}/metrics.json",

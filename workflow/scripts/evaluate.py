@@ -21,8 +21,8 @@ class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic
     """`neighbors.npy` of the scored splits."""
     labels: list[Path] | None = None
     """`labels.npy` of the scored splits; none without labels."""
-    classes: Path | None = None
-    """Names of the classes."""
+    classes: list[Path] | None = None
+    """`classes.json` of the scored splits; none without labels."""
     probe: Path | None = None
     """Ceilings on the same features."""
     cost: Path | None = None
@@ -48,7 +48,7 @@ class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic
 def main(arguments: Arguments, job: Job) -> None:
     from deepclust.common.errors import DeepclustError
     from deepclust.common.files import read_json, write_json
-    from deepclust.evaluation.inputs import per_split
+    from deepclust.evaluation.inputs import per_split, read_class_names
     from deepclust.evaluation.scoring import gap, read_scored, score_run
 
     options = ScoringOptions(**{name: getattr(arguments, name) for name in ScoringOptions.model_fields})
@@ -57,7 +57,7 @@ def main(arguments: Arguments, job: Job) -> None:
     if not succeeded:
         raise DeepclustError(f"{arguments.seeds_log}: every seed failed, so there is nothing to score")
     splits = len(arguments.score)
-    classes = read_json(arguments.classes) if arguments.classes else []
+    classes = read_class_names(arguments.classes or [])
     scored = read_scored(
         arguments.clusters,
         succeeded,
@@ -94,8 +94,9 @@ def main(arguments: Arguments, job: Job) -> None:
         *arguments.features,
         *arguments.neighbors,
         *(arguments.labels or []),
+        *(arguments.classes or []),
     ]
-    read += [path for path in (arguments.classes, arguments.probe, arguments.cost) if path is not None]
+    read += [path for path in (arguments.probe, arguments.cost) if path is not None]
     job.inputs = {str(path): path for path in read}
     job.outputs = {"metrics": arguments.output}
 

@@ -302,6 +302,13 @@ FORMATS = {
         image=f"train/{TEN[3]}/{TEN[3]}_{TEN[3][-2:]}.JPEG",
         wanted=f"train/{TEN[3]}/{TEN[3]}_{TEN[3][-2:]}.JPEG",
     ),
+    "folder": Format(
+        "folder",
+        {name: picture() for name in ("dog/1.png", "cat/2.png", "cat/old/3.png")} | {"readme.txt": b"hello"},
+        unpacked,
+        {"dog/1.png": 1, "cat/2.png": 0, "cat/old/3.png": 0},
+        image="cat/2.png",
+    ),
     "list": Format(
         "list",
         {"list.csv": b"path,label\na/1.png,dog\nb/2.png,cat\nb/3.png,\n"}

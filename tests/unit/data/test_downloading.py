@@ -288,6 +288,28 @@ def test_a_partial_file_is_continued_from_another_source(server, tmp_path):
     assert server.requests[2]["Range"] == "bytes=90000-" and "If-Range" not in server.requests[2]
 
 
+@pytest.mark.parametrize("page", [b"<!DOCTYPE html>\n<p>Log in</p>", b"\n  <HTML lang='en'>", b"\xef\xbb\xbf<html>"])
+def test_a_web_page_is_not_the_file(server, tmp_path, page):
+    """Where no checksum tells, the page of a server in trouble must not pass for the file."""
+    server.reset(page)
+    folder = tmp_path / "downloads"
+    with pytest.raises(DeepclustError, match="web page"):
+        get([server.url], folder / "set", None)
+    assert len(server.requests) == 1 and names_in(folder) == []
+    (tmp_path / "copy").write_bytes(CONTENT)
+    assert get([server.url, str(tmp_path / "copy")], folder / "set", None) == str(tmp_path / "copy")
+    get([server.url], tmp_path / "page", Checksum("sha256", hashlib.sha256(page).hexdigest()))  # it is what is wanted
+    assert (tmp_path / "page").read_bytes() == page
+
+
+@pytest.mark.parametrize("checksum", [SHA256, None], ids=["checksum", "any"])
+def test_an_empty_answer(server, tmp_path, checksum):
+    server.reset(b"")
+    with pytest.raises(DeepclustError, match="wrong checksum" if checksum else "empty"):
+        get([server.url], tmp_path / "downloads" / "set", checksum)
+    assert names_in(tmp_path / "downloads") == []
+
+
 def test_files_on_this_machine(tmp_path):
     (tmp_path / "a b,c").write_bytes(CONTENT)
     for source in (str(tmp_path / "a b,c"), (tmp_path / "a b,c").as_uri()):

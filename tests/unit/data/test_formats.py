@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from formats import FORMATS, Link, picture
+from formats import FORMATS, Link, listed, picture, unpacked
 from PIL import Image
 
 from deepclust.common import registry
@@ -147,6 +147,15 @@ def test_an_image_that_does_not_decode(format, tmp_path):
             assert (tmp_path / "again" / "l" / "skipped.csv").read_text().count("\n") == 2
 
 
+def test_a_link_to_nowhere(format, tmp_path):
+    if format.pack in (unpacked, listed):
+        broken = format.with_members(**{format.image: Link("/nowhere/at/all")})
+        fails(broken, tmp_path, "1 of .* decode.*No such file")
+        _, labels = replace(broken, count=None).prepare(tmp_path / "again", on_error="skip")
+        assert len(labels) == len(format.labels) - 1
+        assert format.image.split("/")[-1] in (tmp_path / "again" / "l" / "skipped.csv").read_text()
+
+
 @pytest.mark.parametrize("archive", ARCHIVES.values(), ids=ARCHIVES)
 def test_a_wrong_checksum(archive, tmp_path):
     (tmp_path / "other").write_bytes(b"something else")
@@ -223,6 +232,16 @@ def test_classes_of_imagenet_from_a_file(tmp_path):
     fails(format, tmp_path / "b", "11 folders of classes", subset="all")
 
 
+@pytest.mark.parametrize("option", ["subset", "val_labels"])
+@pytest.mark.parametrize(
+    "content", [b"n02056570 r\xe9sum\xe9\n", "ImageId,PredictionString\n".encode("utf-16")], ids=["latin-1", "utf-16"]
+)
+def test_files_of_imagenet_that_are_no_text(tmp_path, option, content):
+    (tmp_path / "file").write_bytes(content)
+    format = replace(FORMATS["imagenet"], split="test")
+    fails(format, tmp_path, f"{tmp_path / 'file'} cannot be read", **{option: tmp_path / "file"})
+
+
 def test_a_list_without_labels(tmp_path):
     format = FORMATS["list"].with_members(**{"list.txt": b"b/2.png\n\nc/4.png\n"})
     _, labels = format.prepare(tmp_path, path=_inside(tmp_path, "list.txt"))
@@ -242,6 +261,13 @@ def test_a_list_without_labels(tmp_path):
 )
 def test_lists_that_are_none(tmp_path, content, match):
     fails(FORMATS["list"].with_members(**{"list.csv": content}), tmp_path, match)
+
+
+def test_a_column_of_labels_that_is_not_there(tmp_path):
+    table = FORMATS["list"].with_members(**{"list.csv": b"path,class\na/1.png,dog\n"})
+    assert table.prepare(tmp_path / "a")[1] == {"a/1.png": -1}
+    assert table.prepare(tmp_path / "b", label_column="class")[1] == {"a/1.png": 0}
+    fails(table, tmp_path / "c", "no column 'clas', only .*'class'", label_column="clas")
 
 
 def _inside(folder, name):

@@ -37,6 +37,9 @@ def test_the_first_download_is_required_of_every_later_one(tmp_path):
         command += ["--pin", str(pin), "--output", str(tmp_path / "out"), *flags]
         return subprocess.run(command, capture_output=True, text=True)
 
+    page = download(b"<!doctype html><title>Bad Gateway</title>")
+    assert page.returncode == 1 and page.stderr.count("\n") == 1 and "web page" in page.stderr
+    assert not pin.exists() and not (tmp_path / "out").exists()
     first = download(b"one")
     value = hashlib.sha256(b"one").hexdigest()
     assert first.returncode == 0 and value in first.stdout

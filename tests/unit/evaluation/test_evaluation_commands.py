@@ -192,6 +192,23 @@ def test_splits_are_scored_together(run, scored, tmp_path):
     assert metrics["summary"]["acc"]["low"] is None
 
 
+@pytest.mark.parametrize("fewer", ["train", "test"])
+def test_a_split_without_the_highest_class(run, tmp_path, fewer):
+    """Where classes are only numbers, a split names them up to the highest it holds."""
+    classes = {"train": ["0", "1", "2", "3"], "test": ["0", "1", "2", "3"]} | {fewer: ["0", "1"]}
+    for split, names in classes.items():
+        write_json(tmp_path / f"{split}.json", names)
+    result = evaluate(
+        run,
+        tmp_path / "metrics.json",
+        score=("train", "test"),
+        classes=[tmp_path / f"{split}.json" for split in classes],
+        bootstrap=0,
+    )
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "metrics.json").read_text())["classes"] == ["0", "1", "2", "3"]
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

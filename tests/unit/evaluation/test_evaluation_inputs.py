@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from deepclust.common.errors import DeepclustError
-from deepclust.common.files import write_array, write_tensors
+from deepclust.common.files import write_array, write_json, write_tensors
 from deepclust.evaluation import inputs
-from deepclust.evaluation.inputs import per_split, read_assignments, read_labels, unit_features
+from deepclust.evaluation.inputs import per_split, read_assignments, read_class_names, read_labels, unit_features
 
 
 def test_files_are_grouped_by_split():
@@ -70,6 +70,20 @@ def test_labels_that_are_none(tmp_path, labels):
     write_array(tmp_path / "labels.npy", labels)
     with pytest.raises(DeepclustError, match=r"labels\.npy"):
         read_labels(tmp_path / "labels.npy")
+
+
+def test_class_names_of_several_splits(tmp_path):
+    def read(*lists):
+        paths = [tmp_path / f"{number}.json" for number in range(len(lists))]
+        for path, names in zip(paths, lists, strict=True):
+            write_json(path, names)
+        return read_class_names(paths)
+
+    assert read() == read([], []) == []
+    assert read(["0", "1"], ["0", "1", "2"]) == read(["0", "1", "2"], ["0"], []) == ["0", "1", "2"]
+    assert read(["cat", "dog"], ["cat", "dog"]) == ["cat", "dog"]
+    with pytest.raises(DeepclustError, match=r"class 1 is 'cow' in .*0\.json but 'dog' in .*1\.json"):
+        read(["cat", "cow"], ["cat", "dog", "eel"])
 
 
 def test_assignments_by_split_and_seed(tmp_path):

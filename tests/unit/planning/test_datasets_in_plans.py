@@ -6,6 +6,7 @@ import os
 import pytest
 import yaml
 
+from deepclust.common.errors import DeepclustError
 from deepclust.planning.parameters import Parameters, folders_digest, listing_digest
 from deepclust.planning.plan import ExperimentError, make_plan
 
@@ -160,3 +161,30 @@ def test_folders_see_new_and_removed_files(tmp_path):
     second = folders_digest(tmp_path)
     (tmp_path / "train" / "n02").mkdir()
     assert len({first, second, folders_digest(tmp_path)}) == 3
+
+
+def test_files_that_cannot_be_looked_at_are_left_to_prepare(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"{number}.png").touch()
+    (folder / "x.png").symlink_to(tmp_path / "elsewhere.png")
+    parameters = Parameters(plan(loader="folder", path=str(folder), k=1))
+    broken = parameters.listings("set")
+    (tmp_path / "elsewhere.png").touch()
+    assert parameters.listings("set") != broken
+
+
+def test_folders_that_cannot_be_looked_through(tmp_path):
+    (tmp_path / "images" / "cat").mkdir(parents=True)
+    (tmp_path / "images" / "cat" / "1.png").touch()
+    (tmp_path / "images" / "a.tar").touch()
+    circle = tmp_path / "images" / "cat" / "circle"
+    circle.symlink_to(circle)
+    folder = str(tmp_path / "images")
+    for options in ({"path": folder}, {"path": str(tmp_path / "images" / "cat"), "test_path": folder}):
+        lines = errors(loader="folder", k=1, **options)
+        assert any(line.startswith("datasets.set.path: ") and str(circle) in line for line in lines)
+    with pytest.raises(DeepclustError, match=f"datasets.set.path: {circle} cannot be read: ") as error:
+        Parameters(plan(loader="shards", path=folder)).listings("set")
+    assert "\n" not in str(error.value)

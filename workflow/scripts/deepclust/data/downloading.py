@@ -50,7 +50,7 @@ def download(
 
     Args:
         sources: addresses (https, http, file) or paths.
-        checksum: of the content; None: any content will do.
+        checksum: of the content; None: any content will do but none or a web page, which servers in trouble send.
 
     Raises:
         DeepclustError: no source has the file, or the disk is full.
@@ -69,7 +69,8 @@ def download(
             partial.move_into_place()
             return source
     raise DeepclustError(
-        f"cannot get {target.name}: {'; '.join(problems)}. Check the network, or set the option source to a copy"
+        f"cannot get {target.name}: {'; '.join(problems)}. Check the network, or name a copy of it: `source` of a "
+        "dataset, `weights` of a backbone"
     )
 
 
@@ -90,6 +91,10 @@ def _get(
             fetch(source, partial, resume, client, progress)
             if checksum is not None:
                 _verify(partial, checksum, continued=resume)
+            elif partial.size == 0 or partial.is_web_page():
+                problem = "a web page (HTML) instead of the file" if partial.size else "an empty file"
+                partial.discard()
+                raise SourceError(f"sent {problem}")
             return
         except SourceError as error:
             advanced = partial.size >= furthest + _ADVANCE

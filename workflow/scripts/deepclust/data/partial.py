@@ -68,6 +68,12 @@ class Partial:
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
+    def is_web_page(self) -> bool:
+        """Whether the bytes so far begin like HTML."""
+        with self.path.open("rb") as file:
+            head = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+        return head.startswith((b"<!doctype html", b"<html"))
+
     def move_into_place(self) -> None:
         """Give the file its final name, when its content has reached the disk."""
         with self.path.open("rb") as file:

@@ -85,7 +85,7 @@ def _fetch_http(source: str, partial: Partial, resume: bool, client: httpx.Clien
             partial.discard()
             raise SourceError("has another version of the file", temporary=True)
         with progress.task(f"download {partial.target.name}", total, "B", done=start) as task:
-            if start == total:
+            if start and start == total:
                 return  # all of it had arrived before
             partial.begin(Origin(source, _validator(response)), keep=start)
             with partial.path.open("ab") as file:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepclust.common.errors import DeepclustError
+from deepclust.common.files import read_json
 
 UNKNOWN = -1  # label of an image whose class is not known
 KINDS = {"f": "floating-point numbers", "i": "integers"}  # by dtype.kind
@@ -50,6 +51,29 @@ def read_labels(path: Path) -> npt.NDArray[np.int64]:
     if labels.size and labels.min() < UNKNOWN:
         raise DeepclustError(f"{path} holds label {labels.min()}: classes count from 0, {UNKNOWN} means unknown")
     return labels
+
+
+def read_class_names(paths: Sequence[Path]) -> list[str]:
+    """Names of the classes of several splits of a dataset: the longest list.
+
+    Where classes are only numbers, a split names them up to the highest that it holds.
+
+    Args:
+        paths: `classes.json` of each split: a list of names, empty without labels.
+
+    Raises:
+        DeepclustError: two splits call a class differently.
+    """
+    lists: list[list[str]] = [read_json(path) for path in paths]
+    longest = max(lists, key=len, default=[])
+    for path, names in zip(paths, lists):
+        for number, (name, expected) in enumerate(zip(names, longest)):
+            if name != expected:
+                raise DeepclustError(
+                    f"class {number} is {name!r} in {path} but {expected!r} in {paths[lists.index(longest)]}: "
+                    "the splits of a dataset must agree about its classes"
+                )
+    return longest
 
 
 def check_lengths(lengths: dict[str, int]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from deepclust.common.files import sha256_file
 from deepclust.common.image_files import EXTENSIONS, image_paths
 from deepclust.planning import pretrained
-from deepclust.planning.plan import Config, Plan, Run, copies
+from deepclust.planning.plan import Config, Plan, Run, copies, reading
 
 
 class Flags(dict[str, Any]):
@@ -104,7 +104,11 @@ class Parameters:
         return Flags({**rest, "split": split})
 
     def listings(self, dataset: str) -> list[str]:
-        """Digests of the folders and files that a dataset reads, so that a new image is noticed."""
+        """Digests of the folders and files that a dataset reads, so that a new image is noticed.
+
+        Raises:
+            DeepclustError: one of them cannot be read.
+        """
         options = self.config["datasets"][dataset]
         node = self.plan.schema.definitions[f"loader.{options['loader']}"]["properties"]
         watch = self.plan.dataset_facts(dataset)["watch"]
@@ -112,10 +116,13 @@ class Parameters:
         for key, schema in node.items():
             formats = {option.get("format") for option in [schema, *schema.get("anyOf", [])]}
             path = Path(options[key]) if formats & {"directory-path", "file-path"} and options.get(key) else None
-            if path is not None and path.is_dir() and watch != "nothing":
-                digests.append(folders_digest(path) if watch == "folders" else listing_digest(path, watch))
-            elif path is not None and path.is_file():
-                digests.append(sha256_file(path)[:16])
+            if path is None:
+                continue
+            with reading(f"datasets.{dataset}.{key}"):
+                if path.is_dir() and watch != "nothing":
+                    digests.append(folders_digest(path) if watch == "folders" else listing_digest(path, watch))
+                elif path.is_file():
+                    digests.append(sha256_file(path)[:16])
         return digests
 
     def loader_module(self, dataset: str) -> str:
@@ -245,13 +252,19 @@ def _digest(value: Any) -> str:
 def listing_digest(folder: Path, watch: str = "images") -> str:
     """Digest of the names, sizes and modification times of all files of a kind below a folder.
 
+    A file that cannot be looked at, such as a link to nowhere, counts as well: `prepare` names it or leaves it out.
+
     Args:
         watch: `images`, or the ending of the files.
     """
     digest = hashlib.sha256()
     for name in sorted(image_paths(folder, EXTENSIONS if watch == "images" else {watch})):
-        status = (folder / name).stat()
-        digest.update(_line(name, status.st_size, status.st_mtime_ns))
+        try:
+            status = (folder / name).stat()
+        except OSError:
+            digest.update(_line(name, -1, 0))
+        else:
+            digest.update(_line(name, status.st_size, status.st_mtime_ns))
     return digest.hexdigest()[:16]
 
 

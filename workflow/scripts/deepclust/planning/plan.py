@@ -1,5 +1,6 @@
 """What an experiment asks for: its resolved options and its runs, or all its errors at once."""
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -7,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from deepclust.common.errors import DeepclustError
 from deepclust.common.image_files import image_paths
 from deepclust.planning import pretrained
 from deepclust.planning.strict_yaml import check_file
@@ -124,7 +126,11 @@ def protocol_splits(names: list[str], protocol: str) -> tuple[list[str], list[st
 
 
 def splits_of(dataset: Config, facts: Config) -> dict[str, int | None]:
-    """The splits of a dataset and their sizes (None: not known before it is prepared). It looks through folders."""
+    """The splits of a dataset and their sizes (None: not known before it is prepared). It looks through folders.
+
+    Raises:
+        DeepclustError: a folder cannot be looked through.
+    """
     optional = facts.get("optional_splits", {})
     sizes = {split: facts["splits"][split] for split in split_names(dataset, facts)}
     if facts.get("watch") != "images":
@@ -138,7 +144,23 @@ def splits_of(dataset: Config, facts: Config) -> dict[str, int | None]:
 def _folder_size(dataset: Config, key: str) -> int | None:
     """Number of images in the folder that an option names."""
     folder = dataset.get(key)
-    return sum(1 for _ in image_paths(Path(folder))) if isinstance(folder, str) and Path(folder).is_dir() else None
+    if not isinstance(folder, str) or not Path(folder).is_dir():
+        return None
+    with reading(key):
+        return sum(1 for _ in image_paths(Path(folder)))
+
+
+@contextlib.contextmanager
+def reading(option: str) -> Iterator[None]:
+    """Turn the operating system's errors while what an option names is read into one line.
+
+    Raises:
+        DeepclustError: something cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DeepclustError(f"{option}: {error.filename} cannot be read: {error.strerror}") from error
 
 
 class _Checker:
@@ -149,7 +171,8 @@ class _Checker:
         self.schema = schema
         self.known_errors = list(known_errors)
         self.runs: list[Run] = []
-        self._splits: dict[str, dict[str, int | None]] = {}  # looking through a large folder takes a while
+        self._splits: dict[str, dict[str, int | None] | None] = {}  # looking through a large folder takes a while
+        self._unreadable: list[str] = []
 
     def section(self, name: str) -> dict[str, Config]:
         """The well-formed entries of a section of named things."""
@@ -161,9 +184,14 @@ class _Checker:
         return facts_of(options, self.schema) if f"loader.{options.get('loader')}" in self.schema.definitions else None
 
     def splits(self, dataset: str) -> dict[str, int | None] | None:
+        """The splits and their sizes; None where the loader is unknown or a folder cannot be looked through."""
         facts = self.facts(dataset)
         if facts is not None and dataset not in self._splits:
-            self._splits[dataset] = splits_of(self.section("datasets")[dataset], facts)
+            try:
+                self._splits[dataset] = splits_of(self.section("datasets")[dataset], facts)
+            except DeepclustError as error:
+                self._splits[dataset] = None
+                self._unreadable.append(f"datasets.{dataset}.{error}")
         return self._splits.get(dataset)
 
     def check(self) -> Iterator[str]:
@@ -177,6 +205,7 @@ class _Checker:
             yield from self.check_members(name, options.get("members"))
         yield from self.check_seeds("seeds", self.config.get("seeds"))
         yield from self.check_runs()
+        yield from self._unreadable
 
     def check_paths(self, where: str, options: Config, discriminator: str) -> Iterator[str]:
         kind = "loader" if discriminator == "loader" else "backbone"

@@ -5,6 +5,7 @@ classes. The validation images are the test split. Only new and removed files ar
 a hash of the path, classes the order of their WordNet ids.
 """
 
+import contextlib
 import csv
 import os
 from collections.abc import Iterator, Sequence
@@ -87,7 +88,9 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
 
 def _wnids(options: Options) -> list[str]:
     if isinstance(options.subset, Path):
-        wnids = [line.split()[0] for line in options.subset.read_text(encoding="utf-8").splitlines() if line.split()]
+        with _reading(options.subset):
+            lines = options.subset.read_text(encoding="utf-8").splitlines()
+        wnids = [line.split()[0] for line in lines if line.split()]
         if not wnids or len(set(wnids)) < len(wnids):
             raise DeepclustError(f"{options.subset} names {'a class twice' if wnids else 'no classes'}")
         return sorted(wnids)
@@ -115,9 +118,17 @@ def _images(folder: Path, wnid: str) -> Iterator[str]:
 
 def _kaggle(path: Path) -> Iterator[tuple[str, str]]:
     """Validation images and their classes, from lines such as `ILSVRC2012_val_00048981,n03995372 85 1 499 272`."""
-    with path.open(encoding="utf-8", newline="") as file:
+    with _reading(path), path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             image, wnid = row.get("ImageId"), (row.get("PredictionString") or "").split(" ")[0]
             if not image or not wnid:
                 raise DeepclustError(f"{path} is not Kaggle's LOC_val_solution.csv: it needs ImageId, PredictionString")
             yield f"{image}.JPEG", wnid
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DeepclustError(f"{path} cannot be read: {error}") from error

@@ -32,7 +32,8 @@ class Options(ImageFileOptions):
     path_column: str = Field(default="path", min_length=1)
     """Column of the paths."""
     label_column: str = Field(default="label", min_length=1)
-    """Column of the labels, any text; a table without it, or an empty field, means that they are not known."""
+    """Column of the labels, any text; an empty field means that the label is not known. A table without the default
+    column has no labels; another column must be there."""
 
 
 def read_split(options: Options, split: str, archives: Sequence[Path]) -> EncodedSplit:
@@ -41,7 +42,7 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
     Both splits have the same classes: those of either list.
 
     Raises:
-        DeepclustError: a list is empty, names an image twice or lacks its column of paths.
+        DeepclustError: a list is empty, names an image twice or lacks a column.
     """
     listing = options.test_path if split == "test" else options.path
     if listing is None:
@@ -80,8 +81,12 @@ def _rows(path: Path, options: Options) -> Iterator[tuple[str, str]]:
             yield from ((line.strip(), "") for line in file if line.strip())
             return
         table = csv.DictReader(file, delimiter=DELIMITERS[path.suffix.lower()])
-        if options.path_column not in (table.fieldnames or []):
-            raise DeepclustError(f"{path} has no column {options.path_column!r}, only {table.fieldnames or []}")
+        needed = [options.path_column]
+        if options.label_column != Options.model_fields["label_column"].default:
+            needed.append(options.label_column)
+        for column in needed:
+            if column not in (table.fieldnames or []):
+                raise DeepclustError(f"{path} has no column {column!r}, only {table.fieldnames or []}")
         for row in table:
             if not row[options.path_column]:
                 raise DeepclustError(f"{path}, line {table.line_num}: no path")
