@@ -110,10 +110,12 @@ def test_weights_of_another_network_miss_everything(vit, resnet, tmp_path):
     assert len(loaded(tmp_path / "weights.pth", vit).problems["missing"]) == len(vit.state_dict())
 
 
-def test_counters_of_old_files_are_not_missed(resnet, tmp_path):
-    tensors = {name: t for name, t in below("", resnet).items() if not name.endswith("num_batches_tracked")}
+@pytest.mark.parametrize("prefix", ["", "module.", "state_dict.module.encoder_q.", "backbone.0."])
+def test_counters_of_old_files_are_not_missed(prefix, resnet, tmp_path):
+    tensors = {name: t for name, t in below(prefix, resnet).items() if not name.endswith("num_batches_tracked")}
     torch.save(tensors, tmp_path / "weights.pth")
-    assert not loaded(tmp_path / "weights.pth", resnet).problems
+    found = loaded(tmp_path / "weights.pth", resnet)
+    assert not found.problems and found.prefix == prefix
 
 
 def test_half_precision_becomes_the_networks(vit, tmp_path):

@@ -24,6 +24,7 @@ Tensors = dict[str, Tensor]
 # over training where its publishers evaluate that (DINO, iBOT, MSN), the trained encoder where they do not (MoCo).
 _PREFERRED = ("teacher", "target_encoder", "base_encoder", "encoder_q", "model_ema")
 _LAST = ("student", "momentum_encoder", "encoder_k", "predictor")
+_COUNTER = "num_batches_tracked"  # old files lack these of batch normalisation; inference does not need them
 # What is left over without being missed: heads, prototypes, decoders and tokens of pretraining.
 _HEADS = re.compile(
     r"(head|heads|head_dist|fc|classifier|pre_logits|projection_head|projector|proj_head|prototypes\d*|pred|predictor"
@@ -130,7 +131,8 @@ def fit(
 
 def _prefixes(network: nn.Module, tensors: Tensors) -> list[str]:
     """Where the network's most particular name stands in the file."""
-    anchor = max(network.state_dict(), key=lambda name: (name.count("."), len(name)))
+    names = [name for name in network.state_dict() if not name.endswith(_COUNTER)]
+    anchor = max(names, key=lambda name: (name.count("."), len(name)))
     found = [name.removesuffix(anchor) for name in tensors if name.endswith(anchor)]
     found = [prefix for prefix in found if not prefix or prefix.endswith(".")]
     wrappers = [prefix for prefix in ("", "state_dict.", "model.") if any(n.startswith(prefix) for n in tensors)]
@@ -161,8 +163,8 @@ def _fit_below(
 
 def _compare(network: nn.Module, tensors: Tensors, prefix: str) -> Fit:
     expected: Tensors = network.state_dict()
-    counters = {name: value for name, value in expected.items() if name.endswith("num_batches_tracked")}
-    tensors = counters | tensors  # old files lack them; inference does not need them
+    counters = {name: value for name, value in expected.items() if name.endswith(_COUNTER)}
+    tensors = counters | tensors
     surplus = sorted(tensors.keys() - expected.keys())
     problems = {
         "missing": sorted(expected.keys() - tensors.keys()),
