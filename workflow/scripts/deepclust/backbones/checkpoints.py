@@ -25,11 +25,30 @@ Tensors = dict[str, Tensor]
 _PREFERRED = ("teacher", "target_encoder", "base_encoder", "encoder_q", "model_ema")
 _LAST = ("student", "momentum_encoder", "encoder_k", "predictor")
 _COUNTER = "num_batches_tracked"  # old files lack these of batch normalisation; inference does not need them
-# What is left over without being missed: heads, prototypes, decoders and tokens of pretraining.
+# What is left over without being missed: heads, prototypes, decoders, queues and tokens of pretraining.
 _HEADS = re.compile(
     r"(head|heads|head_dist|fc|classifier|pre_logits|projection_head|projector|proj_head|prototypes\d*|pred|predictor"
-    r"|decoder\w*|mask_token|masked_embed)(\.|$)"
+    r"|decoder\w*|mask_token|masked_embed|projection_mlp|contrastive_head|online_classifier|queue|queue_ptr)(\.|$)"
 )
+
+
+class _Number:
+    """Stands for a number of numpy, or its type: nobody reads it, so no code of numpy has to run on a file's bytes."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+# What training scripts save beside tensors: their options, and the best accuracy as numpy (1 or 2) computed it.
+_HARMLESS = [
+    argparse.Namespace,
+    (_Number, "numpy.dtype"),
+    (_Number, "numpy.core.multiarray.scalar"),
+    (_Number, "numpy._core.multiarray.scalar"),
+]
 
 
 @dataclass(frozen=True)
@@ -83,7 +102,7 @@ def _read_torch(path: Path) -> Any:
     if not path.stat().st_size:
         raise DeepclustError(f"{path} is empty, so damaged: delete it and get it again")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # training scripts save their options
+        with torch.serialization.safe_globals(_HARMLESS):
             # Mapped, a file that also holds an optimizer's state takes no more memory than the network.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
