@@ -14,7 +14,7 @@ from torch import nn
 from deepclust.backbones.addresses import HubFile, hub_file
 from deepclust.backbones.checkpoints import Fit, Tensors, fit, read_tensors
 from deepclust.backbones.hub import RevisionError, fetch_from_hub
-from deepclust.backbones.pins import Pin, check_and_pin, pin_path, read_pin
+from deepclust.backbones.pins import Pin, check_pin, keep_pin, pin_path, read_pin
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import sha256_file
 from deepclust.common.models import Model, save_model
@@ -96,7 +96,11 @@ def fetch(options: Options, file: Path | None, pins: Path, model_json: Path, pro
     config = _timm_config(options.model)
     source = _source(options, config, file, pins, progress)
     sha256 = sha256_file(source.path)
-    _check(source, sha256, options, pins)
+    if options.sha256 not in (None, sha256):
+        raise DeepclustError(f"{source.weights} has SHA-256 {sha256}, but {options.sha256} is asked for (sha256)")
+    pin = Pin(source.weights, source.hub.revision if source.hub else None, sha256) if "://" in source.weights else None
+    if pin:
+        check_pin(pins, pin)
 
     fitted = fit(network, read_tensors(source.path), options.prefix, _converter(options.model))
     _explain(fitted, source, options.model)
@@ -104,6 +108,8 @@ def fetch(options: Options, file: Path | None, pins: Path, model_json: Path, pro
     if broken:
         raise DeepclustError(f"{source.weights} has NaN or infinite values in {_some(broken)}: get other weights")
     network.load_state_dict(fitted.tensors)
+    if pin:  # not before: a server's error page must not become what later downloads are held against
+        keep_pin(pins, pin)
 
     origin = {
         "preset": options.preset,
@@ -163,13 +169,6 @@ def _hub_address(options: Options, config: Any) -> str:
         known = f", e.g. weights: {config.url}" if config.url else ""
         raise DeepclustError(f"timm knows no place on the hub for {options.model}: give weights{known}")
     return f"hf://{config.hf_hub_id}" + (f"/{config.hf_hub_filename}" if config.hf_hub_filename else "")
-
-
-def _check(source: Source, sha256: str, options: Options, pins: Path) -> None:
-    if options.sha256 is not None and sha256 != options.sha256:
-        raise DeepclustError(f"{source.weights} has SHA-256 {sha256}, but {options.sha256} is asked for (sha256)")
-    if "://" in source.weights:
-        check_and_pin(pins, Pin(source.weights, source.hub.revision if source.hub else None, sha256))
 
 
 def _converter(model: str) -> Callable[[Tensors, nn.Module], Tensors] | None:
