@@ -153,3 +153,12 @@ def test_the_command_pins_what_the_hub_gave_first(hub, vit, tmp_path):
     done = command(hub, tmp_path, weights="hf://team/vit")
     assert done.returncode == 1 and f"no revision {first}" in done.stderr and "Traceback" not in done.stderr
     assert str(pin_path(tmp_path / "pins", "hf://team/vit")) in done.stderr
+
+
+@pytest.mark.parametrize("flags", [{"image_size": 33}, {"layers": "[5]", "pooling": "avg"}])
+def test_what_the_network_cannot_do_is_said_before_the_download(hub, vit, tmp_path, flags):
+    hub.repositories["team/vit"] = repository = Repository()
+    repository.commit(model__safetensors=save(vit.state_dict()))
+    done = command(hub, tmp_path, weights="hf://team/vit", **flags)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert hub.requests == []

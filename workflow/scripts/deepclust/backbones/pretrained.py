@@ -94,6 +94,8 @@ def fetch(options: Options, file: Path | None, pins: Path, model_json: Path, pro
     architecture = {"name": "timm", "model": options.model.partition(".")[0], "arguments": options.arguments}
     network = build_network(architecture)
     config = _timm_config(options.model)
+    spec = _spec(options, config, architecture)
+    spec["feature_dim"] = _feature_dim(network, spec)  # before the download: it may be impossible to use it like that
     source = _source(options, config, file, pins, progress)
     sha256 = sha256_file(source.path)
     if options.sha256 not in (None, sha256):
@@ -120,9 +122,7 @@ def fetch(options: Options, file: Path | None, pins: Path, model_json: Path, pro
         "prefix": fitted.prefix,
         "dropped": fitted.dropped,
     }
-    spec = _spec(options, config, architecture) | {"origin": origin}
-    spec["feature_dim"] = _feature_dim(network, spec)
-    save_model(model_json, network, spec)
+    save_model(model_json, network, spec | {"origin": origin})
     return origin
 
 
