@@ -79,6 +79,15 @@ def test_what_is_given_replaces_a_presets_part():
     assert parameters.weights_file("fetched") == "here.pth"
 
 
+def test_own_weights_have_their_own_layout():
+    """A copy may hold the bare network: where its tensors stood in the publishers' file does not hold for it."""
+    assert planned(preset="mocov3-resnet50").backbone("fetched")["prefix"] == "state_dict.module.base_encoder"
+    assert planned(preset="mocov3-resnet50", weights="here.pth").backbone("fetched")["prefix"] is None
+    chosen = planned(preset="mocov3-resnet50", weights="here.pth", prefix="encoder").backbone("fetched")
+    assert chosen["prefix"] == "encoder"
+    assert planned(preset="mocov3-resnet50", prefix="").backbone("fetched")["prefix"] == ""
+
+
 @pytest.mark.parametrize(
     ("options", "file"),
     [

@@ -42,7 +42,10 @@ def networks() -> frozenset[str]:
 def resolved(options: Config) -> Config:
     """The options of a pretrained backbone with those of its preset, as its command takes them."""
     preset = presets().get(options["preset"], {}) if options["preset"] else _known(options)
-    filled = {**options, **{key: value for key, value in preset.items() if key not in NOT_OPTIONS and not options[key]}}
+    # Own weights may hold the same tensors in another file: what the preset says of its own file does not hold.
+    unused = NOT_OPTIONS | {"prefix", "sha256"} if options["weights"] else NOT_OPTIONS
+    taken = {key: value for key, value in preset.items() if key not in unused and options[key] in (None, {})}
+    filled = options | taken
     return {**filled, "arguments": json.dumps(filled["arguments"], sort_keys=True)}
 
 
