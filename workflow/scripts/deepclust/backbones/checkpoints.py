@@ -43,7 +43,7 @@ class _Number:
 
 
 # What training scripts save beside tensors: their options, and the best accuracy as numpy (1 or 2) computed it.
-_HARMLESS = [
+_HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     argparse.Namespace,
     (_Number, "numpy.dtype"),
     (_Number, "numpy.core.multiarray.scalar"),
