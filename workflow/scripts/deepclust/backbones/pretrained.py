@@ -42,7 +42,8 @@ class Options(BaseOptions):
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     """SHA-256 of the file of weights."""
     prefix: str | None = None
-    """Where the network's tensors stand in the file, e.g. `teacher.backbone`; by default found by their names."""
+    """Where the network's tensors stand in the file, e.g. `teacher.backbone`, or "" for its top; by default found by
+    their names."""
     image_size: int | None = Field(None, ge=1)
     """Side of the images that the network is used with, in pixels; by default the model's."""
     crop_fraction: float | None = Field(None, gt=0, le=1)
