@@ -68,6 +68,7 @@ def planned(**options):
             "image_size: 10 is no multiple of the patches' 14 pixels: try",
         ),
         ({**OWN, "arguments": {"patch_size": 8}, "features": {"image_size": 36}}, "patches' 8 pixels: try 32 or 40"),
+        ({"preset": "dino-vits16", "features": [1]}, "features: must be a mapping"),
         ({**OWN, "arguments": [1]}, "arguments: must be a mapping"),
         ({"model": "vit_smal_patch16_224.dino"}, "no network 'vit_smal_patch16_224'; did you mean 'vit_small_patch16"),
         ({"model": "vit_small_patch16_224"}, "does not say which weights: add a tag (vit_small_patch16_224."),
