@@ -1,6 +1,7 @@
 import argparse
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -83,6 +84,11 @@ def test_heads_are_dropped_by_name(resnet, tmp_path):
         "fc.0.weight": torch.zeros(2),
         "projection_head.3.bias": torch.zeros(2),
         "prototypes0.weight": torch.ones(1),
+        "projection_mlp.0.weight": torch.zeros(2),
+        "contrastive_head.bias": torch.zeros(2),
+        "online_classifier.weight": torch.zeros(2),
+        "queue": torch.zeros(2, 4),
+        "queue_ptr": torch.zeros(1, dtype=torch.long),
     }
     torch.save(below("", resnet) | extra, tmp_path / "weights.pth")
     found = loaded(tmp_path / "weights.pth", resnet)
@@ -110,10 +116,12 @@ def test_weights_of_another_network_miss_everything(vit, resnet, tmp_path):
     assert len(loaded(tmp_path / "weights.pth", vit).problems["missing"]) == len(vit.state_dict())
 
 
-def test_counters_of_old_files_are_not_missed(resnet, tmp_path):
-    tensors = {name: t for name, t in below("", resnet).items() if not name.endswith("num_batches_tracked")}
+@pytest.mark.parametrize("prefix", ["", "module.", "state_dict.module.encoder_q.", "backbone.0."])
+def test_counters_of_old_files_are_not_missed(prefix, resnet, tmp_path):
+    tensors = {name: t for name, t in below(prefix, resnet).items() if not name.endswith("num_batches_tracked")}
     torch.save(tensors, tmp_path / "weights.pth")
-    assert not loaded(tmp_path / "weights.pth", resnet).problems
+    found = loaded(tmp_path / "weights.pth", resnet)
+    assert not found.problems and found.prefix == prefix
 
 
 def test_half_precision_becomes_the_networks(vit, tmp_path):
@@ -134,6 +142,22 @@ def test_other_codes_are_converted_by_timm(vit, tmp_path):
     assert not found.problems
     assert found.tensors["pos_embed"].shape == (1, 17, 24)
     assert torch.equal(found.tensors["pos_embed"][:, 0], tensors["pos_embed"][:, 0])
+
+
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16, np.int64, np.int32, np.uint8, np.bool_])
+def test_numbers_of_numpy_beside_the_tensors(vit, tmp_path, monkeypatch, module, kind):
+    """Training scripts keep the best accuracy as it was computed; numpy 1 and 2 call the same function differently."""
+    monkeypatch.setattr(kind(1).__reduce__()[0], "__module__", module)
+    torch.save({"state_dict": below("", vit), "best_acc1": kind(1)}, tmp_path / "weights.pth")
+    assert module.encode() in (tmp_path / "weights.pth").read_bytes()
+    assert same(loaded(tmp_path / "weights.pth", vit).tensors, vit)
+
+
+def test_arrays_of_numpy_are_refused(tmp_path):
+    torch.save({"weight": torch.zeros(1), "history": np.zeros(2)}, tmp_path / "weights.pth")
+    with pytest.raises(DeepclustError, match=r"more than tensors \(numpy"):
+        read_tensors(tmp_path / "weights.pth")
 
 
 class Harmful:

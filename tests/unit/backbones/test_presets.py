@@ -13,6 +13,7 @@ from deepclust.backbones.addresses import hub_file
 from deepclust.backbones.checkpoints import fit
 from deepclust.common.networks import build_network
 from deepclust.common.torchvision_ops import declare_missing_operators
+from deepclust.planning.pretrained import check_pretrained
 
 PRESETS = yaml.safe_load(Path(pretrained.__file__).with_name("presets.yaml").read_text())
 ON_THE_HUB = [name for name, preset in PRESETS.items() if preset["weights"].startswith("hf://")]
@@ -124,3 +125,14 @@ def test_mocov3_has_twelve_heads():
 
 def test_clip_keeps_its_projection():
     assert PRESETS["clip-vitb32"]["pooling"] == "head" and network_of("clip-vitb32").feature_dim == 512
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_planning_knows_what_networks_can_do(name):
+    """Planning goes by names, without timm; here its verdicts are held against the networks."""
+    network = network_of(name)
+    plans = {"preset": name, "features": {"pooling": "class"}}, {"preset": name, "image_size": 100}
+    no_token, no_multiple = (list(check_pretrained("x", options)) for options in plans)
+    assert bool(no_token) == (getattr(network, "cls_token", None) is None)
+    patch = max(network.patch_embed.patch_size) if hasattr(network, "set_input_size") else 1
+    assert bool(no_multiple) == (100 % patch != 0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from deepclust.backbones.pins import Pin, check_and_pin, pin_path, read_pin
+from deepclust.backbones.pins import Pin, check_pin, keep_pin, pin_path, read_pin
 from deepclust.backbones.pretrained import Options, fetch
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import sha256_file
@@ -95,12 +95,33 @@ def test_broken_numbers_are_refused(vit, tmp_path):
 def test_pins_hold_from_the_first_use_on(tmp_path):
     first = Pin("https://example.org/w.pth", None, "a" * 64)
     assert read_pin(tmp_path, first.weights) is None
-    check_and_pin(tmp_path, first)
-    check_and_pin(tmp_path, first)
-    assert read_pin(tmp_path, first.weights) == first
+    check_pin(tmp_path, first)
+    assert read_pin(tmp_path, first.weights) is None
+    keep_pin(tmp_path, first)
+    check_pin(tmp_path, first)
+    other = Pin(first.weights, None, "b" * 64)
     with pytest.raises(DeepclustError, match=str(pin_path(tmp_path, first.weights))):
-        check_and_pin(tmp_path, Pin(first.weights, None, "b" * 64))
+        check_pin(tmp_path, other)
+    keep_pin(tmp_path, other)
     assert read_pin(tmp_path, first.weights) == first
+
+
+@pytest.mark.parametrize("bad", ["page", "other", "nan"])
+def test_a_bad_first_download_is_not_pinned(bad, vit, resnet, tmp_path):
+    address, path = "https://example.org/vit.pth", tmp_path / "weights.pth"
+    options = Options(**OPTIONS, weights=address)
+
+    def arrived(tensors):
+        path.write_bytes(b"<html>busy</html>") if tensors is None else torch.save(tensors, path)
+        return fetch(options, path, tmp_path / "pins", tmp_path / "made" / "model.json", Progress())
+
+    broken = {name: torch.full_like(tensor, torch.nan) for name, tensor in vit.state_dict().items()}
+    with pytest.raises(DeepclustError):
+        arrived({"page": None, "other": resnet.state_dict(), "nan": broken}[bad])
+    origin = arrived(vit.state_dict())
+    assert read_pin(tmp_path / "pins", address) == Pin(address, None, origin["sha256"])
+    with pytest.raises(DeepclustError, match="not the file it was at its first use"):
+        arrived({name: tensor + 1 for name, tensor in vit.state_dict().items()})
 
 
 def command(hub, folder, **flags):
@@ -132,3 +153,12 @@ def test_the_command_pins_what_the_hub_gave_first(hub, vit, tmp_path):
     done = command(hub, tmp_path, weights="hf://team/vit")
     assert done.returncode == 1 and f"no revision {first}" in done.stderr and "Traceback" not in done.stderr
     assert str(pin_path(tmp_path / "pins", "hf://team/vit")) in done.stderr
+
+
+@pytest.mark.parametrize("flags", [{"image_size": 33}, {"layers": "[5]", "pooling": "avg"}])
+def test_what_the_network_cannot_do_is_said_before_the_download(hub, vit, tmp_path, flags):
+    hub.repositories["team/vit"] = repository = Repository()
+    repository.commit(model__safetensors=save(vit.state_dict()))
+    done = command(hub, tmp_path, weights="hf://team/vit", **flags)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert hub.requests == []

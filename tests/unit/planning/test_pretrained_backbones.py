@@ -23,6 +23,8 @@ runs:
   - {dataset: digits, backbones: [fetched], heads: [kmeans], k: 10}
 """)
 
+OWN = {"model": "vit_small_patch16_224", "weights": "here.pth"}
+
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
@@ -49,6 +51,25 @@ def planned(**options):
         ({"preset": "dino-vits16", "weights": "ftp://example.org/w.pth"}, "neither an address"),
         ({"preset": "dino-vits16", "mean": [0.5]}, "mean and std belong together"),
         ({"preset": "siglip-vitb16", "features": {"layers": [-2]}}, "features.layers: the network's own head"),
+        (
+            {"preset": "dino-resnet50", "features": {"pooling": "class"}},
+            "features.pooling: resnet50 has no class",
+        ),
+        (
+            {"preset": "siglip-vitb16", "pooling": "class+avg"},
+            "pooling: vit_base_patch16_siglip_224 has no class",
+        ),
+        (
+            {"preset": "dinov2-vits14", "features": {"image_size": 256}},
+            "features.image_size: 256 is no multiple",
+        ),
+        (
+            {"preset": "dinov2-vits14", "image_size": 10},
+            "image_size: 10 is no multiple of the patches' 14 pixels: try",
+        ),
+        ({**OWN, "arguments": {"patch_size": 8}, "features": {"image_size": 36}}, "patches' 8 pixels: try 32 or 40"),
+        ({"preset": "dino-vits16", "features": [1]}, "features: must be a mapping"),
+        ({**OWN, "arguments": [1]}, "arguments: must be a mapping"),
         ({"model": "vit_smal_patch16_224.dino"}, "no network 'vit_smal_patch16_224'; did you mean 'vit_small_patch16"),
         ({"model": "vit_small_patch16_224"}, "does not say which weights: add a tag (vit_small_patch16_224."),
         ({"model": "vit_small_patch16_224.dinno"}, "did you mean 'vit_small_patch16_224.dino'?"),
@@ -61,6 +82,19 @@ def test_mistakes_are_named_before_anything_runs(options, message):
         planned(**options)
     (line,) = error.value.lines
     assert line.startswith("backbones.fetched") and message in line
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"preset": "clip-vitb16", "features": {"pooling": "class", "image_size": 64}},
+        {"preset": "dino-resnet50", "features": {"pooling": "avg", "image_size": 65}},
+        {"preset": "dinov2-vits14", "features": {"image_size": 28}},
+        {**OWN, "arguments": {"patch_size": 8}, "features": {"image_size": 40}},
+    ],
+)
+def test_what_a_network_can_do_is_planned(options):
+    assert planned(**options).extract_features("fetched")["image_size"] == options["features"]["image_size"]
 
 
 def test_a_preset_becomes_the_options_of_the_command():
@@ -77,6 +111,15 @@ def test_what_is_given_replaces_a_presets_part():
     options = parameters.backbone("fetched")
     assert (options["weights"], options["crop_fraction"], options["pooling"]) == ("here.pth", 1.0, "class")
     assert parameters.weights_file("fetched") == "here.pth"
+
+
+def test_own_weights_have_their_own_layout():
+    """A copy may hold the bare network: where its tensors stood in the publishers' file does not hold for it."""
+    assert planned(preset="mocov3-resnet50").backbone("fetched")["prefix"] == "state_dict.module.base_encoder"
+    assert planned(preset="mocov3-resnet50", weights="here.pth").backbone("fetched")["prefix"] is None
+    chosen = planned(preset="mocov3-resnet50", weights="here.pth", prefix="encoder").backbone("fetched")
+    assert chosen["prefix"] == "encoder"
+    assert planned(preset="mocov3-resnet50", prefix="").backbone("fetched")["prefix"] == ""
 
 
 @pytest.mark.parametrize(

@@ -24,11 +24,31 @@ Tensors = dict[str, Tensor]
 # over training where its publishers evaluate that (DINO, iBOT, MSN), the trained encoder where they do not (MoCo).
 _PREFERRED = ("teacher", "target_encoder", "base_encoder", "encoder_q", "model_ema")
 _LAST = ("student", "momentum_encoder", "encoder_k", "predictor")
-# What is left over without being missed: heads, prototypes, decoders and tokens of pretraining.
+_COUNTER = "num_batches_tracked"  # old files lack these of batch normalisation; inference does not need them
+# What is left over without being missed: heads, prototypes, decoders, queues and tokens of pretraining.
 _HEADS = re.compile(
     r"(head|heads|head_dist|fc|classifier|pre_logits|projection_head|projector|proj_head|prototypes\d*|pred|predictor"
-    r"|decoder\w*|mask_token|masked_embed)(\.|$)"
+    r"|decoder\w*|mask_token|masked_embed|projection_mlp|contrastive_head|online_classifier|queue|queue_ptr)(\.|$)"
 )
+
+
+class _Number:
+    """Stands for a number of numpy, or its type: nobody reads it, so no code of numpy has to run on a file's bytes."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+# What training scripts save beside tensors: their options, and the best accuracy as numpy (1 or 2) computed it.
+_HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    argparse.Namespace,
+    (_Number, "numpy.dtype"),
+    (_Number, "numpy.core.multiarray.scalar"),
+    (_Number, "numpy._core.multiarray.scalar"),
+]
 
 
 @dataclass(frozen=True)
@@ -82,7 +102,7 @@ def _read_torch(path: Path) -> Any:
     if not path.stat().st_size:
         raise DeepclustError(f"{path} is empty, so damaged: delete it and get it again")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # training scripts save their options
+        with torch.serialization.safe_globals(_HARMLESS):
             # Mapped, a file that also holds an optimizer's state takes no more memory than the network.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
@@ -130,7 +150,8 @@ def fit(
 
 def _prefixes(network: nn.Module, tensors: Tensors) -> list[str]:
     """Where the network's most particular name stands in the file."""
-    anchor = max(network.state_dict(), key=lambda name: (name.count("."), len(name)))
+    names = [name for name in network.state_dict() if not name.endswith(_COUNTER)]
+    anchor = max(names, key=lambda name: (name.count("."), len(name)))
     found = [name.removesuffix(anchor) for name in tensors if name.endswith(anchor)]
     found = [prefix for prefix in found if not prefix or prefix.endswith(".")]
     wrappers = [prefix for prefix in ("", "state_dict.", "model.") if any(n.startswith(prefix) for n in tensors)]
@@ -161,8 +182,8 @@ def _fit_below(
 
 def _compare(network: nn.Module, tensors: Tensors, prefix: str) -> Fit:
     expected: Tensors = network.state_dict()
-    counters = {name: value for name, value in expected.items() if name.endswith("num_batches_tracked")}
-    tensors = counters | tensors  # old files lack them; inference does not need them
+    counters = {name: value for name, value in expected.items() if name.endswith(_COUNTER)}
+    tensors = counters | tensors
     surplus = sorted(tensors.keys() - expected.keys())
     problems = {
         "missing": sorted(expected.keys() - tensors.keys()),

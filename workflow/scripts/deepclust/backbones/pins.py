@@ -38,17 +38,21 @@ def read_pin(folder: Path, weights: str) -> Pin | None:
     return Pin(**read_json(path)) if path.is_file() else None
 
 
-def check_and_pin(folder: Path, found: Pin) -> None:
-    """Keep `found` if it is the first of its address, else see that it is what came first.
+def check_pin(folder: Path, found: Pin) -> None:
+    """See that `found` is what came first from its address, if anything did.
 
     Raises:
         DeepclustError: it is another file.
     """
     pinned = read_pin(folder, found.weights)
-    if pinned is None:
-        write_json(pin_path(folder, found.weights), asdict(found))
-    elif pinned.sha256 != found.sha256:
+    if pinned is not None and pinned.sha256 != found.sha256:
         raise DeepclustError(
             f"{found.weights} is not the file it was at its first use (SHA-256 {found.sha256}, then {pinned.sha256}): "
             f"delete {pin_path(folder, found.weights)} to use the present one"
         )
+
+
+def keep_pin(folder: Path, found: Pin) -> None:
+    """Keep `found` if it is the first of its address; call it when the file has proved to be what it should be."""
+    if read_pin(folder, found.weights) is None:
+        write_json(pin_path(folder, found.weights), asdict(found))

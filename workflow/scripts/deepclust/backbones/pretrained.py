@@ -14,7 +14,7 @@ from torch import nn
 from deepclust.backbones.addresses import HubFile, hub_file
 from deepclust.backbones.checkpoints import Fit, Tensors, fit, read_tensors
 from deepclust.backbones.hub import RevisionError, fetch_from_hub
-from deepclust.backbones.pins import Pin, check_and_pin, pin_path, read_pin
+from deepclust.backbones.pins import Pin, check_pin, keep_pin, pin_path, read_pin
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import sha256_file
 from deepclust.common.models import Model, save_model
@@ -42,7 +42,8 @@ class Options(BaseOptions):
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     """SHA-256 of the file of weights."""
     prefix: str | None = None
-    """Where the network's tensors stand in the file, e.g. `teacher.backbone`; by default found by their names."""
+    """Where the network's tensors stand in the file, e.g. `teacher.backbone`, or "" for its top; by default found by
+    their names."""
     image_size: int | None = Field(None, ge=1)
     """Side of the images that the network is used with, in pixels; by default the model's."""
     crop_fraction: float | None = Field(None, gt=0, le=1)
@@ -94,9 +95,15 @@ def fetch(options: Options, file: Path | None, pins: Path, model_json: Path, pro
     architecture = {"name": "timm", "model": options.model.partition(".")[0], "arguments": options.arguments}
     network = build_network(architecture)
     config = _timm_config(options.model)
+    spec = _spec(options, config, architecture)
+    spec["feature_dim"] = _feature_dim(network, spec)  # before the download: it may be impossible to use it like that
     source = _source(options, config, file, pins, progress)
     sha256 = sha256_file(source.path)
-    _check(source, sha256, options, pins)
+    if options.sha256 not in (None, sha256):
+        raise DeepclustError(f"{source.weights} has SHA-256 {sha256}, but {options.sha256} is asked for (sha256)")
+    pin = Pin(source.weights, source.hub.revision if source.hub else None, sha256) if "://" in source.weights else None
+    if pin:
+        check_pin(pins, pin)
 
     fitted = fit(network, read_tensors(source.path), options.prefix, _converter(options.model))
     _explain(fitted, source, options.model)
@@ -104,6 +111,8 @@ def fetch(options: Options, file: Path | None, pins: Path, model_json: Path, pro
     if broken:
         raise DeepclustError(f"{source.weights} has NaN or infinite values in {_some(broken)}: get other weights")
     network.load_state_dict(fitted.tensors)
+    if pin:  # not before: a server's error page must not become what later downloads are held against
+        keep_pin(pins, pin)
 
     origin = {
         "preset": options.preset,
@@ -114,9 +123,7 @@ def fetch(options: Options, file: Path | None, pins: Path, model_json: Path, pro
         "prefix": fitted.prefix,
         "dropped": fitted.dropped,
     }
-    spec = _spec(options, config, architecture) | {"origin": origin}
-    spec["feature_dim"] = _feature_dim(network, spec)
-    save_model(model_json, network, spec)
+    save_model(model_json, network, spec | {"origin": origin})
     return origin
 
 
@@ -163,13 +170,6 @@ def _hub_address(options: Options, config: Any) -> str:
         known = f", e.g. weights: {config.url}" if config.url else ""
         raise DeepclustError(f"timm knows no place on the hub for {options.model}: give weights{known}")
     return f"hf://{config.hf_hub_id}" + (f"/{config.hf_hub_filename}" if config.hf_hub_filename else "")
-
-
-def _check(source: Source, sha256: str, options: Options, pins: Path) -> None:
-    if options.sha256 is not None and sha256 != options.sha256:
-        raise DeepclustError(f"{source.weights} has SHA-256 {sha256}, but {options.sha256} is asked for (sha256)")
-    if "://" in source.weights:
-        check_and_pin(pins, Pin(source.weights, source.hub.revision if source.hub else None, sha256))
 
 
 def _converter(model: str) -> Callable[[Tensors, nn.Module], Tensors] | None:

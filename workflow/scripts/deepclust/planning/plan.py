@@ -377,7 +377,8 @@ class _Checker:
         """Raw pixels of images of different sizes have no common length."""
         options = self.section("backbones").get(backbone, {}) if isinstance(backbone, str) else {}
         facts = self.facts(dataset)
-        size = options.get("image_size") or (options.get("features") or {}).get("image_size")
+        features = options.get("features")
+        size = options.get("image_size") or (features.get("image_size") if isinstance(features, dict) else None)
         if facts and options.get("method") == "pixels" and facts.get("shape") is None and size is None:
             fix = f"give backbones.{backbone}.image_size, e.g. 32"
             yield f"{where}.backbones: images of {dataset} differ in size: {fix}"

@@ -21,6 +21,7 @@ NETWORKS = BACKBONES / "timm_models.txt"  # generated
 
 NOT_OPTIONS = frozenset({"paper", "license", "note"})  # what a preset says to people only
 METHOD = "pretrained"
+_WITHOUT_CLASS_TOKEN = re.compile(r"resnet|convnext|swin|vit_.*_siglip")
 
 Config = dict[str, Any]
 
@@ -42,7 +43,10 @@ def networks() -> frozenset[str]:
 def resolved(options: Config) -> Config:
     """The options of a pretrained backbone with those of its preset, as its command takes them."""
     preset = presets().get(options["preset"], {}) if options["preset"] else _known(options)
-    filled = {**options, **{key: value for key, value in preset.items() if key not in NOT_OPTIONS and not options[key]}}
+    # Own weights may hold the same tensors in another file: what the preset says of its own file does not hold.
+    unused = NOT_OPTIONS | {"prefix", "sha256"} if options["weights"] else NOT_OPTIONS
+    taken = {key: value for key, value in preset.items() if key not in unused and options[key] in (None, {})}
+    filled = options | taken
     return {**filled, "arguments": json.dumps(filled["arguments"], sort_keys=True)}
 
 
@@ -89,6 +93,7 @@ def check_pretrained(where: str, options: Config) -> Iterator[str]:
     if isinstance(weights, str):
         yield from _check_weights(f"{where}.weights", weights)
     yield from _check_reading(where, options)
+    yield from _check_abilities(where, options)
     mean, std = options.get("mean"), options.get("std")
     if bool(mean) != bool(std) or (isinstance(mean, list) and isinstance(std, list) and len(mean) != len(std)):
         yield f"{where}.mean: mean and std belong together: give both, one number per channel"
@@ -96,12 +101,32 @@ def check_pretrained(where: str, options: Config) -> Iterator[str]:
 
 def _check_reading(where: str, options: Config) -> Iterator[str]:
     """A network's own head reads its end only."""
-    features = options.get("features") or {}
+    features = _mapping(options.get("features"))
     preset = presets().get(str(options.get("preset")), {})
     chosen = [features.get("pooling"), options.get("pooling"), preset.get("pooling"), "head"]
     layers = features.get("layers") or options.get("layers") or preset.get("layers")
     if layers and next(pooling for pooling in chosen if pooling) == "head":
         yield f"{where}.features.layers: the network's own head reads no layers: choose features.pooling, e.g. avg"
+
+
+def _check_abilities(where: str, options: Config) -> Iterator[str]:
+    """What a network cannot do, as far as timm's name for it tells; its command sees the rest before any download."""
+    preset = presets().get(str(options.get("preset")), options)
+    model = str(preset.get("model"))
+    named = re.match(r"vit_.*_patch(\d+)", model)
+    patch = _mapping(preset.get("arguments")).get("patch_size") or (int(named[1]) if named else 1)
+    for place, part in ((where, options), (f"{where}.features", _mapping(options.get("features")))):
+        if "class" in str(part.get("pooling")) and _WITHOUT_CLASS_TOKEN.match(model):
+            yield f"{place}.pooling: {model} has no class token: choose another, e.g. avg"
+        side = part.get("image_size")
+        if isinstance(side, int) and isinstance(patch, int) and side % patch:
+            fitting = " or ".join(str(n * patch) for n in (side // patch, side // patch + 1) if n)
+            yield f"{place}.image_size: {side} is no multiple of the patches' {patch} pixels: try {fitting}"
+
+
+def _mapping(value: Any) -> Config:
+    """A nested section; none where something else stands there, which the schema's check names."""
+    return value if isinstance(value, dict) else {}
 
 
 def _check_model(where: str, model: str, weights: Any) -> Iterator[str]:
