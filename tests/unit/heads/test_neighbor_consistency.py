@@ -18,7 +18,7 @@ FAST = {"epochs": 40, "batch_size": 256, "heads": 3}
 
 def training_data(*features, neighbors=10, scratch=None):
     found = [NearestNeighbors(n_neighbors=neighbors + 1).fit(array).kneighbors(array)[1][:, 1:] for array in features]
-    return TrainingData(list(features), [array.astype(np.int32) for array in found], scratch)
+    return TrainingData(list(features), [array.astype(np.int32) for array in found], scratch=scratch)
 
 
 def fit(head, data, k, seeds=(0,), **options):
