@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from head_samples import nearest
 from safetensors.numpy import load_file
 
+from deepclust.common import registry
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
 from deepclust.heads import kmeans
@@ -132,6 +134,20 @@ def test_fitting_on_two_splits(splits, tmp_path):
     run = make_run(splits, train=["train", "unlabeled"])
     _, log = execute(run, tmp_path / "run")
     assert log["seeds"][0]["sizes"] == [35] * 4
+
+
+@pytest.mark.parametrize("method", ["spectral", "agglomerative"])
+def test_a_graph_of_two_splits_has_no_edges_between_them(splits, tmp_path, method):
+    """Neighbors of a split are in the split: the clusters would be those of the splits."""
+    neighbors = {split: [tmp_path / f"{split}-near.npy"] * 2 for split in ("train", "unlabeled")}
+    for split, [path, _] in neighbors.items():
+        np.save(path, nearest(np.load(splits[split][0]), 5))
+    options = registry.load("heads", method).Options()
+    with pytest.raises(DeepclustError, match=f"{method} needs neighbors across train.unlabeled"):
+        execute(make_run(splits, method, options, train=["train", "unlabeled"], neighbors=neighbors), tmp_path / "run")
+    run = make_run(splits, method, options, neighbors={"train": neighbors["train"]})
+    _, log = execute(run, tmp_path / "run")
+    assert log["seeds"][0]["sizes"] == [20] * 4
 
 
 def test_saved_weights_assign_new_images(splits, tmp_path):

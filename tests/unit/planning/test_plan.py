@@ -238,6 +238,18 @@ def test_a_backbones_own_clusters_need_a_method_that_has_some():
     assert line.startswith("backbones.secu.features.pooling: own needs avg")
 
 
+def test_a_neighbor_graph_needs_a_single_training_split():
+    config = changed(("runs", 0, "protocol"), "merged")
+    config["heads"] |= {"graph": {"method": "spectral"}, "tree": {"method": "agglomerative"}}
+    config["runs"][0]["heads"] = ["kmeans", "graph", "tree"]
+    graph, tree = errors(config)
+    assert graph.startswith("runs.0.protocol: graph needs neighbors across train+test")
+    assert tree.startswith("runs.0.protocol: tree needs")
+    for protocol in ("held-out", "train"):
+        config["runs"][0]["protocol"] = protocol
+        assert len(plan(config).runs) == 18
+
+
 def test_what_a_backbone_starts_from_must_fit():
     config = copy.deepcopy(BASE)
     scan = {"method": "scan", "dataset": "digits", "start_from": "simclr", "clusters": 10}

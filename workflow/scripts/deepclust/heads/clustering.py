@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,16 @@ import numpy.typing as npt
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import sha256_file, write_json
 from deepclust.common.progress import Progress
-from deepclust.heads.head import CombiningOptions, Head, HeadOptions, Prediction, SeedResult, TrainingData, load_head
+from deepclust.heads.head import (
+    CombiningOptions,
+    Facts,
+    Head,
+    HeadOptions,
+    Prediction,
+    SeedResult,
+    TrainingData,
+    load_head,
+)
 from deepclust.heads.members import read_members
 from deepclust.heads.store import SeedStore, fitted_seed, write_clusters
 
@@ -55,9 +64,7 @@ def cluster(run: Run, clusters: Path, log: Path, *, code: str, progress: Progres
     """
     head = load_head(run.method)
     features = _open(run.features)
-    _check(run, head.FACTS.needs_neighbors, head.FACTS.max_backbones, features)
-    if head.FACTS.needs_native and run.native is None:
-        raise DeepclustError(f"{run.method} needs the clusters of the backbone's method: give its file (--native)")
+    _check(run, head.FACTS, features)
     store = SeedStore(clusters.parent, code, fingerprint(run))
     missing = [seed for seed in run.seeds if seed not in store]
     if missing:
@@ -95,12 +102,20 @@ def _open(files: dict[str, list[Path]]) -> Arrays:
     return {split: [np.load(path, mmap_mode="r") for path in paths] for split, paths in files.items()}
 
 
-def _check(run: Run, needs_neighbors: bool, max_backbones: int | None, features: Arrays) -> None:
+def _check(run: Run, facts: Facts, features: Arrays) -> None:
     """That the head can read these files, and that they describe the same images."""
-    if max_backbones is not None and len(run.backbones) > max_backbones:
-        raise DeepclustError(f"{run.method} reads at most {max_backbones} backbones, got {', '.join(run.backbones)}")
-    if needs_neighbors and not run.neighbors:
+    most = facts.max_backbones
+    if most is not None and len(run.backbones) > most:
+        raise DeepclustError(f"{run.method} reads at most {most} backbones, got {', '.join(run.backbones)}")
+    if facts.needs_neighbors and not run.neighbors:
         raise DeepclustError(f"{run.method} needs neighbors.npy of the training splits (--neighbor_files)")
+    if facts.needs_graph and len(run.train) > 1:
+        splits = "+".join(run.train)
+        raise DeepclustError(
+            f"{run.method} needs neighbors across {splits}, which are searched within each split: fit it on one split"
+        )
+    if facts.needs_native and run.native is None:
+        raise DeepclustError(f"{run.method} needs the clusters of the backbone's method: give its file (--native)")
     if isinstance(run.options, CombiningOptions) and set(run.options.members) != set(run.members):
         names = ", ".join(run.options.members)
         raise DeepclustError(f"{run.method} needs the clusters of its members {names} (--member_clusters)")
@@ -117,7 +132,7 @@ def _check(run: Run, needs_neighbors: bool, max_backbones: int | None, features:
 
 def _fit(run: Run, head: Head, features: Arrays, seeds: Sequence[int], store: SeedStore, progress: Progress) -> None:
     """Fit `seeds` and keep each with its predictions for every split."""
-    data = replace(_training_data(run, features, store.folder), native=run.native)
+    data = _training_data(run, features, store.folder)
     started = time.perf_counter()
     for result in head.fit(data, run.k, seeds, run.options, progress):
         predictions = _predict(run, head, result, features)
@@ -138,14 +153,14 @@ def _training_data(run: Run, features: Arrays, scratch: Path) -> TrainingData:
     joined = [_concatenate([features[split][b] for split in run.train]) for b in range(len(run.backbones))]
     members = read_members(run.members, run.k, run.train, len(joined[0])) if run.members else None
     if not run.neighbors:
-        return TrainingData(joined, members=members, scratch=scratch)
+        return TrainingData(joined, None, members, scratch, run.native)
     neighbors: dict[str, list[npt.NDArray[np.int32]]] = _open(run.neighbors)
     offsets = np.cumsum([0, *(len(features[split][0]) for split in run.train)])
     shifted = [
         _concatenate([neighbors[split][b] + np.int32(offset) for split, offset in zip(run.train, offsets)])
         for b in range(len(run.backbones))
     ]
-    return TrainingData(joined, shifted, members, scratch)
+    return TrainingData(joined, shifted, members, scratch, run.native)
 
 
 def _concatenate(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:

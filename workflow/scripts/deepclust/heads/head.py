@@ -48,6 +48,9 @@ class Facts(BaseModel):
 
     needs_neighbors: bool
     """Whether `fit` reads neighbors."""
+    needs_graph: bool = False
+    """Whether the neighbors must join all training images, which those of several splits do not: they are searched
+    within each split."""
     max_backbones: int | None
     """How many backbones it can read together; None: any number."""
     needs_native: bool = False

@@ -29,7 +29,7 @@ from deepclust.heads.voting import filled, landmarks, vote
 DENSE = 1000  # up to so many images all eigenvectors are computed
 TOLERANCE = 1e-4  # of eigenvalues, relative
 
-FACTS = Facts(needs_neighbors=True, max_backbones=None)
+FACTS = Facts(needs_neighbors=True, needs_graph=True, max_backbones=None)
 
 Float32 = npt.NDArray[np.float32]
 

@@ -389,6 +389,11 @@ class _Checker:
             yield f"{where}.protocol: {dataset} has no {missing[0]} split, which {named} needs: use {fix}"
             return
         train, _ = protocol_splits(list(splits), _protocol(entry, splits))
+        for head in entry["heads"] if len(train) > 1 else []:
+            if self.head_facts(head).get("needs_graph"):
+                fix = "use held-out or train" if "test" in splits else "use train"
+                apart = f"{head} needs neighbors across {'+'.join(train)}, which are searched within each split"
+                yield f"{where}.protocol: {apart}: {fix}"
         sizes = [splits[split] for split in train]
         known = sum(size for size in sizes if size is not None) if None not in sizes else None
         numbers = _as_list(entry.get("k"))
