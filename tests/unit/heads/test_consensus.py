@@ -52,6 +52,22 @@ def test_goes_beyond_its_members(sample):
         assert accuracy(labels, assign(result, data)) > max(members) + 0.1
 
 
+@pytest.mark.parametrize("heads", [2, 10])
+def test_more_starts_than_classifiers_in_a_round(sample, heads):
+    """The last of three votes is chosen in the first phase, and rounds have only two classifiers."""
+    data, labels = sample
+    generator = np.random.default_rng(2)
+    halves = labels // 2
+    shares = (0.5, 0.7, 0.9)
+    noisy = [np.where(generator.uniform(size=len(halves)) < share, halves, 1 - halves) for share in shares]
+    members = [partition(clusters, seed=seed) for seed, clusters in enumerate(noisy)]
+    for rounds in (1, 2):
+        results = fit(
+            TrainingData(data.features, members=members), 2, range(3), heads=heads, epochs=1, rounds=rounds, starts=5
+        )
+        assert all(result.failure is None and np.isfinite(result.objective) for result in results)
+
+
 def test_soft_votes_are_read(sample):
     """Assignments that say nothing, probabilities that say all."""
     data, labels = sample

@@ -155,6 +155,7 @@ class ConsensusTraining(Training):
                 moved = 0 < head <= len(votes)
                 values = self._from_votes(votes[head - 1]) if moved else [parameter[0, 0].clone() for parameter in own]
                 self._set(target, seed, head, values)
+        self.buffers["chosen"].zero_()  # the first goes on from the one chosen before
 
     @torch.no_grad()
     def _choose(self) -> None:
