@@ -1,6 +1,7 @@
 import json
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -238,6 +239,28 @@ def test_a_head_with_neighbors_probabilities_and_a_failing_seed(splits, tmp_path
     assert log["selected"] == 2
     assert tensors["seed2/probabilities/test"].dtype == np.float16
     assert not any(name.startswith("seed1/") for name in tensors)
+
+
+def test_a_seed_that_leaves_clusters_empty(splits, tmp_path, monkeypatch):
+    """It is judged by all its training images; other splits do not count."""
+    fit = kmeans.fit
+
+    def advises(*arguments):
+        return (replace(result, advice="try harder") for result in fit(*arguments))
+
+    def leaves_out(weights, features, options):
+        """Of the 80 training images, none of cluster 3; elsewhere all are filled."""
+        found = np.arange(len(features[0]), dtype=np.int32) % (3 if len(features[0]) == 80 else 4)
+        return Prediction(found)
+
+    monkeypatch.setattr(kmeans, "fit", advises)
+    _, log = execute(make_run(splits, seeds=[0]), tmp_path / "run")
+    assert log["seeds"][0]["status"] == "ok"
+    monkeypatch.setattr(kmeans, "predict", leaves_out)
+    with pytest.raises(DeepclustError, match=r"only 3 of 4 clusters have images: lower k, or try harder"):
+        execute(make_run(splits, seeds=[0]), tmp_path / "other")
+    _, log = execute(make_run(splits, seeds=[0], train=["train", "test"]), tmp_path / "third")
+    assert log["seeds"][0]["sizes"] == [37, 37, 36, 10]
 
 
 @pytest.mark.parametrize(

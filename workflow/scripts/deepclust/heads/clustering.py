@@ -25,6 +25,7 @@ from deepclust.heads.head import (
     load_head,
 )
 from deepclust.heads.members import read_members
+from deepclust.heads.monitors import empty_clusters
 from deepclust.heads.store import SeedStore, fitted_seed, write_clusters
 
 CRITERION = "objective on the training splits (label-free)"
@@ -136,9 +137,11 @@ def _fit(run: Run, head: Head, features: Arrays, seeds: Sequence[int], store: Se
     started = time.perf_counter()
     for result in head.fit(data, run.k, seeds, run.options, progress):
         predictions = _predict(run, head, result, features)
-        training = [prediction.assignments for split, prediction in predictions.items() if split in run.train]
-        sizes = np.bincount(np.concatenate(training), minlength=run.k).tolist() if training else []
-        store.write(fitted_seed(result, predictions, sizes, time.perf_counter() - started))
+        sizes = _sizes(run, predictions)
+        if result.advice is not None and (failure := empty_clusters(sizes, result.advice)):
+            result = SeedResult(result.seed, {}, None, failure, result.log)
+            predictions, sizes = {}, sizes[:0]
+        store.write(fitted_seed(result, predictions, sizes.tolist(), time.perf_counter() - started))
         started = time.perf_counter()
 
 
@@ -146,6 +149,13 @@ def _predict(run: Run, head: Head, result: SeedResult, features: Arrays) -> dict
     if result.failure is not None:
         return {}
     return {split: head.predict(result.weights, arrays, run.options) for split, arrays in features.items()}
+
+
+def _sizes(run: Run, predictions: dict[str, Prediction]) -> npt.NDArray[np.int64]:
+    """Numbers of training images in the clusters, [k]; [0] of a seed that failed."""
+    if not predictions:
+        return np.zeros(0, np.int64)
+    return np.bincount(np.concatenate([predictions[split].assignments for split in run.train]), minlength=run.k)
 
 
 def _training_data(run: Run, features: Arrays, scratch: Path) -> TrainingData:

@@ -106,6 +106,8 @@ class SeedResult:
     """Why this seed has no usable result, in one line: what was seen and what to try."""
     log: list[dict[str, Any]] = field(default_factory=list)
     """One entry per step worth showing (epoch, restart); numbers and strings."""
+    advice: str | None = None
+    """What to try where too few clusters have training images; None if the head has seen to that itself."""
 
 
 @dataclass(frozen=True)

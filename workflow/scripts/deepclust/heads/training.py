@@ -128,7 +128,7 @@ class _Run:
         for seed, log, (weights, objective) in zip(self.seeds, self.logs, results):
             failure = log.failure or collapse(log.entries[-1], self.plan.k, self.plan.advice)
             if failure is None:
-                yield SeedResult(seed, weights, objective, log=log.entries)
+                yield SeedResult(seed, weights, objective, log=log.entries, advice=self.plan.advice)
             else:
                 yield SeedResult(seed, {}, None, failure, log.entries)
 
