@@ -5,7 +5,7 @@ from head_samples import accuracy
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
-from deepclust.heads import consensus, training
+from deepclust.heads import consensus, consensus_training, training
 from deepclust.heads.head import Partition, TrainingData
 
 OPTIONS = {"members": ["a", "b"], "batch_size": 128, "epochs": 10, "rounds": 1, "round_epochs": 3}
@@ -111,6 +111,16 @@ def test_a_killed_training_goes_on(sample, tmp_path, monkeypatch, stop):
 def test_without_any_result_of_a_member(sample):
     with pytest.raises(DeepclustError, match="no result of a, b"):
         fit(TrainingData(sample[0].features, members=[]))
+
+
+def test_all_images_are_assigned_in_blocks(sample, monkeypatch):
+    """Whatever the size of the blocks, the clusters are the same."""
+    data, _ = sample
+    [whole] = fit(data, epochs=1)
+    monkeypatch.setattr(consensus_training, "BLOCK", 100)
+    [parts] = fit(data, epochs=1)
+    assert np.array_equal(assign(whole, data), assign(parts, data))
+    assert whole.objective == pytest.approx(parts.objective)
 
 
 def test_nearest_neighbors_are_exact():

@@ -41,4 +41,6 @@ def read_members(files: Mapping[str, Path], k: int, train: Sequence[str], count:
 def _join(tensors: Mapping[str, npt.NDArray[Any]], prefix: str, splits: Sequence[str]) -> npt.NDArray[Any] | None:
     """The tensors of the splits, one after the other; None if one is missing."""
     names = [f"{prefix}/{split}" for split in splits]
-    return np.concatenate([tensors[name] for name in names]) if all(name in tensors for name in names) else None
+    if not all(name in tensors for name in names):
+        return None
+    return tensors[names[0]] if len(names) == 1 else np.concatenate([tensors[name] for name in names])
