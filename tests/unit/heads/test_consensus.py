@@ -68,6 +68,12 @@ def test_more_starts_than_classifiers_in_a_round(sample, heads):
         assert all(result.failure is None and np.isfinite(result.objective) for result in results)
 
 
+def test_a_training_that_diverges_is_a_failed_seed(sample):
+    """Also where the vote that was chosen has a higher number than there are classifiers in a round."""
+    results = fit(sample[0], seeds=[0, 1], learning_rate=1e36, heads=2)
+    assert all("diverged" in result.failure and result.weights == {} for result in results)
+
+
 def test_soft_votes_are_read(sample):
     """Assignments that say nothing, probabilities that say all."""
     data, labels = sample
