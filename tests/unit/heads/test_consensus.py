@@ -70,7 +70,7 @@ def test_more_starts_than_classifiers_in_a_round(sample, heads):
 
 def test_a_training_that_diverges_is_a_failed_seed(sample):
     """Also where the vote that was chosen has a higher number than there are classifiers in a round."""
-    results = fit(sample[0], seeds=[0, 1], learning_rate=1e36, heads=2)
+    results = fit(sample[0], seeds=[0, 1], learning_rate=3e37, heads=2)
     assert all("diverged" in result.failure and result.weights == {} for result in results)
 
 
