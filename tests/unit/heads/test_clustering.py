@@ -151,6 +151,19 @@ def test_a_graph_of_two_splits_has_no_edges_between_them(splits, tmp_path, metho
     assert log["seeds"][0]["sizes"] == [20] * 4
 
 
+@pytest.mark.parametrize(("split", "seeds"), [("test", [0, 1]), ("train", [0])])
+def test_values_that_are_not_finite_are_seen_before_fitting(splits, tmp_path, monkeypatch, split, seeds):
+    path = splits[split][1]
+    broken = np.load(path)
+    broken[[3, 5], 1] = np.nan
+    np.save(path, broken)
+    fitted = []
+    monkeypatch.setattr(kmeans, "fit", lambda *_: fitted.append(1) or [])
+    with pytest.raises(DeepclustError, match=f"2 images of {split} .*{path}"):
+        execute(make_run(splits, seeds=seeds), tmp_path / "run")
+    assert not fitted
+
+
 def test_saved_weights_assign_new_images(splits, tmp_path):
     tensors, log = execute(make_run(splits, options=kmeans.Options(normalize="standardize")), tmp_path / "run")
     clusters = tmp_path / "run" / "clusters.safetensors"
@@ -195,7 +208,7 @@ class _NeighborHead(types.ModuleType):
     FACTS = Facts(needs_neighbors=True, max_backbones=2)
 
     class Options(HeadOptions):
-        pass
+        __module__ = "deepclust.heads.neighbor_head"
 
     def fit(self, data, k, seeds, options, progress):
         self.data = data

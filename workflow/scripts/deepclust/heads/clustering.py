@@ -26,6 +26,7 @@ from deepclust.heads.head import (
 )
 from deepclust.heads.members import read_members
 from deepclust.heads.monitors import empty_clusters
+from deepclust.heads.normalization import BLOCK
 from deepclust.heads.store import SeedStore, fitted_seed, write_clusters
 
 CRITERION = "objective on the training splits (label-free)"
@@ -69,6 +70,7 @@ def cluster(run: Run, clusters: Path, log: Path, *, code: str, progress: Progres
     store = SeedStore(clusters.parent, code, fingerprint(run))
     missing = [seed for seed in run.seeds if seed not in store]
     if missing:
+        _check_finite(run, features)
         _fit(run, head, features, missing, store, progress)
     seeds = [store.read(seed) for seed in run.seeds]
     succeeded = [fitted.entry for fitted in seeds if fitted.succeeded]
@@ -129,6 +131,18 @@ def _check(run: Run, facts: Facts, features: Arrays) -> None:
             raise DeepclustError(
                 f"features of {split} have other dimensions than those of {run.train[0]}: extract again"
             )
+
+
+def _check_finite(run: Run, features: Arrays) -> None:
+    """That no split has features with which no image can be assigned, before hours of fitting."""
+    for split, arrays in features.items():
+        for array, path in zip(arrays, run.features[split]):
+            starts = range(0, len(array), BLOCK)
+            broken = sum(int((~np.isfinite(array[i : i + BLOCK]).all(axis=1)).sum()) for i in starts)
+            if broken:
+                raise DeepclustError(
+                    f"features of {broken} images of {split} have NaN or infinite values: extract {path} again"
+                )
 
 
 def _fit(run: Run, head: Head, features: Arrays, seeds: Sequence[int], store: SeedStore, progress: Progress) -> None:
