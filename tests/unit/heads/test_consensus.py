@@ -12,7 +12,7 @@ OPTIONS = {"members": ["a", "b"], "batch_size": 128, "epochs": 10, "rounds": 1, 
 
 
 def partition(assignments, member="a", seed=0, probabilities=None):
-    return Partition(member, seed, seed == 0, assignments.astype(np.int32), probabilities)
+    return Partition(member, seed, assignments.astype(np.int32), probabilities)
 
 
 def nuisance(count=1200):

@@ -33,8 +33,7 @@ def read_members(files: Mapping[str, Path], k: int, train: Sequence[str], count:
             if assignments is None or len(assignments) != count:
                 raise DeepclustError(f"{path} is not of the same {count} images: cluster {name} again")
             probabilities = _join(tensors, f"seed{seed}/probabilities", train)
-            selected = seed == description["selected"]
-            partitions.append(Partition(name, seed, selected, assignments, probabilities))
+            partitions.append(Partition(name, seed, assignments, probabilities))
     return partitions
 
 
