@@ -43,8 +43,8 @@ class Training(ABC):
         """Of the watched images (`deepclust.heads.monitors.watched`), [S, n, k]."""
 
     @abstractmethod
-    def results(self) -> list[tuple[Weights, float]]:
-        """Weights and objective of every seed."""
+    def results(self) -> Sequence[tuple[Weights, float | None]]:
+        """Weights and objective of every seed; None where the head finds it afterwards."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class _Run:
             return
         for seed, log, (weights, objective) in zip(self.seeds, self.logs, self.training.results()):
             failure = log.failure or collapse(log.entries[-1], self.plan.k, self.plan.advice)
-            if failure is None and not math.isfinite(objective):
+            if failure is None and objective is not None and not math.isfinite(objective):
                 failure = self._diverged()
             if failure is None:
                 yield SeedResult(seed, weights, objective, log=log.entries, advice=self.plan.advice)
