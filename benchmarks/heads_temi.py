@@ -122,7 +122,7 @@ def main() -> list[Row]:
         features = random.normal(size=(50_000, 384)).astype(np.float32)
     features -= features.mean(0)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    neighbors = random.integers(0, len(features), (len(features), OPTIONS.nearest))
+    neighbors = random.integers(0, len(features), (len(features), OPTIONS.neighbors))
     epoch = len(features) // OPTIONS.batch_size
     baseline = Baseline(features, neighbors, device)
     training = temi.TemiTraining(Rows(features, device), torch.from_numpy(neighbors).to(device), [0], K, OPTIONS)

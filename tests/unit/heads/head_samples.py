@@ -61,7 +61,7 @@ def partitions(points, k):
         found = [predict("kmeans", result, points, options).assignments for result in results.values()]
     except (DeepclustError, KeyError):
         found = [(np.arange(len(points)) % k).astype(np.int32)]
-    return [Partition("kmeans", seed, seed == 0, assignments, None) for seed, assignments in enumerate(found)]
+    return [Partition("kmeans", seed, assignments, None) for seed, assignments in enumerate(found)]
 
 
 def predict(name, result, points, options):

@@ -1,9 +1,11 @@
 import networkx
 import numpy as np
 import pytest
+from head_samples import accuracy
 from sklearn.neighbors import NearestNeighbors
 
-from deepclust.heads.agreement import LinearFit, align, candidates, cohesion, modularity, one_hot
+from deepclust.heads import agreement
+from deepclust.heads.agreement import LinearFit, Votes, alignment, candidates, cohesion, modularity, one_hot
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def test_cohesion():
 def test_least_squares(sample):
     points, labels = sample
     votes = one_hot(labels, 4)
-    weight, bias = LinearFit(points).weights(votes)
+    weight, bias = LinearFit(points).weights(Votes.of(labels, 4))
     design = np.column_stack([points, np.ones(len(points))])
     expected = np.linalg.lstsq(design, votes, rcond=None)[0]
     np.testing.assert_allclose(points @ weight.T + bias, design @ expected, atol=5e-3)
@@ -51,7 +53,8 @@ def test_least_squares(sample):
 
 def test_align_undoes_a_permutation(sample):
     votes = one_hot(sample[1], 4)
-    np.testing.assert_array_equal(align(votes[:, [3, 1, 0, 2]], votes), votes)
+    mixed = votes[:, [3, 1, 0, 2]]
+    np.testing.assert_array_equal(mixed[:, alignment(Votes.of(mixed, 4), votes)], votes)
 
 
 def test_votes_of_noisy_partitions_are_better_than_each_of_them():
@@ -62,11 +65,31 @@ def test_votes_of_noisy_partitions_are_better_than_each_of_them():
     for _ in range(7):
         wrong = generator.uniform(size=400) < 0.3
         noisy = np.where(wrong, generator.integers(0, 4, 400), labels)
-        partitions.append(one_hot(generator.permutation(4)[noisy], 4))
+        partitions.append(Votes.of(generator.permutation(4)[noisy], 4))
     found = candidates(partitions, graph_of(points, 10))
     values = [value for _, value in found]
     assert values == sorted(values, reverse=True)
     assert len(found) == 13
-    best = align(found[0][0], one_hot(labels, 4)).argmax(1)
-    assert (best == labels).mean() > 0.95
-    assert all((align(votes, one_hot(labels, 4)).argmax(1) == labels).mean() < 0.85 for votes in partitions)
+    assert accuracy(labels, found[0][0].assignments()) > 0.95
+    assert all(accuracy(labels, votes.assignments()) < 0.85 for votes in partitions)
+
+
+def test_mean_votes_are_put_together_in_blocks(monkeypatch):
+    """Clusters and probabilities give what whole matrices would."""
+    monkeypatch.setattr(agreement, "BLOCK", 64)
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 50)
+    points = (np.eye(3)[labels] * 3 + generator.normal(0, 1, (150, 3))).astype(np.float32)
+    noisy = np.where(generator.uniform(size=150) < 0.4, generator.integers(0, 3, 150), labels)
+    soft = generator.dirichlet(0.3 + 4 * np.eye(3)[labels].mean(0), 150).astype(np.float16)
+    order = np.array([2, 0, 1])
+    [mean] = [
+        v for v, _ in candidates([Votes.of(order[noisy], 3), Votes.of(soft, 3)], graph_of(points)) if v.columns[1:]
+    ]
+    hard = one_hot(order[noisy], 3)
+    parts = {array.ndim: columns for array, columns in zip(mean.partitions, mean.columns)}
+    expected = (hard[:, parts[1]] + soft.astype(np.float32)[:, parts[2]]) / 2
+    np.testing.assert_allclose(mean[slice(None)], expected, atol=1e-6)
+    np.testing.assert_array_equal(mean.assignments(), expected.argmax(1))
+    whole, _ = LinearFit(points).weights(Votes.of(expected, 3))
+    np.testing.assert_allclose(LinearFit(points).weights(mean)[0], whole, atol=1e-6)

@@ -68,6 +68,16 @@ def test_eigenvectors_are_the_same_by_both_ways(monkeypatch):
     )
 
 
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_as_many_clusters_as_images(monkeypatch, missing):
+    monkeypatch.setattr(spectral, "DENSE", 10)
+    points, _ = mixture(40, 4, spread=0.8)
+    graph = neighbor_graph([nearest(points, 5)], 5, points.astype(np.float32))
+    embedded = spectral.embedding(graph, 40 - missing)
+    assert embedded.shape == (40, 40 - missing)
+    np.testing.assert_allclose(np.linalg.norm(embedded, axis=1), 1, rtol=1e-5)
+
+
 def test_agglomerative_is_scikit_learns_ward_on_the_graph():
     points, _ = mixture(300, 4, spread=1.2)
     rows = points.astype(np.float32)

@@ -62,7 +62,9 @@ def test_files_are_ordered_by_split_then_backbone(files):
         ([*ONE, "--n_init", "0"], "n_init"),
         ([*ONE, "--unknown", "1"], "unknown"),
         (["--backbones", '["pixels"]', "--features", "pixels/train/features.npy"], "1 files of features for 2 splits"),
-        ([*ONE, "--method", "nonsense"], "nonsense"),
+        ([*ONE, "--method", "nonsense"], "unknown method 'nonsense' in heads"),
+        ([*ONE, "--method", "head"], "unknown method 'head' in heads"),
+        ([*ONE, "--method", "self_labelling"], "unknown method 'self_labelling' in heads"),
         ([*ONE, "--k", "41"], "41 clusters"),
     ],
 )

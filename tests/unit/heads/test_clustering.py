@@ -1,12 +1,15 @@
 import json
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from head_samples import nearest
 from safetensors.numpy import load_file
 
+from deepclust.common import registry
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
 from deepclust.heads import kmeans
@@ -134,6 +137,33 @@ def test_fitting_on_two_splits(splits, tmp_path):
     assert log["seeds"][0]["sizes"] == [35] * 4
 
 
+@pytest.mark.parametrize("method", ["spectral", "agglomerative"])
+def test_a_graph_of_two_splits_has_no_edges_between_them(splits, tmp_path, method):
+    """Neighbors of a split are in the split: the clusters would be those of the splits."""
+    neighbors = {split: [tmp_path / f"{split}-near.npy"] * 2 for split in ("train", "unlabeled")}
+    for split, [path, _] in neighbors.items():
+        np.save(path, nearest(np.load(splits[split][0]), 5))
+    options = registry.load("heads", method).Options()
+    with pytest.raises(DeepclustError, match=f"{method} needs neighbors across train.unlabeled"):
+        execute(make_run(splits, method, options, train=["train", "unlabeled"], neighbors=neighbors), tmp_path / "run")
+    run = make_run(splits, method, options, neighbors={"train": neighbors["train"]})
+    _, log = execute(run, tmp_path / "run")
+    assert log["seeds"][0]["sizes"] == [20] * 4
+
+
+@pytest.mark.parametrize(("split", "seeds"), [("test", [0, 1]), ("train", [0])])
+def test_values_that_are_not_finite_are_seen_before_fitting(splits, tmp_path, monkeypatch, split, seeds):
+    path = splits[split][1]
+    broken = np.load(path)
+    broken[[3, 5], 1] = np.nan
+    np.save(path, broken)
+    fitted = []
+    monkeypatch.setattr(kmeans, "fit", lambda *_: fitted.append(1) or [])
+    with pytest.raises(DeepclustError, match=f"2 images of {split} .*{path}"):
+        execute(make_run(splits, seeds=seeds), tmp_path / "run")
+    assert not fitted
+
+
 def test_saved_weights_assign_new_images(splits, tmp_path):
     tensors, log = execute(make_run(splits, options=kmeans.Options(normalize="standardize")), tmp_path / "run")
     clusters = tmp_path / "run" / "clusters.safetensors"
@@ -178,7 +208,7 @@ class _NeighborHead(types.ModuleType):
     FACTS = Facts(needs_neighbors=True, max_backbones=2)
 
     class Options(HeadOptions):
-        pass
+        __module__ = "deepclust.heads.neighbor_head"
 
     def fit(self, data, k, seeds, options, progress):
         self.data = data
@@ -222,6 +252,28 @@ def test_a_head_with_neighbors_probabilities_and_a_failing_seed(splits, tmp_path
     assert log["selected"] == 2
     assert tensors["seed2/probabilities/test"].dtype == np.float16
     assert not any(name.startswith("seed1/") for name in tensors)
+
+
+def test_a_seed_that_leaves_clusters_empty(splits, tmp_path, monkeypatch):
+    """It is judged by all its training images; other splits do not count."""
+    fit = kmeans.fit
+
+    def advises(*arguments):
+        return (replace(result, advice="try harder") for result in fit(*arguments))
+
+    def leaves_out(weights, features, options):
+        """Of the 80 training images, none of cluster 3; elsewhere all are filled."""
+        found = np.arange(len(features[0]), dtype=np.int32) % (3 if len(features[0]) == 80 else 4)
+        return Prediction(found)
+
+    monkeypatch.setattr(kmeans, "fit", advises)
+    _, log = execute(make_run(splits, seeds=[0]), tmp_path / "run")
+    assert log["seeds"][0]["status"] == "ok"
+    monkeypatch.setattr(kmeans, "predict", leaves_out)
+    with pytest.raises(DeepclustError, match=r"only 3 of 4 clusters have images: lower k, or try harder"):
+        execute(make_run(splits, seeds=[0]), tmp_path / "other")
+    _, log = execute(make_run(splits, seeds=[0], train=["train", "test"]), tmp_path / "third")
+    assert log["seeds"][0]["sizes"] == [37, 37, 36, 10]
 
 
 @pytest.mark.parametrize(

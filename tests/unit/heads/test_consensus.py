@@ -5,14 +5,14 @@ from head_samples import accuracy
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
-from deepclust.heads import consensus, training
+from deepclust.heads import consensus, consensus_training, training
 from deepclust.heads.head import Partition, TrainingData
 
 OPTIONS = {"members": ["a", "b"], "batch_size": 128, "epochs": 10, "rounds": 1, "round_epochs": 3}
 
 
 def partition(assignments, member="a", seed=0, probabilities=None):
-    return Partition(member, seed, seed == 0, assignments.astype(np.int32), probabilities)
+    return Partition(member, seed, assignments.astype(np.int32), probabilities)
 
 
 def nuisance(count=1200):
@@ -50,6 +50,28 @@ def test_goes_beyond_its_members(sample):
     for result in fit(data, seeds=range(3)):
         assert result.failure is None
         assert accuracy(labels, assign(result, data)) > max(members) + 0.1
+
+
+@pytest.mark.parametrize("heads", [2, 10])
+def test_more_starts_than_classifiers_in_a_round(sample, heads):
+    """The last of three votes is chosen in the first phase, and rounds have only two classifiers."""
+    data, labels = sample
+    generator = np.random.default_rng(2)
+    halves = labels // 2
+    shares = (0.5, 0.7, 0.9)
+    noisy = [np.where(generator.uniform(size=len(halves)) < share, halves, 1 - halves) for share in shares]
+    members = [partition(clusters, seed=seed) for seed, clusters in enumerate(noisy)]
+    for rounds in (1, 2):
+        results = fit(
+            TrainingData(data.features, members=members), 2, range(3), heads=heads, epochs=1, rounds=rounds, starts=5
+        )
+        assert all(result.failure is None and np.isfinite(result.objective) for result in results)
+
+
+def test_a_training_that_diverges_is_a_failed_seed(sample):
+    """Also where the vote that was chosen has a higher number than there are classifiers in a round."""
+    results = fit(sample[0], seeds=[0, 1], learning_rate=3e37, heads=2)
+    assert all("diverged" in result.failure and result.weights == {} for result in results)
 
 
 def test_soft_votes_are_read(sample):
@@ -95,6 +117,16 @@ def test_a_killed_training_goes_on(sample, tmp_path, monkeypatch, stop):
 def test_without_any_result_of_a_member(sample):
     with pytest.raises(DeepclustError, match="no result of a, b"):
         fit(TrainingData(sample[0].features, members=[]))
+
+
+def test_all_images_are_assigned_in_blocks(sample, monkeypatch):
+    """Whatever the size of the blocks, the clusters are the same."""
+    data, _ = sample
+    [whole] = fit(data, epochs=1)
+    monkeypatch.setattr(consensus_training, "BLOCK", 100)
+    [parts] = fit(data, epochs=1)
+    assert np.array_equal(assign(whole, data), assign(parts, data))
+    assert whole.objective == pytest.approx(parts.objective)
 
 
 def test_nearest_neighbors_are_exact():

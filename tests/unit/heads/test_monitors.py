@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepclust.heads.monitors import WATCHED, collapse, monitor, watched
+from deepclust.heads.monitors import WATCHED, collapse, empty_clusters, monitor, watched
 
 
 def certain(assignments, k, confidence=1.0):
@@ -34,7 +34,6 @@ def test_entropy_of_uneven_clusters():
     ("probabilities", "message"),
     [
         (certain(np.zeros(50, int), 10), "one cluster took all images: lower x"),
-        (certain(np.arange(80) % 8, 10), "only 8 of 10 clusters.*lower x"),
         (certain(np.arange(50) % 10, 10, 0.12), "nearly uniform.*0.120"),
     ],
 )
@@ -50,6 +49,22 @@ def test_no_false_alarm(k, sizes):
     """Rare clusters, one empty cluster of ten, and a single one that was asked for are no collapse."""
     probabilities = np.eye(k)[np.repeat(np.arange(len(sizes)), sizes)]
     assert collapse(monitor(probabilities, None), k, "") is None
+
+
+def test_clusters_without_watched_images_are_no_collapse():
+    """As with 5,000 uneven clusters and 10,000 watched images."""
+    generator = np.random.default_rng(0)
+    sizes = generator.lognormal(3, 1, 100).astype(int) + 1
+    seen = generator.permutation(np.repeat(np.arange(100), sizes))[:200]
+    assert len(np.unique(seen)) < 90
+    assert collapse(monitor(np.eye(100)[seen], None), 100, "") is None
+    assert empty_clusters(sizes, "") is None
+
+
+def test_empty_clusters_are_counted():
+    assert empty_clusters(np.array([1] * 9 + [0]), "lower x") is None
+    assert empty_clusters(np.array([5, 0]), "lower x") == "only 1 of 2 clusters have images: lower k, or lower x"
+    assert empty_clusters(np.array([5]), "") is None
 
 
 @given(st.integers(1, 5 * WATCHED))

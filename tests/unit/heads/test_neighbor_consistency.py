@@ -18,7 +18,7 @@ FAST = {"epochs": 40, "batch_size": 256, "heads": 3}
 
 def training_data(*features, neighbors=10, scratch=None):
     found = [NearestNeighbors(n_neighbors=neighbors + 1).fit(array).kneighbors(array)[1][:, 1:] for array in features]
-    return TrainingData(list(features), [array.astype(np.int32) for array in found], scratch)
+    return TrainingData(list(features), [array.astype(np.int32) for array in found], scratch=scratch)
 
 
 def fit(head, data, k, seeds=(0,), **options):
@@ -163,6 +163,22 @@ def test_self_labelling_when_no_image_is_confident(blobs):
     assert result.failure is None
     assert len(np.unique(scan.predict(result.weights, data.features, scan.Options()).assignments)) == 5
     assert np.isfinite(result.objective)
+
+
+def test_the_objective_looks_at_the_neighbors_of_all_backbones_alike(blobs):
+    """With a learning rate of next to nothing, only the objective can tell lists of neighbors apart."""
+    features = blobs[0].features[0]
+    [near] = blobs[0].neighbors
+    far = np.random.default_rng(0).integers(0, len(near), near.shape).astype(np.int32)
+
+    def objective(*neighbors):
+        data = TrainingData([features], list(neighbors))
+        [result] = fit(scan, data, 5, heads=1, epochs=1, learning_rate=1e-12)
+        return result.objective
+
+    assert objective(near, far) == pytest.approx(objective(far, near), abs=1e-6)
+    assert objective(near, far) == pytest.approx((objective(near) + objective(far)) / 2, abs=1e-6)
+    assert abs(objective(near) - objective(far)) > 1e-3
 
 
 def test_several_backbones(blobs):

@@ -1,6 +1,7 @@
 """The frame that trained heads share, on a head that learns one number."""
 
 import functools
+import json
 
 import numpy as np
 import pytest
@@ -65,6 +66,38 @@ def test_a_seed_that_diverges_fails_alone(monkeypatch):
     assert [results[seed].failure is None for seed in (0, 1, 2)] == [True, False, True]
     assert results[1].weights == {}
     assert "diverged by step 4" in results[1].failure
+
+
+class Unsound(Number):
+    """Of finite loss, but the probabilities or the objective of seed 1 are not finite."""
+
+    def __init__(self, seeds, part):
+        super().__init__(seeds)
+        self.part = part
+
+    def probabilities(self):
+        found = super().probabilities().clone()
+        if self.part == "probabilities":
+            found[self.seeds.index(1), 1, 0] = torch.nan
+        return found
+
+    def results(self):
+        return [
+            (weights, float("nan") if self.part == "objective" and seed == 1 else objective)
+            for seed, (weights, objective) in zip(self.seeds, super().results())
+        ]
+
+
+@pytest.mark.parametrize("part", ["probabilities", "objective"])
+@pytest.mark.parametrize("seeds", [[0, 1], [1]])
+def test_a_finite_loss_is_not_enough(monkeypatch, part, seeds):
+    monkeypatch.setattr(training, "stacks", together)
+    start = functools.partial(Unsound, part=part)
+    results = {result.seed: result for result in train(start, seeds, PLAN, CPU, None, Progress())}
+    assert "diverged by step" in results[1].failure
+    assert (results[1].weights, results[1].objective) == ({}, None)
+    json.dumps([results[1].log], allow_nan=False)
+    assert all(results[seed].failure is None for seed in seeds if seed != 1)
 
 
 @pytest.mark.parametrize("stack", [stacked.stacks, together])

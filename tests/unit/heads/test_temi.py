@@ -18,7 +18,7 @@ from deepclust.heads.stacked_mlp import StackedMLP, build_parameters, last_weigh
 
 CPU = torch.device("cpu")
 # Small sets have few steps per epoch, so their teachers must follow faster.
-SMALL = {"heads": 2, "batch_size": 100, "epochs": 20, "warmup_epochs": 2, "learning_rate": 1e-3, "nearest": 15}
+SMALL = {"heads": 2, "batch_size": 100, "epochs": 20, "warmup_epochs": 2, "learning_rate": 1e-3, "neighbors": 15}
 SMALL |= {"teacher_momentum": 0.9}
 
 
@@ -51,7 +51,7 @@ def blobs():
 def test_defaults_are_the_published_settings():
     assert temi.Options().model_dump(exclude={"normalize", "components"}) == {
         "heads": 16,
-        "nearest": 50,
+        "neighbors": 50,
         "beta": 0.6,
         "temperature": 0.1,
         "prior_momentum": 0.9,

@@ -238,6 +238,45 @@ def test_a_backbones_own_clusters_need_a_method_that_has_some():
     assert line.startswith("backbones.secu.features.pooling: own needs avg")
 
 
+@pytest.mark.parametrize("method", ["scan", "temi", "two_stage", "spectral", "agglomerative"])
+def test_heads_get_the_neighbors_that_they_want(method):
+    config = changed(("heads", "near"), {"method": method, "neighbors": 31})
+    (line,) = errors(config)
+    assert line.startswith("heads.near.neighbors: 31 neighbors are wanted, neighbors.k is 20")
+    config["neighbors"] = {"k": 31}
+    plan(config)
+    config["heads"]["near"]["neighbors"] = 20
+    del config["neighbors"]
+    plan(config)
+
+
+def test_a_malformed_section_of_neighbors_is_one_error():
+    config = changed(("heads", "near"), {"method": "spectral"})
+    config["neighbors"] = 5
+    (line,) = errors(config)
+    assert line.startswith("neighbors: ")
+
+
+def test_the_published_number_of_neighbors_must_be_searched():
+    config = changed(("heads", "temi"), {"method": "temi"})
+    (line,) = errors(config)
+    assert line.startswith("heads.temi.neighbors: 50 neighbors are wanted")
+    config["neighbors"] = {"k": 50}
+    plan(config)
+
+
+def test_a_neighbor_graph_needs_a_single_training_split():
+    config = changed(("runs", 0, "protocol"), "merged")
+    config["heads"] |= {"graph": {"method": "spectral"}, "tree": {"method": "agglomerative"}}
+    config["runs"][0]["heads"] = ["kmeans", "graph", "tree"]
+    graph, tree = errors(config)
+    assert graph.startswith("runs.0.protocol: graph needs neighbors across train+test")
+    assert tree.startswith("runs.0.protocol: tree needs")
+    for protocol in ("held-out", "train"):
+        config["runs"][0]["protocol"] = protocol
+        assert len(plan(config).runs) == 18
+
+
 def test_what_a_backbone_starts_from_must_fit():
     config = copy.deepcopy(BASE)
     scan = {"method": "scan", "dataset": "digits", "start_from": "simclr", "clusters": 10}

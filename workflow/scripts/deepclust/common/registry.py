@@ -1,4 +1,4 @@
-"""Methods by name: a method `x` of a room is the module `deepclust.<room>.x` that defines a class `Options`."""
+"""Methods by name: a method `x` of a room is the module `deepclust.<room>.x` that defines a class `Options` itself."""
 
 import importlib
 from types import ModuleType
@@ -19,6 +19,7 @@ def load(room: str, name: str) -> ModuleType:
         if error.name != module_name:
             raise
         module = None
-    if module is None or not hasattr(module, "Options"):
+    options = getattr(module, "Options", None)
+    if module is None or options is None or options.__module__ != module_name:  # helpers import others' options
         raise DeepclustError(f"unknown method {name!r} in {room}")
     return module

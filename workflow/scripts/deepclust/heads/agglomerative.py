@@ -20,7 +20,7 @@ from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedR
 from deepclust.heads.normalization import fit_normalization
 from deepclust.heads.voting import filled, landmarks, vote
 
-FACTS = Facts(needs_neighbors=True, max_backbones=None)
+FACTS = Facts(needs_neighbors=True, needs_graph=True, max_backbones=None)
 
 Float32 = npt.NDArray[np.float32]
 
@@ -29,7 +29,8 @@ class Options(HeadOptions):
     """Options of agglomerative clustering."""
 
     neighbors: int = Field(20, ge=1)
-    """Nearest neighbors of an image (of each backbone) that it may be merged with; at most those that were searched."""
+    """Nearest neighbors of an image (of each backbone) that it may be merged with; at most as many as are searched
+    (`neighbors.k`)."""
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:

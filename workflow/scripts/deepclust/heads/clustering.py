@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,19 @@ import numpy.typing as npt
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import sha256_file, write_json
 from deepclust.common.progress import Progress
-from deepclust.heads.head import CombiningOptions, Head, HeadOptions, Prediction, SeedResult, TrainingData, load_head
+from deepclust.heads.head import (
+    CombiningOptions,
+    Facts,
+    Head,
+    HeadOptions,
+    Prediction,
+    SeedResult,
+    TrainingData,
+    load_head,
+)
 from deepclust.heads.members import read_members
+from deepclust.heads.monitors import empty_clusters
+from deepclust.heads.normalization import BLOCK
 from deepclust.heads.store import SeedStore, fitted_seed, write_clusters
 
 CRITERION = "objective on the training splits (label-free)"
@@ -55,12 +66,11 @@ def cluster(run: Run, clusters: Path, log: Path, *, code: str, progress: Progres
     """
     head = load_head(run.method)
     features = _open(run.features)
-    _check(run, head.FACTS.needs_neighbors, head.FACTS.max_backbones, features)
-    if head.FACTS.needs_native and run.native is None:
-        raise DeepclustError(f"{run.method} needs the clusters of the backbone's method: give its file (--native)")
+    _check(run, head.FACTS, features)
     store = SeedStore(clusters.parent, code, fingerprint(run))
     missing = [seed for seed in run.seeds if seed not in store]
     if missing:
+        _check_finite(run, features)
         _fit(run, head, features, missing, store, progress)
     seeds = [store.read(seed) for seed in run.seeds]
     succeeded = [fitted.entry for fitted in seeds if fitted.succeeded]
@@ -95,12 +105,20 @@ def _open(files: dict[str, list[Path]]) -> Arrays:
     return {split: [np.load(path, mmap_mode="r") for path in paths] for split, paths in files.items()}
 
 
-def _check(run: Run, needs_neighbors: bool, max_backbones: int | None, features: Arrays) -> None:
+def _check(run: Run, facts: Facts, features: Arrays) -> None:
     """That the head can read these files, and that they describe the same images."""
-    if max_backbones is not None and len(run.backbones) > max_backbones:
-        raise DeepclustError(f"{run.method} reads at most {max_backbones} backbones, got {', '.join(run.backbones)}")
-    if needs_neighbors and not run.neighbors:
+    most = facts.max_backbones
+    if most is not None and len(run.backbones) > most:
+        raise DeepclustError(f"{run.method} reads at most {most} backbones, got {', '.join(run.backbones)}")
+    if facts.needs_neighbors and not run.neighbors:
         raise DeepclustError(f"{run.method} needs neighbors.npy of the training splits (--neighbor_files)")
+    if facts.needs_graph and len(run.train) > 1:
+        splits = "+".join(run.train)
+        raise DeepclustError(
+            f"{run.method} needs neighbors across {splits}, which are searched within each split: fit it on one split"
+        )
+    if facts.needs_native and run.native is None:
+        raise DeepclustError(f"{run.method} needs the clusters of the backbone's method: give its file (--native)")
     if isinstance(run.options, CombiningOptions) and set(run.options.members) != set(run.members):
         names = ", ".join(run.options.members)
         raise DeepclustError(f"{run.method} needs the clusters of its members {names} (--member_clusters)")
@@ -115,15 +133,29 @@ def _check(run: Run, needs_neighbors: bool, max_backbones: int | None, features:
             )
 
 
+def _check_finite(run: Run, features: Arrays) -> None:
+    """That no split has features with which no image can be assigned, before hours of fitting."""
+    for split, arrays in features.items():
+        for array, path in zip(arrays, run.features[split]):
+            starts = range(0, len(array), BLOCK)
+            broken = sum(int((~np.isfinite(array[i : i + BLOCK]).all(axis=1)).sum()) for i in starts)
+            if broken:
+                raise DeepclustError(
+                    f"features of {broken} images of {split} have NaN or infinite values: extract {path} again"
+                )
+
+
 def _fit(run: Run, head: Head, features: Arrays, seeds: Sequence[int], store: SeedStore, progress: Progress) -> None:
     """Fit `seeds` and keep each with its predictions for every split."""
-    data = replace(_training_data(run, features, store.folder), native=run.native)
+    data = _training_data(run, features, store.folder)
     started = time.perf_counter()
     for result in head.fit(data, run.k, seeds, run.options, progress):
         predictions = _predict(run, head, result, features)
-        training = [prediction.assignments for split, prediction in predictions.items() if split in run.train]
-        sizes = np.bincount(np.concatenate(training), minlength=run.k).tolist() if training else []
-        store.write(fitted_seed(result, predictions, sizes, time.perf_counter() - started))
+        sizes = _sizes(run, predictions)
+        if result.advice is not None and (failure := empty_clusters(sizes, result.advice)):
+            result = SeedResult(result.seed, {}, None, failure, result.log)
+            predictions, sizes = {}, sizes[:0]
+        store.write(fitted_seed(result, predictions, sizes.tolist(), time.perf_counter() - started))
         started = time.perf_counter()
 
 
@@ -133,19 +165,26 @@ def _predict(run: Run, head: Head, result: SeedResult, features: Arrays) -> dict
     return {split: head.predict(result.weights, arrays, run.options) for split, arrays in features.items()}
 
 
+def _sizes(run: Run, predictions: dict[str, Prediction]) -> npt.NDArray[np.int64]:
+    """Numbers of training images in the clusters, [k]; [0] of a seed that failed."""
+    if not predictions:
+        return np.zeros(0, np.int64)
+    return np.bincount(np.concatenate([predictions[split].assignments for split in run.train]), minlength=run.k)
+
+
 def _training_data(run: Run, features: Arrays, scratch: Path) -> TrainingData:
     """The training splits, one after the other; a single one is not copied."""
     joined = [_concatenate([features[split][b] for split in run.train]) for b in range(len(run.backbones))]
     members = read_members(run.members, run.k, run.train, len(joined[0])) if run.members else None
     if not run.neighbors:
-        return TrainingData(joined, members=members, scratch=scratch)
+        return TrainingData(joined, None, members, scratch, run.native)
     neighbors: dict[str, list[npt.NDArray[np.int32]]] = _open(run.neighbors)
     offsets = np.cumsum([0, *(len(features[split][0]) for split in run.train)])
     shifted = [
         _concatenate([neighbors[split][b] + np.int32(offset) for split, offset in zip(run.train, offsets)])
         for b in range(len(run.backbones))
     ]
-    return TrainingData(joined, shifted, members, scratch)
+    return TrainingData(joined, shifted, members, scratch, run.native)
 
 
 def _concatenate(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -30,20 +30,19 @@ from torch import Tensor
 from deepclust.common.device import choose_device
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
-from deepclust.heads.agreement import LinearFit, candidates, one_hot
+from deepclust.heads.agreement import LinearFit, Votes, candidates
 from deepclust.heads.consensus_training import ConsensusTraining, Recipe
 from deepclust.heads.head import (
     CombiningOptions,
     Facts,
     Features,
-    Partition,
     Prediction,
     SeedResult,
     TrainingData,
     Weights,
 )
 from deepclust.heads.linear_classifier import predict_linear
-from deepclust.heads.normalization import BLOCK, Float32, fit_normalization
+from deepclust.heads.normalization import BLOCK, fit_normalization
 from deepclust.heads.stacked import Rows
 from deepclust.heads.training import Plan, Training, train
 
@@ -99,7 +98,8 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     device = choose_device()
     rows = Rows(points, device)
     neighbors = nearest(rows.values, min(options.neighbors, data.count - 1), progress)
-    ranked = candidates([_votes(partition, k) for partition in data.members], neighbors.cpu().numpy())
+    soft_or_hard = (m.assignments if m.probabilities is None else m.probabilities for m in data.members)
+    ranked = candidates([Votes.of(partition, k) for partition in soft_or_hard], neighbors.cpu().numpy())
     votes = [votes for votes, _ in ranked[: options.starts]]
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
 
@@ -115,12 +115,6 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
     """The cluster with the highest probability; see `deepclust.heads.head.Head`."""
     return predict_linear(weights, features, options)
-
-
-def _votes(partition: Partition, k: int) -> Float32:
-    if partition.probabilities is None:
-        return one_hot(partition.assignments, k)
-    return partition.probabilities.astype(np.float32)
 
 
 def _unscaled(weights: Weights) -> Weights:

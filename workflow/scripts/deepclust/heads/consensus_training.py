@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from deepclust.common.seeding import derive_seed
-from deepclust.heads.agreement import LinearFit, modularity
+from deepclust.heads.agreement import LinearFit, Votes, modularity
 from deepclust.heads.head import Weights
 from deepclust.heads.monitors import watched
 from deepclust.heads.neighbor_consistency import scan_loss
-from deepclust.heads.normalization import BLOCK, Float32
+from deepclust.heads.normalization import BLOCK
 from deepclust.heads.split_and_merge import moves
 from deepclust.heads.stacked import Rows, linear, orders
 from deepclust.heads.training import Training
@@ -49,16 +49,16 @@ class ConsensusTraining(Training):
         self,
         rows: Rows,
         neighbors: Tensor,
-        votes: Sequence[Float32],
+        votes: Sequence[Votes],
         fit: LinearFit,
         seeds: Sequence[int],
         recipe: Recipe,
     ) -> None:
-        """Args: `neighbors` int64 [N, n]; `votes` to begin with, each [N, k]; `fit` of the N rows."""
+        """Args: `neighbors` int64 [N, n]; `votes` of the N images to begin with; `fit` of the N rows."""
         self.rows, self.neighbors, self.fit, self.seeds, self.recipe = rows, neighbors, fit, seeds, recipe
         self.count, dimensions = rows.values.shape
         self.graph = neighbors.cpu().numpy()
-        self.k = votes[0].shape[1]
+        self.k = votes[0].k
         self.batch = min(recipe.batch_size, self.count)
         self.epoch = max(1, self.count // recipe.batch_size)
         device = rows.values.device
@@ -132,7 +132,7 @@ class ConsensusTraining(Training):
         weight, bias = parameters
         return linear(weight, inputs).float() + bias.unsqueeze(-1)
 
-    def _from_votes(self, votes: Float32) -> list[Tensor]:
+    def _from_votes(self, votes: Votes) -> list[Tensor]:
         """Weight [k, D] and bias [k] of a classifier that predicts the votes."""
         return [torch.from_numpy(array).float() * SHARPNESS for array in self.fit.weights(votes)]
 
@@ -149,20 +149,21 @@ class ConsensusTraining(Training):
         self.optimizers[1].state.clear()
         for seed in range(len(self.seeds)):
             own = [parameter[seed : seed + 1] for parameter in chosen]
-            probabilities = self._everywhere(own).softmax(2)[0, 0].T.cpu().numpy()
-            votes = moves(probabilities, self.fit.points, self.graph, target[0].shape[1] - 1)
+            first_best, second_best = self._best(own, min(2, self.k))[[0, -1], 0]
+            moved = moves(first_best, second_best, self.k, self.fit.points, self.graph, target[0].shape[1] - 1)
             for head in range(target[0].shape[1]):
-                moved = 0 < head <= len(votes)
-                values = self._from_votes(votes[head - 1]) if moved else [parameter[0, 0].clone() for parameter in own]
+                values = [parameter[0, 0].clone() for parameter in own]
+                if 0 < head <= len(moved):
+                    values = self._from_votes(Votes.of(moved[head - 1], self.k))
                 self._set(target, seed, head, values)
+        self.buffers["chosen"].zero_()  # the first goes on from the one chosen before
 
     @torch.no_grad()
     def _choose(self) -> None:
         """For every seed, the classifier with the highest modularity."""
         for seed in range(len(self.seeds)):
             own = [parameter[seed : seed + 1] for parameter in self.phases[self.current]]
-            assignments = self._everywhere(own)[0].argmax(1).cpu().numpy()
-            self.buffers["chosen"][seed] = int(np.argmax([self._modularity(row) for row in assignments]))
+            self.buffers["chosen"][seed] = int(np.argmax([self._modularity(row) for row in self._best(own, 1)[0]]))
 
     def _modularity(self, assignments: npt.NDArray[np.integer]) -> float:
         return modularity(assignments, self.graph, self.k)
@@ -172,10 +173,14 @@ class ConsensusTraining(Training):
         seeds = torch.arange(len(self.seeds), device=self.watched.device)
         return [parameter.detach()[seeds, self.buffers["chosen"]].unsqueeze(1) for parameter in parameters]
 
-    def _everywhere(self, parameters: Sequence[Tensor]) -> Tensor:
-        """Logits of all images by one seed's classifiers, [1, H, k, N]."""
-        blocks = torch.arange(self.count, device=self.watched.device).split(BLOCK)
-        return torch.cat([self._forward(parameters, self.rows[block.unsqueeze(0)]) for block in blocks], dim=3)
+    def _best(self, parameters: Sequence[Tensor], places: int) -> npt.NDArray[np.int32]:
+        """The most probable clusters of all images by one seed's classifiers, the best first, [places, H, N]."""
+        found = np.empty((places, parameters[0].shape[1], self.count), np.int32)
+        for block in torch.arange(self.count, device=self.watched.device).split(BLOCK):
+            logits = self._forward(parameters, self.rows[block.unsqueeze(0)])[0]
+            best = logits.topk(places, dim=1).indices.transpose(0, 1)
+            found[:, :, int(block[0]) : int(block[-1]) + 1] = best.cpu().numpy()
+        return found
 
     @torch.no_grad()
     def probabilities(self) -> Tensor:
@@ -189,7 +194,7 @@ class ConsensusTraining(Training):
         found = []
         weight, bias = self._chosen(self.phases[1 if self.recipe.rounds else 0])
         for seed in range(len(self.seeds)):
-            assignments = self._everywhere([weight[seed : seed + 1], bias[seed : seed + 1]])[0, 0].argmax(0)
-            objective = -self._modularity(assignments.cpu().numpy())
+            [[assignments]] = self._best([weight[seed : seed + 1], bias[seed : seed + 1]], 1)
+            objective = -self._modularity(assignments)
             found.append(({"weight": weight[seed, 0].cpu().numpy(), "bias": bias[seed, 0].cpu().numpy()}, objective))
         return found

@@ -29,7 +29,7 @@ class HeadOptions(Options):
     splits is taken away, then as `l2`. `standardize`: each dimension is scaled to mean 0 and variance 1 over the
     training splits. `whiten`: principal components of the training splits, each scaled to variance 1, then as `l2` (the
     preprocessing of DeepCluster). Where several backbones are joined, the features of each are always scaled to length
-    1 before, so that they weigh the same."""
+    1 before, so that they weigh the same; only `turtle`, which reads them apart, normalises each by itself."""
     components: int = Field(256, ge=1)
     """Principal components that `normalize: whiten` keeps, at most."""
 
@@ -48,6 +48,9 @@ class Facts(BaseModel):
 
     needs_neighbors: bool
     """Whether `fit` reads neighbors."""
+    needs_graph: bool = False
+    """Whether the neighbors must join all training images, which those of several splits do not: they are searched
+    within each split."""
     max_backbones: int | None
     """How many backbones it can read together; None: any number."""
     needs_native: bool = False
@@ -61,8 +64,6 @@ class Partition:
     member: str
     """Name of the head in the experiment."""
     seed: int
-    selected: bool
-    """Whether its head chose it, without labels, among its seeds."""
     assignments: npt.NDArray[np.int32]
     """[N], values 0 … k - 1."""
     probabilities: npt.NDArray[np.float16] | None
@@ -103,6 +104,8 @@ class SeedResult:
     """Why this seed has no usable result, in one line: what was seen and what to try."""
     log: list[dict[str, Any]] = field(default_factory=list)
     """One entry per step worth showing (epoch, restart); numbers and strings."""
+    advice: str | None = None
+    """What to try where too few clusters have training images; None if the head has seen to that itself."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,8 @@ class Head(Protocol):
     ) -> Iterator[SeedResult]:
         """Yield one result per seed, in any order, each as soon as it is there.
 
-        A seed's result does not depend, to the bit, on which seeds are fitted with it.
+        A seed's result does not depend on which seeds are fitted with it: to the bit on CPUs, elsewhere but for the
+        rounding of products of other shapes.
 
         Raises:
             DeepclustError: no seed can succeed on such data.

@@ -33,12 +33,13 @@ def read_members(files: Mapping[str, Path], k: int, train: Sequence[str], count:
             if assignments is None or len(assignments) != count:
                 raise DeepclustError(f"{path} is not of the same {count} images: cluster {name} again")
             probabilities = _join(tensors, f"seed{seed}/probabilities", train)
-            selected = seed == description["selected"]
-            partitions.append(Partition(name, seed, selected, assignments, probabilities))
+            partitions.append(Partition(name, seed, assignments, probabilities))
     return partitions
 
 
 def _join(tensors: Mapping[str, npt.NDArray[Any]], prefix: str, splits: Sequence[str]) -> npt.NDArray[Any] | None:
     """The tensors of the splits, one after the other; None if one is missing."""
     names = [f"{prefix}/{split}" for split in splits]
-    return np.concatenate([tensors[name] for name in names]) if all(name in tensors for name in names) else None
+    if not all(name in tensors for name in names):
+        return None
+    return tensors[names[0]] if len(names) == 1 else np.concatenate([tensors[name] for name in names])

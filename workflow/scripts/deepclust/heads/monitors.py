@@ -24,8 +24,8 @@ def monitor(probabilities: npt.NDArray[np.floating], before: npt.NDArray[np.inte
         before: their clusters [n] when they were looked at the last time.
 
     Returns:
-        `clusters`: number of clusters that have images; `largest`: share of the images in the largest one; `entropy`:
-        that of the mean probabilities, as a share of log k; `confidence`: mean of the highest probability;
+        `clusters`: number of clusters that have watched images; `largest`: share of the images in the largest one;
+        `entropy`: that of the mean probabilities, as a share of log k; `confidence`: mean of the highest probability;
         `unchanged`: share of the images that stayed in their cluster, if `before` is given.
     """
     count, k = probabilities.shape
@@ -43,18 +43,29 @@ def monitor(probabilities: npt.NDArray[np.floating], before: npt.NDArray[np.inte
     return found if before is None else found | {"unchanged": float(np.mean(assignments == before))}
 
 
+def empty_clusters(sizes: npt.NDArray[np.integer], advice: str) -> str | None:
+    """Why clusters of these sizes, over all training images, are no result, or None.
+
+    Args:
+        sizes: [k].
+        advice: what to try.
+    """
+    filled, k = int(np.count_nonzero(sizes)), len(sizes)
+    return None if filled >= FILLED * k else f"only {filled} of {k} clusters have images: lower k, or {advice}"
+
+
 def collapse(found: dict[str, Any], k: int, advice: str) -> str | None:
     """Why the clusters that `monitor` saw at the end of a training are no result, or None.
 
+    Small clusters may have no watched image: `empty_clusters` looks at all of them.
+
     Args:
-        advice: what to try when clusters are empty.
+        advice: what to try when one cluster takes all.
     """
     if k == 1:
         return None
     if found["clusters"] == 1:
         return f"one cluster took all images: {advice}"
-    if found["clusters"] < FILLED * k:
-        return f"only {found['clusters']} of {k} clusters have images: lower k, or {advice}"
     certainty = (found["confidence"] - 1 / k) / (1 - 1 / k)
     if certainty < CONFIDENT:
         return (

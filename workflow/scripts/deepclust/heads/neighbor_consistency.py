@@ -22,7 +22,7 @@ from deepclust.heads.stacked import Rows, draw, linear, orders
 from deepclust.heads.training import Plan, Training, train
 
 SMALLEST = 1e-8  # probabilities below it are taken for it before their logarithm
-JUDGED = 5  # nearest neighbors that the objective looks at
+JUDGED = 5  # nearest neighbors (of each backbone) that the objective looks at
 ADVICE = "raise entropy_weight or batch_size"
 
 
@@ -34,7 +34,8 @@ class ConsistencyOptions(HeadOptions):
     heads: int = Field(10, ge=1)
     """Linear heads per seed; the one with the lowest objective is kept."""
     neighbors: int = Field(50, ge=1)
-    """Nearest neighbors of an image (of each backbone) that it may be paired with; at most those that were searched."""
+    """Nearest neighbors of an image (of each backbone) that it may be paired with; at most as many as are searched
+    (`neighbors.k`)."""
     entropy_weight: float = Field(5.0, ge=0)
     """Weight of the entropy of a batch's mean probabilities, which keeps clusters from running empty."""
     epochs: int = Field(100, ge=1)
@@ -100,12 +101,15 @@ def fit_consistency(
         near = [np.arange(data.count, dtype=np.int32)[:, None]]  # an image without neighbors is its own
     device = choose_device()
     rows = Rows(features, device)
-    neighbors = torch.from_numpy(np.concatenate(near, axis=1).astype(np.int64)).to(device)
+    neighbors, judged = (
+        torch.from_numpy(np.concatenate(arrays, axis=1).astype(np.int64)).to(device)
+        for arrays in (near, [array[watched(data.count), :JUDGED] for array in near])
+    )
     epoch = steps_per_epoch(data.count, options)
     plan = Plan((options.epochs + options.self_labelling.epochs) * epoch, epoch, k, ADVICE)
 
     def start(stack: Sequence[int]) -> Training:
-        return ConsistencyTraining(rows, neighbors, stack, k, options)
+        return ConsistencyTraining(rows, neighbors, judged, stack, k, options)
 
     for result in train(start, seeds, plan, device, data.scratch, progress):
         yield result if result.failure else replace(result, weights=result.weights | normalization)
@@ -115,10 +119,10 @@ class ConsistencyTraining(Training):
     """Two phases: the heads learn from neighbors; then, if asked for, the best one from its confident predictions."""
 
     def __init__(
-        self, rows: Rows, neighbors: Tensor, seeds: Sequence[int], k: int, options: ConsistencyOptions
+        self, rows: Rows, neighbors: Tensor, judged: Tensor, seeds: Sequence[int], k: int, options: ConsistencyOptions
     ) -> None:
-        """Args: `neighbors` int64 [N, n]."""
-        self.rows, self.neighbors, self.seeds, self.options = rows, neighbors, seeds, options
+        """Args: `neighbors` int64 [N, n]; `judged`, those of the watched images that the objective looks at, [w, j]."""
+        self.rows, self.neighbors, self.judged, self.seeds, self.options = rows, neighbors, judged, seeds, options
         self.count, dimensions = rows.values.shape
         device = rows.values.device
         self.batch = min(options.batch_size, self.count)
@@ -205,10 +209,9 @@ class ConsistencyTraining(Training):
     def _objectives(self, parameters: Sequence[Tensor]) -> Tensor:
         """Consistency with the nearest neighbors less the entropy, over the watched images, [S, H]."""
         anchors = self._forward(parameters, self.rows[self.watched]).softmax(2)
-        near = self.neighbors[self.watched, :JUDGED]
         parts = [
-            consistency(anchors, self._forward(parameters, self.rows[near[:, :, i]]).softmax(2))
-            for i in range(near.shape[2])
+            consistency(anchors, self._forward(parameters, self.rows[near.expand(len(self.seeds), -1)]).softmax(2))
+            for near in self.judged.T
         ]
         return torch.stack(parts).mean(dim=0) - mean_entropy(anchors)
 

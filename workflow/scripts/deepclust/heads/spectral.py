@@ -26,10 +26,10 @@ from deepclust.heads.lloyd import Points, assign
 from deepclust.heads.normalization import fit_normalization, scale_rows
 from deepclust.heads.voting import filled, landmarks, vote
 
-DENSE = 1000  # up to so many images all eigenvectors are computed
+DENSE = 1000  # up to so many images all eigenvectors are computed at once
 TOLERANCE = 1e-4  # of eigenvalues, relative
 
-FACTS = Facts(needs_neighbors=True, max_backbones=None)
+FACTS = Facts(needs_neighbors=True, needs_graph=True, max_backbones=None)
 
 Float32 = npt.NDArray[np.float32]
 
@@ -38,7 +38,8 @@ class Options(HeadOptions):
     """Options of spectral clustering."""
 
     neighbors: int = Field(20, ge=1)
-    """Nearest neighbors of an image (of each backbone) that it is joined to; at most those that were searched."""
+    """Nearest neighbors of an image (of each backbone) that it is joined to; at most as many as are searched
+    (`neighbors.k`)."""
     n_init: int = Field(10, ge=1)
     """Restarts of k-means on the eigenvectors; the one with the lowest objective is kept."""
 
@@ -82,7 +83,7 @@ def embedding(graph: sparse.csr_array, k: int) -> Float32:
     degrees = graph.sum(axis=1)
     scale = sparse.diags_array(1 / np.sqrt(np.where(degrees > 0, degrees, 1)))  # a single image has no neighbors
     matrix = scale @ graph @ scale
-    if count <= DENSE:
+    if count <= DENSE or k >= count - 1:  # Lanczos iterations do not find them all
         vectors = np.linalg.eigh(matrix.toarray())[1][:, ::-1][:, :k]
     else:
         start = np.random.default_rng(derive_seed("spectral")).normal(size=count)

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from deepclust.heads.agreement import Integers, cohesion, modularity, one_hot
+from deepclust.heads.agreement import Integers, cohesion, modularity
 
 LLOYD = 20  # iterations of 2-means, at most
 SAMPLE = 20_000  # images of a cluster that decide where it is split
@@ -11,27 +11,26 @@ SAMPLE = 20_000  # images of a cluster that decide where it is split
 Float32 = npt.NDArray[np.float32]
 
 
-def moves(probabilities: Float32, points: Float32, neighbors: Integers, count: int) -> list[Float32]:
-    """The `count` best votes one move away, by modularity after the move; fewer for few clusters.
+def moves(
+    first: Integers, second: Integers, k: int, points: Float32, neighbors: Integers, count: int
+) -> list[Integers]:
+    """The `count` best partitions one move away, by modularity after the move; fewer for few clusters.
 
     A move gives the images of the least cohesive cluster to their next best clusters, and splits one of the
     `2 * count` largest others by 2-means in its place.
 
     Args:
-        probabilities: [N, K].
+        first, second: the best and the second best cluster of each image, [N]; the same for a single cluster.
         points: [N, D].
         neighbors: [N, n].
 
     Returns:
-        Votes [N, K], each 0 or 1; the best first.
+        Clusters [N]; the best first.
     """
-    k = probabilities.shape[1]
-    weakest = int(cohesion(probabilities.argmax(axis=1), neighbors, k).argmin())
-    others = probabilities.copy()
-    others[:, weakest] = -1
-    assignments = others.argmax(axis=1) if k > 1 else np.zeros(len(probabilities), np.int64)
+    weakest = int(cohesion(first, neighbors, k).argmin())
+    assignments = np.where(first == weakest, second, first)
     sizes = np.bincount(assignments, minlength=k)
-    found = []
+    found: list[tuple[float, Integers]] = []
     for cluster in np.argsort(-sizes, kind="stable")[: 2 * count]:
         members = np.flatnonzero(assignments == cluster)
         if len(members) < 2 or cluster == weakest:
@@ -40,7 +39,7 @@ def moves(probabilities: Float32, points: Float32, neighbors: Integers, count: i
         moved[members[two_means(points[members])]] = weakest
         found.append((modularity(moved, neighbors, k), moved))
     found.sort(key=lambda pair: -pair[0])
-    return [one_hot(moved, k) for _, moved in found[:count]]
+    return [moved for _, moved in found[:count]]
 
 
 def two_means(points: Float32) -> npt.NDArray[np.bool_]:

@@ -37,8 +37,8 @@ class Options(HeadOptions):
 
     heads: int = Field(16, ge=1)
     """Heads that are trained together; the one with the lowest loss is kept."""
-    nearest: int = Field(50, ge=1)
-    """An image's partner is drawn from so many nearest neighbors, or from all that there are."""
+    neighbors: int = Field(50, ge=1)
+    """Nearest neighbors of an image that its partner is drawn from; at most as many as are searched (`neighbors.k`)."""
     beta: float = Field(0.6, gt=0, le=1)
     """Exponent of the probabilities; the lower, the more evenly sized the clusters."""
     temperature: float = Field(0.1, gt=0)
@@ -225,13 +225,13 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     features, normalization = fit_normalization(data.features, options)
     rows = Rows(features, device)
     del features
-    neighbors = torch.from_numpy(np.ascontiguousarray(data.neighbors[0][:, : options.nearest])).to(device).long()
+    neighbors = torch.from_numpy(np.ascontiguousarray(data.neighbors[0][:, : options.neighbors])).to(device).long()
 
     def start(stack: Sequence[int]) -> TemiTraining:
         return TemiTraining(rows, neighbors, stack, k, options)
 
     _, epoch = batches(data.count, options)
-    plan = Plan(options.epochs * epoch, epoch, k, "lower beta, raise nearest or train longer")
+    plan = Plan(options.epochs * epoch, epoch, k, "lower beta, raise neighbors or train longer")
     for result in train(start, seeds, plan, device, data.scratch, progress):
         result.weights.update({} if result.failure else normalization)
         yield result

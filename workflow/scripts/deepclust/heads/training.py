@@ -43,8 +43,8 @@ class Training(ABC):
         """Of the watched images (`deepclust.heads.monitors.watched`), [S, n, k]."""
 
     @abstractmethod
-    def results(self) -> list[tuple[Weights, float]]:
-        """Weights and objective of every seed."""
+    def results(self) -> Sequence[tuple[Weights, float | None]]:
+        """Weights and objective of every seed; None where the head finds it afterwards."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +124,17 @@ class _Run:
                 self._save(self.states)
                 saved = time.perf_counter()
         self.task.advance((self.plan.steps - self.step) * len(self.seeds))  # where all seeds failed before the end
-        results = self.training.results()
-        for seed, log, (weights, objective) in zip(self.seeds, self.logs, results):
+        if all(log.failure for log in self.logs):
+            yield from (
+                SeedResult(seed, {}, None, log.failure, log.entries) for seed, log in zip(self.seeds, self.logs)
+            )
+            return
+        for seed, log, (weights, objective) in zip(self.seeds, self.logs, self.training.results()):
             failure = log.failure or collapse(log.entries[-1], self.plan.k, self.plan.advice)
+            if failure is None and objective is not None and not math.isfinite(objective):
+                failure = self._diverged()
             if failure is None:
-                yield SeedResult(seed, weights, objective, log=log.entries)
+                yield SeedResult(seed, weights, objective, log=log.entries, advice=self.plan.advice)
             else:
                 yield SeedResult(seed, {}, None, failure, log.entries)
 
@@ -153,12 +159,15 @@ class _Run:
         for loss, seen, log in zip(losses, probabilities, self.logs):
             if log.failure is not None:
                 continue
-            if not math.isfinite(loss):
-                log.failure = f"the training diverged by step {self.step}: lower learning_rate"
+            if not (math.isfinite(loss) and np.isfinite(seen).all()):
+                log.failure = self._diverged()
                 continue
             found = {"step": self.step, "loss": loss, **monitor(seen, log.assignments)}
             log.entries.append({k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in found.items()})
             log.assignments = seen.argmax(1)
+
+    def _diverged(self) -> str:
+        return f"the training diverged by step {self.step}: lower learning_rate"
 
     def _save(self, states: StateFolder) -> None:
         tensors = {name: tensor.detach().cpu() for name, tensor in _tensors(self.training)}

@@ -172,12 +172,11 @@ class TurtleTraining(Training):
             logits = [linear(e, space[indices]) for e, space in zip(self.encoders(), self.spaces)]
             return mean_label([own.softmax(1) for own in logits]).mT
 
-    def results(self) -> list[tuple[Weights, float]]:
+    def results(self) -> list[tuple[Weights, None]]:
         """The task encoders of every seed; the objective is left to `fit`. See `Training`."""
         encoders = [encoder.detach().cpu().numpy() for encoder in self.encoders()]
         return [
-            ({f"{s}/encoder": encoder[i] for s, encoder in enumerate(encoders)}, math.nan)
-            for i in range(len(self.seeds))
+            ({f"{s}/encoder": encoder[i] for s, encoder in enumerate(encoders)}, None) for i in range(len(self.seeds))
         ]
 
     def _classifiers(self, step: int, space: int, inputs: Tensor, label: Tensor) -> Tensor:

@@ -30,7 +30,8 @@ class Options(ConsistencyOptions):
     """Options of the two-stage system."""
 
     neighbors: int = Field(20, ge=1)
-    """Nearest neighbors of an image (of each backbone) that it may be paired with; at most those that were searched."""
+    """Nearest neighbors of an image (of each backbone) that it may be paired with; at most as many as are searched
+    (`neighbors.k`)."""
     epochs: int = Field(50, ge=1)
     """Passes over the training images."""
     optimizer: Literal["sgd", "adam"] = "adam"

@@ -179,6 +179,12 @@ class _Checker:
         entries = self.config.get(name)
         return {k: v for k, v in entries.items() if isinstance(v, dict)} if isinstance(entries, dict) else {}
 
+    def searched(self) -> int | None:
+        """How many neighbors of an image are searched; None where that is not well-formed."""
+        section = self.config.get("neighbors")
+        number = section.get("k") if isinstance(section, dict) else None
+        return number if isinstance(number, int) else None
+
     def facts(self, dataset: str) -> Config | None:
         options = self.section("datasets").get(dataset, {})
         return facts_of(options, self.schema) if f"loader.{options.get('loader')}" in self.schema.definitions else None
@@ -203,6 +209,7 @@ class _Checker:
             yield from self.check_backbone(name, options)
         for name, options in self.section("heads").items():
             yield from self.check_members(name, options.get("members"))
+            yield from self.check_neighbors(name, options.get("neighbors"))
         yield from self.check_seeds("seeds", self.config.get("seeds"))
         yield from self.check_runs()
         yield from self._unreadable
@@ -273,13 +280,9 @@ class _Checker:
             else {}
             for each in (options, start)
         )
-        searched, nearest = (self.config.get("neighbors") or {}).get("k"), options.get("nearest")
-        if (
-            facts.get("needs_neighbors")
-            and isinstance(searched, int)
-            and isinstance(nearest, int)
-            and nearest > searched
-        ):
+        searched, nearest = self.searched(), options.get("nearest")
+        reads = facts.get("needs_neighbors")
+        if reads and isinstance(nearest, int) and searched is not None and nearest > searched:
             yield f"{where}.nearest: {nearest} neighbors are more than the {searched} that are searched (neighbors.k)"
         if facts.get("needs_clusters") and start and theirs.get("native_k") is None:
             yield f"{where}.start_from: {options['start_from']} ({start.get('method')}) has no clusters of its own"
@@ -333,6 +336,14 @@ class _Checker:
                 seen[run.path] = index
                 self.runs.append(run)
         yield from self.check_member_runs(seen)
+
+    def check_neighbors(self, head: str, wanted: Any) -> Iterator[str]:
+        """Heads that read neighbors: as many must be searched as they ask for."""
+        searched = self.searched()
+        reads = self.head_facts(head).get("needs_neighbors")
+        if reads and isinstance(wanted, int) and searched is not None and wanted > searched:
+            fix = f"raise neighbors.k or lower heads.{head}.neighbors"
+            yield f"heads.{head}.neighbors: {wanted} neighbors are wanted, neighbors.k is {searched}: {fix}"
 
     def check_members(self, head: str, members: Any) -> Iterator[str]:
         """Heads that combine others: those must be heads that read no others themselves."""
@@ -419,6 +430,11 @@ class _Checker:
             yield f"{where}.protocol: {dataset} has no {missing[0]} split, which {named} needs: use {fix}"
             return
         train, _ = protocol_splits(list(splits), _protocol(entry, splits))
+        for head in entry["heads"] if len(train) > 1 else []:
+            if self.head_facts(head).get("needs_graph"):
+                fix = "use held-out or train" if "test" in splits else "use train"
+                apart = f"{head} needs neighbors across {'+'.join(train)}, which are searched within each split"
+                yield f"{where}.protocol: {apart}: {fix}"
         sizes = [splits[split] for split in train]
         known = sum(size for size in sizes if size is not None) if None not in sizes else None
         numbers = _as_list(entry.get("k"))
@@ -428,9 +444,9 @@ class _Checker:
                 yield f"{where}.k: must be at least 1, got {k}"
             elif isinstance(k, int) and known is not None and k > known:
                 yield f"{where}.k: {k} clusters are more than the {known} images of {dataset} ({'+'.join(train)})"
-        neighbors = (self.config.get("neighbors") or {}).get("k")
+        neighbors = self.searched()
         smallest = min((size for size in splits.values() if size is not None), default=None)
-        if isinstance(neighbors, int) and smallest is not None and neighbors >= smallest:
+        if neighbors is not None and smallest is not None and neighbors >= smallest:
             yield f"neighbors.k: {neighbors} neighbors need more than the {smallest} images of a split of {dataset}"
 
     def expand(self, entry: Config) -> Iterator[Run]:
