@@ -320,6 +320,7 @@ METHOD_JOBS = {
         "cluster digits",
         "cluster shapes small kmeans",
         "cluster shapes small other",
+        "cluster shapes fetched other",
     ],
     "deepclust.heads.scan": ["cluster shapes small scan"],
     "deepclust.heads.consensus": ["cluster shapes small both"],
