@@ -4,20 +4,13 @@ import io
 
 import numpy as np
 import pytest
+from encoding import encode
 from PIL import Image, ImageOps
 
 from deepclust.common.decoding import decode_image, decode_reduced
 from deepclust.common.errors import DeepclustError
 
 RNG = np.random.default_rng(0)
-
-
-def encode(pixels, format="PNG", **options):
-    """An image file of pixels [H, W, 3], [H, W] or a Pillow image."""
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
 
 
 def smooth(height, width):

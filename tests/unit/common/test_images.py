@@ -1,16 +1,15 @@
 """Prepared images (`common/images.py`) and whole files (`common/files.py`)."""
 
 import hashlib
-import io
 import json
 import os
 
 import numpy as np
 import pytest
+from encoding import encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
 from safetensors.numpy import load_file
 
 from deepclust.common.errors import DeepclustError
@@ -18,14 +17,6 @@ from deepclust.common.files import atomic_path, read_json, sha256_file, write_ar
 from deepclust.common.images import Images, write_encoded, write_raw
 
 RNG = np.random.default_rng(0)
-
-
-def encode(pixels, format="PNG", **options):
-    """An image file of pixels [H, W, 3], [H, W] or a Pillow image."""
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
 
 
 def names_in(folder):

@@ -6,7 +6,7 @@ The header is big-endian: two zero bytes, the type (8: unsigned byte), the numbe
 
 import gzip
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from deepclust.common.errors import DeepclustError
 from deepclust.data.archives import explain_damage
+from deepclust.data.facts import Archive
 from deepclust.data.splits import RawBlock, RawSplit
 
 SHAPE = (1, 28, 28)
@@ -39,6 +40,25 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
         sizes = " × ".join(map(str, shape))
         raise DeepclustError(f"{path} holds {len(data) - header} bytes, its header says {sizes}: get it again")
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def archives(files: Mapping[str, tuple[str, str]], addresses: Sequence[str]) -> tuple[Archive, ...]:
+    """The downloads of a set in this layout, each of one split.
+
+    Args:
+        files: SHA-256 and MD5 by the name of the file, images before labels.
+        addresses: folders on servers that hold all of them.
+    """
+    return tuple(
+        Archive(
+            file=file,
+            sources=tuple(address + file for address in addresses),
+            sha256=sha256,
+            md5=md5,
+            splits=("train" if file.startswith("train") else "test",),
+        )
+        for file, (sha256, md5) in files.items()
+    )
 
 
 def read_split(archives: Sequence[Path], classes: Sequence[str]) -> RawSplit:

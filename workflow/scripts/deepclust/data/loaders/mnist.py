@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepclust.data import idx
-from deepclust.data.facts import Archive, DatasetFacts, FilesOptions
+from deepclust.data.facts import DatasetFacts, FilesOptions
 from deepclust.data.splits import RawSplit
 
 CLASSES = tuple("0123456789")
@@ -40,16 +40,7 @@ FACTS = DatasetFacts(
     splits={"train": 60_000, "test": 10_000},
     classes=len(CLASSES),
     shape=idx.SHAPE,
-    archives=tuple(
-        Archive(
-            file=file,
-            sources=tuple(mirror + file for mirror in MIRRORS),
-            sha256=sha256,
-            md5=md5,
-            splits=("train" if file.startswith("train") else "test",),
-        )
-        for file, (sha256, md5) in FILES.items()
-    ),
+    archives=idx.archives(FILES, MIRRORS),
     published_as="MNIST",
 )
 
