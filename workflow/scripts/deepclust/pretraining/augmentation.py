@@ -3,35 +3,30 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepclust.pretraining import color
 from deepclust.pretraining.blur import gaussian_blur
 from deepclust.pretraining.crop import random_boxes, resized_crop
 from deepclust.pretraining.options import AugmentationOptions
+from deepclust.pretraining.views import Views, random_numbers
 
 SOLARIZE_THRESHOLD = 128 / 255  # as Pillow's default
 
 
-class Augmentation(nn.Module):
+class Augmentation(Views):
     """Crop, flip, colour jitter, grey, blur, solarisation, normalisation: uint8 images to one random view of each.
 
     Every image has its own crop and factors. The order of the four colour changes is random too, but common to a batch:
     for each single image it is distributed as in torchvision's ColorJitter.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self, options: AugmentationOptions, size: tuple[int, int], mean: list[float], std: list[float]
     ) -> None:
-        """Args: `size` of a view (height, width) in pixels; `mean` and `std` per channel of pixels in [0, 1]."""
-        super().__init__()
+        """Args: see `Views`."""
+        super().__init__(size, mean, std)
         self.options = options
-        self.size = size
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     @torch.no_grad()
     def forward(self, images: Tensor, seed: int) -> Tensor:
@@ -55,12 +50,12 @@ class Augmentation(nn.Module):
             views = torch.where(gray, color.grayscale(views), views)
         if options.blur_probability > 0:
             low, high = options.blur_sigma
-            sigmas = low + (high - low) * self._random(count, generator)
+            sigmas = low + (high - low) * random_numbers(count, generator)
             views = gaussian_blur(views, sigmas, high, self._chance(count, options.blur_probability, generator))
         if options.solarize_probability > 0:
             solarized = self._chance(count, options.solarize_probability, generator).view(-1, 1, 1, 1)
             views = torch.where(solarized, color.solarize(views, SOLARIZE_THRESHOLD), views)
-        return ((views - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        return self.normalized(views)
 
     def _jitter(self, images: Tensor, seed: int, generator: torch.Generator) -> Tensor:
         options, count = self.options, len(images)
@@ -74,14 +69,11 @@ class Augmentation(nn.Module):
         # The order is needed here and now: drawn on the CPU, it does not wait for the device.
         order = torch.randperm(len(changes), generator=torch.Generator().manual_seed(seed)).tolist()
         for change, strength, neutral in (changes[i] for i in order):
-            offset = strength * (2 * self._random(count, generator) - 1)
+            offset = strength * (2 * random_numbers(count, generator) - 1)
             if strength > 0 and options.jitter_probability > 0:
                 images = change(images, torch.where(applied, neutral + offset, neutral).view(-1, 1, 1, 1))
         return images
 
     @staticmethod
-    def _random(count: int, generator: torch.Generator) -> Tensor:
-        return torch.rand(count, generator=generator, device=generator.device)
-
-    def _chance(self, count: int, probability: float, generator: torch.Generator) -> Tensor:
-        return self._random(count, generator) < probability
+    def _chance(count: int, probability: float, generator: torch.Generator) -> Tensor:
+        return random_numbers(count, generator) < probability

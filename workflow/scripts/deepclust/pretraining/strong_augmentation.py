@@ -7,12 +7,13 @@ operation, at a magnitude that changes nothing unless it was drawn: nothing wait
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepclust.common.options import Options
 from deepclust.pretraining import color, geometry, tone
 from deepclust.pretraining.crop import resized_crop
 from deepclust.pretraining.options import Probability
+from deepclust.pretraining.views import Views, random_numbers
 
 # Operation: smallest and largest magnitude. Shifts are shares of the image's side.
 OPERATIONS = {
@@ -45,21 +46,15 @@ class StrongAugmentationOptions(Options):
     """Largest side in pixels of the square that is cut out."""
 
 
-class StrongAugmentation(nn.Module):
+class StrongAugmentation(Views):
     """Uint8 images to one strong view of each."""
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self, options: StrongAugmentationOptions, size: tuple[int, int], mean: list[float], std: list[float]
     ) -> None:
-        """Args: `size` of a view (height, width) in pixels; `mean` and `std` per channel of pixels in [0, 1]."""
-        super().__init__()
+        """Args: see `Views`."""
+        super().__init__(size, mean, std)
         self.options = options
-        self.size = size
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     @torch.no_grad()
     def forward(self, images: Tensor, seed: int) -> Tensor:
@@ -75,12 +70,12 @@ class StrongAugmentation(nn.Module):
         generator = torch.Generator(images.device).manual_seed(seed)
         whole = torch.zeros(count, 4, dtype=torch.long, device=images.device)
         whole[:, 2], whole[:, 3] = images.shape[-2:]
-        flip = _random(count, generator) < options.flip_probability
+        flip = random_numbers(count, generator) < options.flip_probability
         views = resized_crop(images.float().div_(255), whole, self.size, flip)
         for _ in range(options.operations):
-            chosen = (_random(count, generator) * len(OPERATIONS)).long()
-            views = apply_operations(views, chosen, _random(count, generator))
-        views = ((views - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+            chosen = (random_numbers(count, generator) * len(OPERATIONS)).long()
+            views = apply_operations(views, chosen, random_numbers(count, generator))
+        views = self.normalized(views)
         return cutout(views, options.cutout, generator) if options.cutout else views
 
 
@@ -128,16 +123,12 @@ def cutout(images: Tensor, largest: int, generator: torch.Generator) -> Tensor:
     Its side is twice half of a whole number from 1 to `largest`, rounded down.
     """
     count, (height, width) = len(images), images.shape[-2:]
-    half = ((_random(count, generator) * largest).long() + 1) // 2
+    half = ((random_numbers(count, generator) * largest).long() + 1) // 2
 
     def inside(length: int) -> Tensor:
-        center = (_random(count, generator) * length).long().view(-1, 1)
+        center = (random_numbers(count, generator) * length).long().view(-1, 1)
         pixels = torch.arange(length, device=images.device)
         return (pixels >= center - half.view(-1, 1)) & (pixels < center + half.view(-1, 1))
 
     hole = inside(height).unsqueeze(2) & inside(width).unsqueeze(1)
     return images.masked_fill(hole.unsqueeze(1), 0.0)
-
-
-def _random(count: int, generator: torch.Generator) -> Tensor:
-    return torch.rand(count, generator=generator, device=generator.device)
