@@ -29,6 +29,7 @@ from deepclust.pretraining import secu, simclr  # noqa: E402
 from deepclust.pretraining.checkpoint import StateFolder  # noqa: E402
 from deepclust.pretraining.image_store import ImageStore  # noqa: E402
 from deepclust.pretraining.method import ImageFacts  # noqa: E402
+from deepclust.pretraining.snapshots import Snapshots  # noqa: E402
 from deepclust.pretraining.trainer import Trainer  # noqa: E402
 
 BATCH = 128
@@ -46,7 +47,8 @@ def make_trainer(module, options: dict, folder: Path, device: torch.device) -> T
     model = Model(network, {"feature_dim": network.feature_dim})
     states = StateFolder(folder / module.__name__ / "model.json", "0")
     log = TrainingLog(folder / "log")
-    return Trainer(method, model, store, options, states, log, Progress(), CHECKPOINT_SECONDS)
+    snapshots = Snapshots(states.path, {}, every=0, epochs=options.epochs)
+    return Trainer(method, model, store, options, states, log, Progress(), CHECKPOINT_SECONDS, snapshots)
 
 
 def bare_step(trainer: Trainer, views: list[torch.Tensor]) -> None:

@@ -13,6 +13,18 @@ ENVIRONMENTS = {
     "torch": [*FRAME, "huggingface-hub", "pillow", "simplejpeg", "timm", "torch", "torchvision"],
     "clustering": [*FRAME, "faiss-cpu", "scikit-learn", "scipy", "torch"],
     "evaluation": [*FRAME, "faiss-cpu", "scikit-learn", "scipy"],
+    "snapshots": [
+        *FRAME,
+        "faiss-cpu",
+        "huggingface-hub",
+        "pillow",
+        "scikit-learn",
+        "scipy",
+        "simplejpeg",
+        "timm",
+        "torch",
+        "torchvision",
+    ],
     "report": [*FRAME, "jinja2", "matplotlib", "openTSNE", "pillow", "pyyaml", "scikit-learn", "simplejpeg"],
 }
 

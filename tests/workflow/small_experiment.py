@@ -23,7 +23,7 @@ backbones:
   small: {method: pixels, image_size: 8}
   simclr: &training
     {method: simclr, dataset: digits, architecture: resnet10_w32, epochs: 1, batch_size: 256, learning_rate: 0.05}
-  elsewhere: {<<: *training, dataset: shapes, image_size: 8, batch_size: 32}
+  elsewhere: {<<: *training, dataset: shapes, image_size: 8, batch_size: 32, snapshot_every: 1}
   later: {<<: *training, start_from: simclr}
   fetched: {method: pretrained, model: vit_tiny_patch16_224, arguments: {img_size: 16, patch_size: 4, embed_dim: 16,
     depth: 2, num_heads: 2}, weights: weights.pth, mean: [0.4, 0.4, 0.4], std: [0.3, 0.3, 0.3],

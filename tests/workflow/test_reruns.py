@@ -178,9 +178,10 @@ CHANGES = {
     "neighbors.recall": (0.9, ["find_neighbors"]),
     "evaluation.bootstrap": (60, ["evaluate"]),
     "evaluation.confidence": (0.9, ["evaluate"]),
-    "evaluation.probe.knn": (3, ["probe"]),
-    "evaluation.probe.l2": (0.01, ["probe"]),
-    "evaluation.probe.samples": (200, ["probe"]),
+    "evaluation.probe.knn": (3, ["probe", "score_snapshots"]),
+    "evaluation.probe.l2": (0.01, ["probe", "score_snapshots"]),
+    "evaluation.probe.samples": (200, ["probe", "score_snapshots"]),
+    "evaluation.snapshots.linear": (True, ["score_snapshots"]),
     "report.map_points": (40, ["project_map"]),
     "report.map_perplexity": (5.0, ["project_map"]),
     "report.gallery_images": (5, ["plot_run"]),
@@ -197,6 +198,7 @@ NAMING = {
     "backbones.simclr.architecture",
     "backbones.simclr.stem",
     "backbones.simclr.resume_from",
+    "backbones.simclr.snapshot_every",
     "datasets.shapes.path",
     "datasets.shapes.test_path",
     "runs.0.dataset",
@@ -294,6 +296,12 @@ def test_another_run_computes_only_itself(dry_runs, experiment):
     run = "digits later other 10 held-out"
     expected = {f"{rule} {run}" for rule in ("cluster", "evaluate", "plot_run")}
     assert dry_runs.names(config) == expected | RUNS_TOGETHER
+
+
+def test_snapshots_of_another_backbone_train_it_again_and_are_scored(dry_runs, graph, experiment):
+    config = changed(experiment, "backbones.later.snapshot_every", 1)
+    expected = with_all_after(graph, ["pretrain later"]) | {"score_snapshots digits later", "plot_snapshots"}
+    assert dry_runs.names(config) == expected | SHOWS_THE_EXPERIMENT
 
 
 def test_a_new_image_is_noticed(dry_runs, graph, project):

@@ -282,6 +282,29 @@ def probe_options(wildcards):
     return EXPERIMENT.probe()
 
 
+def snapshot_inputs(wildcards):
+    """Images and labels that snapshots are scored with."""
+    splits = zip(("train", "score"), EXPERIMENT.snapshot_splits(wildcards.dataset))
+    patterns = {"images": IMAGES, "manifest": MANIFESTS, "labels": LABELS}
+    files = {
+        f"{name}_{role}": pattern.format(dataset=wildcards.dataset, split=split)
+        for role, split in splits
+        for name, pattern in patterns.items()
+    }
+    train, _ = EXPERIMENT.snapshot_splits(wildcards.dataset)
+    return {**files, "classes": CLASSES.format(dataset=wildcards.dataset, split=train)}
+
+
+def snapshot_options(wildcards):
+    """How snapshots are scored."""
+    return EXPERIMENT.score_snapshots()
+
+
+def snapshot_scores(wildcards):
+    """Scores over epochs of all backbones that keep snapshots."""
+    return [SNAPSHOTS.format(dataset=dataset, backbone=name) for dataset, name in EXPERIMENT.snapshots()]
+
+
 def evaluate_options(wildcards):
     """How a run is scored, and what it is called."""
     return EXPERIMENT.evaluate(run_of(wildcards))
@@ -344,6 +367,7 @@ LABELS = "results/labels/{dataset}/{split}/labels.npy"
 CLASSES = "results/labels/{dataset}/{split}/classes.json"
 
 
+SNAPSHOTS = "results/evaluation/{dataset}/{backbone}/snapshots.json"
 METRICS = "results/evaluation/{run}/metrics.json"
 RECORDS = "results/evaluation/{run}/metrics.provenance.json"
 FIGURES = [f"results/report/{{run}}/{figure}.png" for figure in ("confusion", "gallery", "map")]
@@ -392,6 +416,7 @@ def job_records():
         paths.append(f"results/report/{run.dataset}/{joined}/{run.protocol}/map.provenance.json")
         paths += [f"results/evaluation/{run.path}/metrics.provenance.json"]
         paths += [f"results/report/{run.path}/figures.provenance.json"]
+    paths += [path.replace(".json", ".provenance.json") for path in snapshot_scores(None)]
     return sorted(set(paths))
 
 
@@ -420,6 +445,16 @@ def training_figure(wildcards):
 def training_flag(wildcards, input):
     """Where the training curves are."""
     return f"--training_figure {input.training}" if input.training else ""
+
+
+def snapshots_figure(wildcards):
+    """The scores over epochs, if any backbone keeps snapshots."""
+    return "results/report/snapshots.png" if snapshot_scores(wildcards) else []
+
+
+def snapshots_flag(wildcards, input):
+    """Where the scores over epochs are drawn."""
+    return f"--snapshots_figure {input.snapshots}" if input.snapshots else ""
 
 
 STARTED = time.time()

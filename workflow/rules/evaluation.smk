@@ -28,6 +28,31 @@ rule probe:
         " --output {output.probe} {params.options} > {log} 2>&1"
 
 
+rule score_snapshots:
+    input:
+        unpack(snapshot_inputs),
+        snapshots="results/backbones/{backbone}/snapshots",
+    output:
+        scores="results/evaluation/{dataset}/{backbone}/snapshots.json",
+        provenance="results/evaluation/{dataset}/{backbone}/snapshots.provenance.json",
+    log:
+        "logs/score_snapshots/{dataset}/{backbone}.log",
+    conda:
+        "../../envs/snapshots.yaml"
+    threads: 16
+    params:
+        *code("score_snapshots"),
+        options=snapshot_options,
+        command=command("score_snapshots"),
+    message:
+        "Score the snapshots of {wildcards.backbone} on {wildcards.dataset}"
+    shell:
+        "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
+        " --snapshots {input.snapshots} --images_train {input.images_train} --labels_train {input.labels_train}"
+        " --images_score {input.images_score} --labels_score {input.labels_score} --classes {input.classes}"
+        " --output {output.scores} {params.options} > {log} 2>&1"
+
+
 rule evaluate:
     input:
         clusters=f"results/clustering/{RUN}/clusters.safetensors",

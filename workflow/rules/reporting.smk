@@ -100,6 +100,32 @@ rule plot_training:
         " --logs {input.logs} --output {output.figure} > {log} 2>&1"
 
 
+rule plot_snapshots:
+    input:
+        scores=snapshot_scores,
+    output:
+        figure=report(
+            "results/report/snapshots.png",
+            caption="../report/snapshots.rst",
+            category="Pretraining",
+            labels={"figure": "scores over epochs"},
+        ),
+        provenance="results/report/snapshots.provenance.json",
+    log:
+        "logs/plot_snapshots.log",
+    localrule: True
+    conda:
+        "../../envs/report.yaml"
+    params:
+        *code("plot_snapshots"),
+        command=command("plot_snapshots"),
+    message:
+        "Draw the scores of snapshots over epochs"
+    shell:
+        "python {params.command} --progress {log}.progress --provenance {output.provenance}"
+        " --scores {input.scores} --output {output.figure} > {log} 2>&1"
+
+
 rule plot_leaderboard:
     input:
         metrics=run_files(METRICS),
@@ -177,6 +203,7 @@ rule report_page:
         leaderboard="results/leaderboard.csv",
         leaderboard_figure="results/report/leaderboard.png",
         training=training_figure,
+        snapshots=snapshots_figure,
         experiment="results/experiment.yaml",
     output:
         page=report(
@@ -198,6 +225,7 @@ rule report_page:
         options=page_options,
         command=command("report_page"),
         training=training_flag,
+        snapshots=snapshots_flag,
     message:
         "Put everything on one page: results/report.html"
     shell:
@@ -205,4 +233,4 @@ rule report_page:
         " --metrics @{input.metric_list} --records @{input.record_list} --figures @{input.figure_list}"
         " --jobs @{input.job_list}"
         " --leaderboard {input.leaderboard} --leaderboard_figure {input.leaderboard_figure} {params.training}"
-        " {params.assets} --config {input.experiment} --output {output.page} {params.options} > {log} 2>&1"
+        " {params.snapshots} {params.assets} --config {input.experiment} --output {output.page} {params.options} > {log} 2>&1"

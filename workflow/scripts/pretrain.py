@@ -26,6 +26,8 @@ class Files(JobArguments):
     """Backbone to write (`model.json`; the weights go beside it)."""
     log: Path
     """Training log to write."""
+    snapshots: Path
+    """Folder to write the snapshots to; it stays empty without `snapshot_every`."""
     checkpoint_seconds: float = Field(default_factory=default_checkpoint_seconds, gt=0)
     """Time between two checkpoints; unless given, DEEPCLUST_CHECKPOINT_SECONDS or 5 minutes."""
 
@@ -47,7 +49,9 @@ def main(arguments: Files, job: Job) -> None:
         listen=partial(on_terminate, minutes=arguments.minutes),
     )
     splits = [Images(path.parent) for path in arguments.images]
-    files = engine.Files(splits, arguments.start_model, arguments.model, arguments.log, arguments.neighbors)
+    files = engine.Files(
+        splits, arguments.start_model, arguments.model, arguments.log, arguments.snapshots, arguments.neighbors
+    )
     job.when_done.append(engine.pretrain(arguments.method, module, options, files, session))
 
     job.device = device_name(device)
@@ -62,6 +66,7 @@ def main(arguments: Files, job: Job) -> None:
         "weights": arguments.model.with_suffix(".safetensors"),
         "native": arguments.model.with_name(NATIVE),
         "log": arguments.log,
+        **{f"snapshots.{path.parent.name}": path for path in sorted(arguments.snapshots.glob("*/model.json"))},
     }
 
 

@@ -36,7 +36,12 @@ def train(tmp_path, images):
             "listen": lambda stop: None,
         }
         files = engine.Files(
-            splits or [images], start_model, folder / "model.json", folder / "training.jsonl", list(neighbors)
+            splits or [images],
+            start_model,
+            folder / "model.json",
+            folder / "training.jsonl",
+            folder / "snapshots",
+            list(neighbors),
         )
         options = module.Options(**small | options)
         remove_state = engine.pretrain("method", module, options, files, engine.Session(**facts | (session or {})))

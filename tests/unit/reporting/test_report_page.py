@@ -48,7 +48,7 @@ class Page(HTMLParser):
 def render(write_metrics, tmp_path):
     """Render the page of runs given by what differs in their metrics."""
 
-    def make(*runs, most_runs=24, config=None, training=False, jobs=()):
+    def make(*runs, most_runs=24, config=None, training=False, snapshots=False, jobs=()):
         paths = [write_metrics(**facts) for facts in runs]
         read = [read_run(path) for path in paths]
         picture = tmp_path / "picture.png"
@@ -73,6 +73,7 @@ def render(write_metrics, tmp_path):
             leaderboard=table,
             leaderboard_figure=picture,
             training_figure=picture if training else None,
+            snapshots_figure=picture if snapshots else None,
             most_runs=most_runs,
             progress=Progress(),
         )
@@ -90,12 +91,12 @@ def test_what_jobs_used_is_shown_where_it_is_known(render):
 
 
 def test_the_page_needs_no_network(render):
-    found, html = render({"published_as": "CIFAR-10"}, training=True)
+    found, html = render({"published_as": "CIFAR-10"}, training=True, snapshots=True)
     addresses = found.values("src") + found.values("href")
     assert addresses
     assert all(address.startswith(("data:", "#")) for address in addresses)
     assert "link" not in found.tags and "iframe" not in found.tags and "@import" not in html and "url(" not in html
-    assert found.tags.count("img") == 5
+    assert found.tags.count("img") == 6
 
 
 def test_runs_are_shown_with_what_their_backbone_saw(render):

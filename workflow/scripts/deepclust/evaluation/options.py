@@ -1,4 +1,7 @@
-"""Options of the evaluation stage: `evaluate` takes `ScoringOptions`, `probe` takes `ProbeOptions`."""
+"""Options of the evaluation stage.
+
+`evaluate` takes `ScoringOptions`, `probe` takes `ProbeOptions`, `score_snapshots` these and `SnapshotOptions`.
+"""
 
 from pydantic import Field
 
@@ -27,8 +30,17 @@ class ScoringOptions(Options):
     """Coverage of the confidence intervals."""
 
 
+class SnapshotOptions(Options):
+    """How the snapshots of a training are scored, beside k-NN and k-means."""
+
+    linear: bool = False
+    """Whether the linear probe is fitted on the features of every snapshot as well."""
+
+
 class EvaluationOptions(ScoringOptions):
     """How runs are scored."""
 
     probe: ProbeOptions = ProbeOptions()
     """The ceilings: how well labels can be read off the same features with supervision."""
+    snapshots: SnapshotOptions = SnapshotOptions()
+    """Scores over the epochs of a pretraining (`snapshot_every`)."""

@@ -60,6 +60,12 @@ def predict(weights: Weights, features: list[Features], options: Options) -> Pre
     return Prediction(np.concatenate(assignments), np.concatenate(probabilities))
 
 
+def clusters_in(path: Path) -> int:
+    """How many clusters a `native.safetensors` holds; 0: the method does not cluster."""
+    with safe_open(path, "numpy") as file:
+        return len(file.get_tensor("clusters.weight")) if "clusters.weight" in file.keys() else 0  # noqa: SIM118
+
+
 def _read(path: Path, k: int, dimension: int) -> Weights:
     with safe_open(path, "numpy") as file:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict

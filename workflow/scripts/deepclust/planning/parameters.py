@@ -230,9 +230,23 @@ class Parameters:
         """Parameters of `probe`."""
         return Flags(self.config["evaluation"]["probe"])
 
+    def snapshots(self) -> list[tuple[str, str]]:
+        """Dataset and backbone, for all backbones with snapshots and all datasets that runs cluster with them."""
+        used = {(run.dataset, name) for run in self.plan.runs for each in run.backbones for name in self.lineage(each)}
+        return sorted(pair for pair in used if self.config["backbones"][pair[1]].get("snapshot_every"))
+
+    def snapshot_splits(self, dataset: str) -> tuple[str, str]:
+        """The split that snapshots learn from, and the one that they are scored on."""
+        train, score = self.plan.run_splits(dataset, "held-out")
+        return train[0], (score or train)[0]
+
+    def score_snapshots(self) -> Flags:
+        """Parameters of `score_snapshots`."""
+        return Flags({**self.config["evaluation"]["probe"], **self.config["evaluation"]["snapshots"]})
+
     def evaluate(self, run: Run) -> Flags:
         """Parameters of `evaluate`: how a run is scored, and what `metrics.json` says about it."""
-        options = {key: value for key, value in self.config["evaluation"].items() if key != "probe"}
+        options = {key: value for key, value in self.config["evaluation"].items() if key not in {"probe", "snapshots"}}
         _, score = self.plan.run_splits(run.dataset, run.protocol)
         names = {"dataset": run.dataset, "backbones": run.backbones, "head": run.head, "k": run.k}
         names["trained_on"] = [self.trained_on(backbone) for backbone in run.backbones]

@@ -24,6 +24,7 @@ from deepclust.pretraining.image_store import ImageStore
 from deepclust.pretraining.method import ImageFacts, Method
 from deepclust.pretraining.native import FILE, read_native, write_native
 from deepclust.pretraining.options import Facts, PretrainingOptions
+from deepclust.pretraining.snapshots import Snapshots
 from deepclust.pretraining.trainer import Trainer
 
 
@@ -39,6 +40,8 @@ class Files:
     """`model.json` to write, with `model.safetensors` and `native.safetensors` beside it."""
     log: Path
     """Training log to write: one JSON object per epoch."""
+    snapshots: Path
+    """Folder to write snapshots to; see `deepclust.pretraining.snapshots`."""
     neighbors: list[Path] = field(default_factory=list)
     """`neighbors.npy` of each split by the features of the backbone to start from; empty for methods that need none."""
 
@@ -81,6 +84,7 @@ def pretrain(
     method.to(session.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     log = TrainingLog(states.path / "training.jsonl")
+    snapshots = Snapshots(states.path / "snapshots", spec, options.snapshot_every, options.epochs)
     trainer = Trainer(
         method,
         Model(method.backbone, spec),
@@ -90,6 +94,7 @@ def pretrain(
         log,
         session.progress,
         session.checkpoint_seconds,
+        snapshots,
     )
     _restore(trainer, states, options.resume_from)
     session.listen(trainer.stop)
@@ -97,6 +102,7 @@ def pretrain(
 
     save_model(files.model, method.backbone, spec)
     write_native(files.model.with_name(FILE), method.native_head())
+    snapshots.publish(files.snapshots)
     log.write(files.log)
     return states.remove
 

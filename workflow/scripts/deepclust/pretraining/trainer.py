@@ -22,6 +22,7 @@ from deepclust.pretraining.method import Epoch, Method
 from deepclust.pretraining.monitors import check_collapse, check_finite, feature_spread
 from deepclust.pretraining.optimization import build_optimizer
 from deepclust.pretraining.options import PretrainingOptions
+from deepclust.pretraining.snapshots import Snapshots
 
 CHECK_EVERY = 100  # steps between two looks at the loss; each makes the device finish its work
 MONITORED = 256  # images whose features are watched
@@ -58,11 +59,12 @@ class Trainer:
         log: TrainingLog,
         progress: Progress,
         checkpoint_seconds: float,
+        snapshots: Snapshots,
     ) -> None:
         """Args: `method` on the images' device; `model`, its backbone with the preparation of images."""
         self.method, self.model, self.store, self.options = method, model, store, options
         self.states, self.log, self.progress = states, log, progress
-        self.checkpoint_seconds = checkpoint_seconds
+        self.checkpoint_seconds, self.snapshots = checkpoint_seconds, snapshots
         self.device = store.device
         self.bf16 = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(self.device))
         self.optimizer = build_optimizer(method.parameter_groups(), options)
@@ -116,6 +118,8 @@ class Trainer:
         position, per_epoch = self.position, self.steps * self.batch
         done = position.epoch * per_epoch + position.step * self.batch
         self._saved = time.perf_counter()
+        if done == 0:
+            self.snapshots.take(0, self.method)
         with self.progress.task("start", self.options.epochs * per_epoch, "images", done) as task:
             while self.position.epoch < self.options.epochs:
                 self._run_epoch(task)
@@ -195,6 +199,7 @@ class Trainer:
         print(self.log.lines[-1], flush=True)
         check_collapse(record, position.epoch)
         self.position = Position(position.epoch + 1, micro_batch=position.micro_batch)
+        self.snapshots.take(self.position.epoch, self.method)
 
     def _means(self) -> dict[str, float]:
         """Means over this epoch's steps so far; waits for the device."""

@@ -1,0 +1,62 @@
+"""Scores over the epochs of pretraining: k-NN, k-means and the method's own clusters."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from deepclust.reporting.style import CATEGORIES, MUTED, RULE, new_figure, note, printable
+
+# title, what a reader should know, and for each kind of line the path to its value in a snapshot's scores
+_PANELS = (
+    ("k-NN", "solid; linear probe dashed; %", ("knn_acc",), ("linear_acc",)),
+    ("ACC", "k-means solid, own clusters dashed; %", ("kmeans", "acc"), ("native", "acc")),
+    ("NMI", "k-means solid, own clusters dashed; %", ("kmeans", "nmi"), ("native", "nmi")),
+    ("ARI", "k-means solid, own clusters dashed; %", ("kmeans", "ari"), ("native", "ari")),
+)
+
+Scores = Sequence[Mapping[str, Any]]
+
+
+def snapshots_figure(scores: Mapping[str, Scores]) -> Figure:
+    """Curves over epochs, one colour per backbone.
+
+    Args:
+        scores: of each backbone by its name, its snapshots' scores by epoch (`epochs` of `snapshots.json`).
+    """
+    figure = new_figure(8.2, 5.0)
+    panels = figure.subplots(2, 2)
+    for axes, (title, explanation, solid, dashed) in zip(panels.flat, _PANELS):
+        for index, (name, snapshots) in enumerate(scores.items()):
+            color = CATEGORIES[index % len(CATEGORIES)]
+            _line(axes, snapshots, solid, color=color, linestyle="-", label=printable(name, 40))
+            _line(axes, snapshots, dashed, color=color, linestyle=(0, (4, 2)))
+        axes.set_title(title, pad=18)
+        note(axes, explanation)
+        axes.grid(axis="y", color=RULE)
+        axes.tick_params(length=0)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if not any(line.get_xdata() is not None and len(line.get_xdata()) for line in axes.lines):  # type: ignore[arg-type]
+            axes.set_yticks([])
+            axes.text(0.5, 0.5, "no labels", transform=axes.transAxes, ha="center", va="center", color=MUTED)
+    for axes in panels[-1]:
+        axes.set_xlabel("epoch")
+    if len(scores) > 1:
+        handles, labels = panels.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower left", ncols=min(4, len(scores)))
+    return figure
+
+
+def _line(axes: Axes, snapshots: Scores, path: tuple[str, ...], **style: Any) -> None:
+    points = [(snapshot["epoch"], _value(snapshot, path)) for snapshot in snapshots]
+    known = [(epoch, 100 * value) for epoch, value in points if value is not None]
+    axes.plot(*zip(*known) if known else ([], []), marker="o", markersize=3, linewidth=1.4, **style)
+
+
+def _value(snapshot: Mapping[str, Any], path: tuple[str, ...]) -> float | None:
+    value: Any = snapshot
+    for key in path:
+        value = value.get(key) if value is not None else None
+    return value
