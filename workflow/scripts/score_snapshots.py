@@ -68,7 +68,7 @@ def score_snapshot(
     from deepclust.heads import kmeans, native
     from deepclust.heads.head import TrainingData
 
-    features = {}
+    features: dict[Path, Path] = {}
     for images in dict.fromkeys([arguments.images_train, arguments.images_score]):
         features[images] = scratch / str(len(features)) / "features.npy"
         extract(

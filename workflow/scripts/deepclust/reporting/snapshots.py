@@ -59,4 +59,4 @@ def _value(snapshot: Mapping[str, Any], path: tuple[str, ...]) -> float | None:
     value: Any = snapshot
     for key in path:
         value = value.get(key) if value is not None else None
-    return value
+    return None if value is None else float(value)
