@@ -46,7 +46,7 @@ def make_trainer(module, options: dict, folder: Path, device: torch.device) -> T
     method.to(device).to(memory_format=torch.channels_last)
     model = Model(network, {"feature_dim": network.feature_dim})
     states = StateFolder(folder / module.__name__ / "model.json", "0")
-    log = TrainingLog(folder / "log")
+    log = TrainingLog(states.path)
     snapshots = Snapshots(states.path, {}, every=0, epochs=options.epochs)
     return Trainer(method, model, store, options, states, log, Progress(), CHECKPOINT_SECONDS, snapshots)
 

@@ -58,6 +58,7 @@ rule pretrain:
         weights="results/backbones/{backbone}/model.safetensors",
         native="results/backbones/{backbone}/native.safetensors",
         log="results/backbones/{backbone}/training.jsonl",
+        tensorboard=directory("results/backbones/{backbone}/tensorboard"),
         snapshots=directory("results/backbones/{backbone}/snapshots"),
         provenance="results/backbones/{backbone}/model.provenance.json",
     log:
@@ -77,8 +78,8 @@ rule pretrain:
         "Pretrain backbone {wildcards.backbone}"
     shell:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
-        " --images {input.images} --model {output.model} --log {output.log} --snapshots {output.snapshots}"
-        " {params.start} {params.options} > {log} 2>&1"
+        " --images {input.images} --model {output.model} --log {output.log} --tensorboard {output.tensorboard}"
+        " --snapshots {output.snapshots} {params.start} {params.options} > {log} 2>&1"
 
 
 rule clean_states:

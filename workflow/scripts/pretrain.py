@@ -26,6 +26,8 @@ class Files(JobArguments):
     """Backbone to write (`model.json`; the weights go beside it)."""
     log: Path
     """Training log to write."""
+    tensorboard: Path
+    """Folder to write the same log to as an event file of TensorBoard."""
     snapshots: Path
     """Folder to write the snapshots to; it stays empty without `snapshot_every`."""
     checkpoint_seconds: float = Field(default_factory=default_checkpoint_seconds, gt=0)
@@ -50,7 +52,13 @@ def main(arguments: Files, job: Job) -> None:
     )
     splits = [Images(path.parent) for path in arguments.images]
     files = engine.Files(
-        splits, arguments.start_model, arguments.model, arguments.log, arguments.snapshots, arguments.neighbors
+        splits,
+        arguments.start_model,
+        arguments.model,
+        arguments.log,
+        arguments.tensorboard,
+        arguments.snapshots,
+        arguments.neighbors,
     )
     job.when_done.append(engine.pretrain(arguments.method, module, options, files, session))
 

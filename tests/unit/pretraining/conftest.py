@@ -11,6 +11,17 @@ from deepclust.common.progress import Progress
 from deepclust.pretraining import engine, simclr
 
 COUNT = 40
+# What is watched of every method that clusters, without labels, from the second epoch on.
+MONITORS = {
+    *("loss", "feature_std", "mean_max_probability", "agreement"),
+    *("cluster_min", "cluster_max", "cluster_entropy", "empty_clusters"),
+}
+
+
+@pytest.fixture
+def monitors():
+    """Names of the monitors that every method that clusters logs."""
+    return MONITORS
 
 
 @pytest.fixture
@@ -40,6 +51,7 @@ def train(tmp_path, images):
             start_model,
             folder / "model.json",
             folder / "training.jsonl",
+            folder / "tensorboard",
             folder / "snapshots",
             list(neighbors),
         )

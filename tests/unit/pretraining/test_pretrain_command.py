@@ -66,7 +66,7 @@ class Training:
         folder.mkdir()
         self.argv = ["--method", method, "--images", str(images / "images.bin"), "--dataset", "noise"]
         self.argv += ["--model", str(folder / "model.json"), "--log", str(folder / "training.jsonl")]
-        self.argv += ["--snapshots", str(folder / "snapshots")]
+        self.argv += ["--tensorboard", str(folder / "tensorboard"), "--snapshots", str(folder / "snapshots")]
         for name, value in options.items():
             self.argv += [f"--{name}", json.dumps(value) if isinstance(value, list) else str(value)]
 

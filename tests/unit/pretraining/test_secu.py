@@ -288,6 +288,12 @@ def test_collapse_ends_the_training(train):
         train(secu, clusters=3, heads=1, epochs=6, warmup_epochs=0, size_rate=0, learning_rate=1.0)
 
 
+def test_everything_that_is_watched_is_logged(train, monitors):
+    result = train(secu, clusters=3, heads=2, epochs=2)
+    log = [json.loads(line) for line in (result.path / "training.jsonl").read_text().splitlines()]
+    assert monitors <= log[1].keys()
+
+
 def test_the_network_is_frozen_in_the_first_epoch(train):
     """But for running statistics."""
     result = train(secu, clusters=3, heads=2, epochs=1)

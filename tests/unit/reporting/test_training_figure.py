@@ -34,3 +34,18 @@ def test_what_was_not_recorded_is_said():
     figure = training_figure({"x": [{"epoch": 1, "loss": 1.0, "learning_rate": None}]})
     notes = [[text.get_text() for text in axes.texts] for axes in figure.axes]
     assert ["not recorded" in panel for panel in notes] == [False, True, True, True]
+
+
+def test_everything_that_a_method_logs_has_a_panel():
+    logs = {"a": [{"epoch": 1, "loss": 1.0, "cluster_entropy": 0.9}], "b": [{"epoch": 1, "loss": 2.0, "odd_loss": 0.5}]}
+    panels = {axes.get_title("left"): axes for axes in training_figure(logs).axes if axes.get_visible()}
+    assert list(panels) == [
+        "Loss",
+        "Learning rate",
+        "Throughput",
+        "Feature spread",
+        "Cluster entropy",
+        "Odd loss",
+    ]
+    assert [list(line.get_ydata()) for line in panels["Odd loss"].lines] == [[], [0.5]]
+    assert [list(line.get_ydata()) for line in panels["Cluster entropy"].lines] == [[0.9], []]

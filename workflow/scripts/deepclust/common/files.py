@@ -144,6 +144,26 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder; if the block succeeds, it takes the place of the folder `path`.
+
+    Raises:
+        DeepclustError: the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with explain_disk_errors(path):
+            remove_tree(temporary)
+            temporary.mkdir(parents=True)
+            yield temporary
+            remove_tree(path)
+            temporary.replace(path)
+    finally:
+        remove_tree(temporary)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a folder and all in it; nothing happens if it does not exist."""
     shutil.rmtree(path, ignore_errors=True)

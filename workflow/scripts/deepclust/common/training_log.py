@@ -1,36 +1,45 @@
-"""The log of a training: one JSON object per line and epoch."""
+"""The log of a training: one JSON object per line and epoch, and the same for TensorBoard."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from deepclust.common.files import write_text
+from deepclust.common.event_log import EventLog
+from deepclust.common.files import atomic_folder, write_text
 
 
 class TrainingLog:
-    """Collects the records of a training; a copy on disk can be watched while it runs.
+    """Collects the records of a training; copies on disk can be watched while it runs.
 
     Attributes:
         lines: the records so far, as JSON.
     """
 
-    def __init__(self, live: Path) -> None:
-        """Args: `live` is the file that shows the records so far."""
-        self.live = live
-        self.lines: list[str] = []
+    def __init__(self, folder: Path) -> None:
+        """Args: `folder` for the copies: `training.jsonl`, and `tensorboard` with an event file."""
+        self.folder, self.live = folder, folder / "training.jsonl"
+        self.restore([])
 
     def restore(self, lines: list[str]) -> None:
         """Continue after `lines`: what an interrupted process logged beyond them is dropped."""
         self.lines = list(lines)
         self.live.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        self.events = EventLog(self.folder / "tensorboard", self.records())
+
+    def records(self) -> list[dict[str, Any]]:
+        """The records so far."""
+        return [json.loads(line) for line in self.lines]
 
     def add(self, record: dict[str, Any]) -> None:
-        """Log one record; floats are shortened to 6 digits."""
+        """Log one record: `epoch`, `seconds` and other numbers; floats are shortened to 6 digits."""
         short = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in record.items()}
         self.lines.append(json.dumps(short, allow_nan=False))
         with self.live.open("a", encoding="utf-8") as file:
             file.write(self.lines[-1] + "\n")
+        self.events.add(short)
 
-    def write(self, path: Path) -> None:
-        """Write the whole log to its final place."""
+    def write(self, path: Path, events: Path) -> None:
+        """Write the whole log to its final places: a file, and a folder for TensorBoard."""
         write_text(path, "".join(f"{line}\n" for line in self.lines))
+        with atomic_folder(events) as folder:
+            EventLog(folder, self.records())

@@ -40,6 +40,8 @@ class Files:
     """`model.json` to write, with `model.safetensors` and `native.safetensors` beside it."""
     log: Path
     """Training log to write: one JSON object per epoch."""
+    tensorboard: Path
+    """Folder to write the same log to as an event file of TensorBoard."""
     snapshots: Path
     """Folder to write snapshots to; see `deepclust.pretraining.snapshots`."""
     neighbors: list[Path] = field(default_factory=list)
@@ -83,7 +85,7 @@ def pretrain(
     method = _build_method(module, options, store, spec, start, files)
     method.to(session.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    log = TrainingLog(states.path / "training.jsonl")
+    log = TrainingLog(states.path)
     snapshots = Snapshots(states.path / "snapshots", spec, options.snapshot_every, options.epochs)
     trainer = Trainer(
         method,
@@ -103,7 +105,7 @@ def pretrain(
     save_model(files.model, method.backbone, spec)
     write_native(files.model.with_name(FILE), method.native_head())
     snapshots.publish(files.snapshots)
-    log.write(files.log)
+    log.write(files.log, files.tensorboard)
     return states.remove
 
 

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from deepclust.common.files import explain_disk_errors, remove_tree
+from deepclust.common.files import atomic_folder
 from deepclust.common.models import save_model
 from deepclust.pretraining.method import Method
 from deepclust.pretraining.native import FILE, write_native
@@ -29,12 +29,7 @@ class Snapshots:
 
     def publish(self, target: Path) -> None:
         """Copy all snapshots to the folder `target`, whole or not at all. It is empty if there are none."""
-        unfinished = target.with_name(f".{target.name}.partial")
-        with explain_disk_errors(target):
-            for leftover in (unfinished, target):
-                remove_tree(leftover)
+        with atomic_folder(target) as folder:
             if self.folder.is_dir():
-                shutil.copytree(self.folder, unfinished, ignore=shutil.ignore_patterns(".*"))  # of killed processes
-            else:
-                unfinished.mkdir(parents=True)
-            unfinished.replace(target)
+                ignored = shutil.ignore_patterns(".*")  # what killed processes left behind
+                shutil.copytree(self.folder, folder, ignore=ignored, dirs_exist_ok=True)

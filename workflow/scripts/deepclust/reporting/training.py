@@ -1,6 +1,7 @@
-"""How pretraining went: loss, learning rate, throughput and spread of the features, per epoch."""
+"""How pretraining went: all that was logged per epoch (loss, throughput, spread of features, clusters …)."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,27 @@ from deepclust.reporting.style import CATEGORIES, MUTED, RULE, new_figure, note,
 
 _LINES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 
-# key in the log, title, what a reader should know
-_PANELS = (
-    ("loss", "Loss", "mean of the epoch; comparable only within one method"),
-    ("learning_rate", "Learning rate", "at the end of the epoch"),
-    ("images_per_second", "Throughput", "images per second"),
-    ("feature_std", "Feature spread", "standard deviation; near 0 means collapse"),
-)
+# key in the log → title, what a reader should know; all other keys that methods log come after these
+_PANELS = {
+    "loss": ("Loss", "mean of the epoch; comparable within a method"),
+    "learning_rate": ("Learning rate", "at the end of the epoch"),
+    "images_per_second": ("Throughput", "images per second"),
+    "feature_std": ("Feature spread", "standard deviation; near 0: collapse"),
+    "projection_std": ("Projection spread", "standard deviation; near 0: collapse"),
+    "mean_max_probability": ("Confidence", "mean probability of the likeliest cluster"),
+    "agreement": ("Agreement", "share of images that stayed in their cluster"),
+    "cluster_entropy": ("Cluster entropy", "of the sizes; 1: all are equal"),
+    "cluster_min": ("Smallest cluster", "multiple of the mean size"),
+    "cluster_max": ("Largest cluster", "multiple of the mean size"),
+    "empty_clusters": ("Empty clusters", "number"),
+    "confident": ("Confident images", "share that is trained on"),
+    "accuracy": ("Contrastive accuracy", "the other view is the nearest"),
+}
+_ALWAYS = ("loss", "learning_rate", "images_per_second", "feature_std")
+_NOT_DRAWN = {"epoch", "seconds"}
+_COLUMNS = 4
+# Where 0 means something.
+_FROM_ZERO = set(_PANELS) - {"loss"}
 
 Log = list[dict[str, Any]]
 
@@ -45,23 +60,35 @@ def read_log(path: Path) -> Log:
 
 
 def training_figure(logs: Mapping[str, Log]) -> Figure:
-    """Curves over epochs, one line per backbone.
+    """Small curves over epochs of everything that was logged, one line per backbone.
 
     Args:
         logs: training log of each backbone by its name.
     """
-    figure = new_figure(8.2, 5.0)
-    panels = figure.subplots(2, 2)
-    for axes, (key, title, explanation) in zip(panels.flat, _PANELS):
+    keys = monitors(logs)
+    rows = math.ceil(len(keys) / _COLUMNS)
+    figure = new_figure(11.0, 0.4 + 1.9 * rows)
+    panels = figure.subplots(rows, _COLUMNS, squeeze=False)
+    for axes, key in zip(panels.flat, keys):
         _panel(axes, logs, key)
+        title, explanation = _PANELS.get(key, (key.replace("_", " ").capitalize(), ""))
         axes.set_title(title, pad=18)
         note(axes, explanation)
-    for axes in panels[-1]:
-        axes.set_xlabel("epoch")
+    for number, axes in enumerate(panels.flat):
+        axes.set_visible(number < len(keys))
+        if len(keys) - _COLUMNS <= number < len(keys):  # nothing is below
+            axes.set_xlabel("epoch")
     if len(logs) > 1:
         handles, labels = panels.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=min(4, len(logs)))
     return figure
+
+
+def monitors(logs: Mapping[str, Log]) -> list[str]:
+    """What is drawn: the keys that any backbone logs, those that all methods share first."""
+    logged = {key for log in logs.values() for entry in log for key in entry}
+    known = [key for key in _PANELS if key in _ALWAYS or key in logged]
+    return known + sorted(logged - set(known) - _NOT_DRAWN)
 
 
 def _panel(axes: Axes, logs: Mapping[str, Log], key: str) -> None:
@@ -73,7 +100,7 @@ def _panel(axes: Axes, logs: Mapping[str, Log], key: str) -> None:
         axes.plot(x, y, color=color, linestyle=line, marker=marker, linewidth=1.4, label=printable(name, 40))
     axes.grid(axis="y", color=RULE)
     axes.tick_params(length=0)
-    if key in {"images_per_second", "feature_std", "learning_rate"}:
+    if key in _FROM_ZERO:
         axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if not any(entry.get(key) is not None for log in logs.values() for entry in log):
