@@ -78,6 +78,7 @@ PRETRAINING = {
     "warmup_epochs": 1,
     "seed": 1,
     "precision": "fp32",
+    "compile": False,
     "temperature": 0.2,
     "projection_dim": 64,
 }

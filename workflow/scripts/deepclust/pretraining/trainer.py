@@ -67,6 +67,8 @@ class Trainer:
         self.checkpoint_seconds, self.snapshots = checkpoint_seconds, snapshots
         self.device = store.device
         self.bf16 = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(self.device))
+        if options.compile is True or (options.compile == "auto" and self.device.type == "cuda"):
+            method.backbone.compile(dynamic=False)  # in place: the names in its state stay the same
         self.optimizer = build_optimizer(method.parameter_groups(), options)
         self.batch = min(options.batch_size, store.count)
         self.steps = store.count // self.batch
