@@ -8,9 +8,10 @@ import heads_turtle
 import memory_of_features
 import planning
 import training
+import training_input
 
 print("| what | measured | to reach | ratio to baseline |", "|---|---|---|---|", sep="\n")
-for benchmark in (planning, data, extraction, training, heads_kmeans, heads_temi, heads_turtle):
+for benchmark in (planning, data, extraction, training, training_input, heads_kmeans, heads_temi, heads_turtle):
     for row in benchmark.main():
         print(row, flush=True)
 print()

@@ -41,7 +41,7 @@ METHODS = {"SimCLR": (simclr, {}), "SeCu, 10 heads": (secu, {"clusters": 10})}
 def make_trainer(module, options: dict, folder: Path, device: torch.device) -> Trainer:
     options = module.Options(dataset="random", batch_size=BATCH, **options)
     store = ImageStore([Images(folder / "images")], None, device, Progress(), 1)
-    network = build_network({"name": "resnet18", "stem": "cifar", "in_channels": 3})
+    network = build_network({"name": options.architecture, "stem": options.stem, "in_channels": 3})
     method = module.METHOD(options, network, ImageFacts(COUNT, (32, 32), store.mean, store.std))
     method.to(device).to(memory_format=torch.channels_last)
     model = Model(network, {"feature_dim": network.feature_dim})

@@ -56,11 +56,17 @@ def test_batches_give_the_images_in_order(tmp_path, budget):
 def test_encoded_images_become_squares_with_a_margin(tmp_path, budget):
     split, pictures = encoded(tmp_path / "a", [(30, 20), (16, 40), (16, 16)])
     store = open_store([split], image_size=14, budget=budget)
-    expected = np.stack([np.asarray(ImageOps.fit(p, (16, 16), Image.Resampling.BILINEAR)) for p in pictures])
+    pictures[0] = pictures[0].resize((16, 24), Image.Resampling.BILINEAR)
+    expected = np.stack([np.asarray(ImageOps.fit(p, (16, 16), Image.Resampling.NEAREST), int) for p in pictures])
     assert store.shape == (3, 16, 16)
     _, images = next(store.batches(torch.tensor([2, 0, 1]), 3))
-    assert np.array_equal(images.numpy(), expected.transpose(0, 3, 1, 2)[[2, 0, 1]])
-    assert np.allclose(store.mean, expected.mean((0, 1, 2)) / 255, atol=1e-6)
+    assert np.abs(images.numpy() - expected.transpose(0, 3, 1, 2)[[2, 0, 1]]).max() <= 1  # rounding
+    assert np.allclose(store.mean, expected.mean((0, 1, 2)) / 255, atol=1e-3)
+
+
+def test_small_images_are_not_enlarged_beyond_a_view(tmp_path):
+    assert open_store([encoded(tmp_path / "a", [(15, 20), (15, 15)])[0]], image_size=14).shape == (3, 15, 15)
+    assert open_store([encoded(tmp_path / "b", [(9, 20), (12, 15)])[0]], image_size=14).shape == (3, 14, 14)
 
 
 def test_splits_of_different_sizes_are_decoded(tmp_path):

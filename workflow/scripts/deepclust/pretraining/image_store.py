@@ -15,11 +15,13 @@ from torch import Tensor
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images
+from deepclust.common.preprocessing import resize_and_crop
 from deepclust.common.progress import Progress
 
 CPU_BUDGET = 2 * 2**30  # bytes of images that are kept in memory on a CPU; on a GPU, half of what is free
 AHEAD = 3  # batches read ahead of the training
-MARGIN = 8 / 7  # stored side / side of a view, for encoded images (as 256 to 224)
+MARGIN = 8 / 7  # stored side / side of a view, for encoded images (as 256 to 224), if they are as large as that
+PROBED = 32  # images that tell how large they are
 SAMPLE = 5000  # images that estimate mean and standard deviation where they are not known
 
 
@@ -122,7 +124,7 @@ class _Source:
         elif image_size is None:
             raise DeepclustError("the images have no common size: set image_size")
         else:
-            side = round(image_size * MARGIN)
+            side = max(image_size, min(round(image_size * MARGIN), self._shorter_side()))
             self.shape = (channels.pop(), side, side)
 
     def read(self, indices: npt.NDArray[np.int64], readers: ThreadPoolExecutor) -> npt.NDArray[np.uint8]:
@@ -139,14 +141,19 @@ class _Source:
                 pixels[rows] = split.pixels(local)
         return pixels
 
+    def _shorter_side(self) -> int:
+        """The longest of the shorter sides of some images, in pixels."""
+        return max(
+            min(split.decode(int(index)).shape[1:])
+            for split in self.splits
+            for index in np.unique(np.linspace(0, split.count - 1, PROBED).astype(np.int64))
+        )
+
     def _square(self, split: Images, index: int) -> npt.NDArray[np.uint8]:
         """One image, decoded, its shorter side resized to the stored side, its centre cropped."""
-        from PIL import Image, ImageOps
-
-        pixels = split.decode(index)
-        image = Image.fromarray(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0])
-        square = np.asarray(ImageOps.fit(image, self.shape[1:], Image.Resampling.BILINEAR))
-        return square.transpose(2, 0, 1) if len(pixels) == 3 else square[None]
+        side = self.shape[1]
+        pixels, extent = split.decode_reduced(index, side) if split.shape is None else (split.decode(index), None)
+        return resize_and_crop(torch.from_numpy(pixels[None]), side, "bilinear", extent=extent).numpy()[0]
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation per channel: those of the manifests, else of a sample."""
