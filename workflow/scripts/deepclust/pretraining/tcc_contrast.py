@@ -91,7 +91,7 @@ def divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
 
 
 def imbalance(log_assignments: Tensor) -> Tensor:
-    """log K - H(mean assignment): 0 if all clusters are equally large.
+    """Log K - H(mean assignment): 0 if all clusters are equally large.
 
     Args:
         log_assignments: logarithms of probabilities [B, K].
