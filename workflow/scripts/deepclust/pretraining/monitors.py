@@ -25,6 +25,11 @@ LIMITS = {
         "hardly any image is predicted with enough confidence",
         "a lower threshold or more epochs before self-labelling",
     ),
+    "assignment_contrast": (
+        0.01,
+        "every image belongs to all clusters alike",
+        "a lower assignment_temperature, a higher cluster_weight or larger batches",
+    ),
     "cluster_entropy": (
         0.1,
         "nearly all images are in one cluster",

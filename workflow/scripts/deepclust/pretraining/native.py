@@ -87,9 +87,11 @@ def affine_layers(network: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
         elif isinstance(module, nn.BatchNorm1d):
             weight, bias = layers.pop()
             assert module.running_mean is not None and module.running_var is not None
-            scale = module.weight.double() / torch.sqrt(module.running_var.double() + module.eps)
-            shifted = (bias - module.running_mean.double()) * scale + module.bias.double()
-            layers.append((weight * scale.unsqueeze(1), shifted))
+            scale = (module.running_var.double() + module.eps).rsqrt()
+            shift = torch.zeros_like(scale)
+            if module.affine:
+                scale, shift = module.weight.double() * scale, module.bias.double()
+            layers.append((weight * scale.unsqueeze(1), (bias - module.running_mean.double()) * scale + shift))
         else:
             assert isinstance(module, nn.ReLU), module
     return layers

@@ -1,0 +1,214 @@
+"""TCC: twin-contrast clustering (Shen et al., You Never Cluster Alone, NeurIPS 2021, arXiv 2106.01908).
+
+Images belong to clusters by the softmax of their projections' products with the clusters' keys. Clusters contrast with
+each other through the weighted sums of their images, images through embeddings that contain a draw of their cluster;
+the divergence between both views' assignments makes that a lower bound of the likelihood without clusters.
+
+A reconstruction: docs/methods.md says what is published, what is not, and how the rest was chosen.
+"""
+
+import copy
+import math
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deepclust.common.seeding import derive_seed
+from deepclust.pretraining.method import Epoch, ImageFacts, Method
+from deepclust.pretraining.monitors import cluster_record
+from deepclust.pretraining.native import NativeHead
+from deepclust.pretraining.options import Facts, PretrainingOptions, Probability
+from deepclust.pretraining.tcc_contrast import Queue, cluster_contrast, divergence, gumbel, imbalance, instance_contrast
+from deepclust.pretraining.tcc_heads import Condition, Heads, Twin
+from deepclust.pretraining.views import random_numbers
+
+FACTS = Facts(native_k="clusters")
+
+Temperature = Annotated[float, Field(gt=0)]
+
+
+class Options(PretrainingOptions):
+    """Options of TCC."""
+
+    clusters: int = Field(ge=2)
+    """Number of clusters K."""
+    projection_dim: int = Field(128, ge=2)
+    """Dimension of projections, cluster keys, set vectors and embeddings."""
+    cluster_weight: Probability = 0.5
+    """Weight of the contrast of clusters; the rest is that of the bound on the images' likelihood."""
+    kl_weight: float = Field(1.0, ge=0)
+    """Weight in that bound of the divergence between both views' assignments."""
+    assignment_temperature: Temperature = 0.1
+    """Temperature of the assignments; projections and keys have length 1."""
+    sampling: Literal["gumbel", "soft"] = "gumbel"
+    """What an image's embedding knows of its cluster: a draw (Gumbel-softmax), or the probabilities themselves."""
+    gumbel_temperature: tuple[Temperature, Temperature] = (0.3, 0.3)
+    """Temperature of the draws in the first and in the last epoch; in between it changes by the same factor."""
+    condition: Condition = "add"
+    """How an embedding is made: a network on projection and draw (`concatenate`), or the drawn key plus the image's own
+    part (`add`)."""
+    instance_weight: float = Field(0.1, gt=0)
+    """With `add`, weight of the image's own part; the key has weight 1."""
+    instance_temperature: Temperature = 0.5
+    """Temperature of the contrast of images."""
+    instance_queue: int = Field(4096, ge=0)
+    """Number of past images that are repelled beside those of the batch."""
+    cluster_temperature: Temperature = 1.0
+    """Temperature of the contrast of clusters."""
+    cluster_queue: int = Field(20, ge=0)
+    """Number of past steps whose set vectors are repelled beside those of the batch."""
+    teacher_momentum: float = Field(0.0, ge=0, lt=1)
+    """Second views go through a moving average of the network, with this momentum, that gets no gradient; 0: through
+    the network itself."""
+    balance_weight: float = Field(1.0, ge=0)
+    """Weight of what the entropy of a batch's mean assignment lacks to that of clusters of equal size; 0: published."""
+    architecture: Literal["resnet10_w32", "resnet18", "resnet34", "resnet50"] = "resnet34"
+    """Network."""
+    epochs: int = Field(1000, ge=1)
+    """Passes over the images."""
+    batch_size: int = Field(512, ge=2)
+    """Images per step, many times as many as clusters; what is left over waits for another epoch's order."""
+    optimizer: Literal["sgd", "lars", "adam", "adamw"] = "adam"
+    """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), Adam or AdamW."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Highest learning rate; it falls to 0 along a half cosine."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Weight decay, on all parameters."""
+
+
+class TCC(Method):
+    """Backbone and heads, moving averages of both if there is a teacher, queues, and the images' clusters.
+
+    Attributes:
+        labels: int32 [N], most probable cluster when the image was seen last, -1: not yet.
+    """
+
+    options: Options
+    labels: Tensor
+    epoch_labels: Tensor
+    gumbel_temperature: Tensor
+
+    def __init__(self, options: Options, backbone: nn.Module, images: ImageFacts) -> None:
+        super().__init__(options, backbone, images)
+        width: int = backbone.feature_dim  # type: ignore[assignment]
+        dim, clusters = options.projection_dim, options.clusters
+        self.heads = Heads(width, dim, clusters, options.condition)
+        self.teacher: nn.ModuleList | None = None
+        if options.teacher_momentum > 0:
+            self.teacher = nn.ModuleList([copy.deepcopy(backbone), copy.deepcopy(self.heads)]).requires_grad_(False)
+        self.clusters_seen = Queue(options.cluster_queue * clusters, dim)
+        self.images_seen = Queue(options.instance_queue, dim)
+        self.register_buffer("labels", torch.full((images.count,), -1, dtype=torch.int32))
+        self.register_buffer("epoch_labels", self.labels.clone())  # at the epoch's start
+        self.register_buffer("gumbel_temperature", torch.tensor(options.gumbel_temperature[0]))
+        self.augment = images.augmentation(options.augmentation)
+        self._left: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def views(self, images: Tensor, seed: int) -> list[Tensor]:
+        """Two views of each image, and Gumbel noise for both, [B, 2, K], if assignments are drawn."""
+        views = [self.augment(images, derive_seed(seed, view)) for view in range(2)]
+        if self.options.sampling == "soft":
+            return views
+        generator = torch.Generator(images.device).manual_seed(derive_seed(seed, "gumbel"))
+        uniform = [random_numbers(len(images), generator) for _ in range(2 * self.options.clusters)]
+        return [*views, gumbel(torch.stack(uniform, dim=1)).view(-1, 2, self.options.clusters)]
+
+    def embed(self, views: list[Tensor]) -> tuple[Tensor, ...]:
+        """What `Heads.project` gives for the first view, then for the second, [B, D] each, then the noise.
+
+        Both views go through batch normalisation together, unless the second has a teacher.
+        """
+        first, second, *noise = views
+        if self.teacher is None:
+            both = [outputs.chunk(2) for outputs in self.heads.project(self.backbone(torch.cat([first, second])))]
+            return (*(pair[0] for pair in both), *(pair[1] for pair in both), *noise)
+        with torch.no_grad():
+            backbone, heads = self.teacher
+            seconds = heads.project(backbone(second))  # type: ignore[operator]
+        return (*self.heads.project(self.backbone(first)), *seconds, *noise)
+
+    def loss(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> dict[str, Tensor]:
+        """Both contrasts and the divergence, in both directions unless there is a teacher, who only sets the aim."""
+        options = self.options
+        first, second = self._twins(embeddings)
+        directions = [(first, second)] if self.teacher is not None else [(first, second), (second, first)]
+        terms = [self._terms(own, other) for own, other in directions]
+        cluster_loss, instance_loss, kl, uneven = (torch.stack(values).mean() for values in zip(*terms))
+        bound = instance_loss + options.kl_weight * kl
+        contrasts = options.cluster_weight * cluster_loss + (1 - options.cluster_weight) * bound
+        assignments = 0.5 * (first.log_assignments.detach().exp() + second.log_assignments.detach().exp())
+        surest, labels = assignments.max(1)
+        # `after_step` keeps them.
+        self._left = labels.int(), second.sets.detach(), second.embeddings.detach()
+        return {
+            "loss": contrasts + options.balance_weight * uneven,
+            "cluster_loss": cluster_loss,
+            "instance_loss": instance_loss,
+            "kl": kl,
+            "imbalance": uneven,
+            "mean_max_probability": surest.mean(),
+            "assignment_contrast": (options.clusters * surest.mean() - 1) / (options.clusters - 1),
+            "projection_std": first.vectors.detach().std(0).mean() * math.sqrt(options.projection_dim),
+        }
+
+    def _twins(self, embeddings: tuple[Tensor, ...]) -> list[Twin]:
+        options = self.options
+        noise: list[Tensor | None] = [None, None]
+        if options.sampling == "gumbel":
+            *rest, drawn = embeddings
+            embeddings, noise = tuple(rest), list(drawn.unbind(1))
+        half = len(embeddings) // 2
+        students: Heads = self.heads
+        seconds = students if self.teacher is None else self.teacher[1]
+        return [
+            heads.twin(  # type: ignore[operator]
+                outputs, drawn, options.assignment_temperature, self.gumbel_temperature, options.instance_weight
+            )
+            for heads, outputs, drawn in zip((students, seconds), (embeddings[:half], embeddings[half:]), noise)
+        ]
+
+    def _terms(self, own: Twin, other: Twin) -> tuple[Tensor, ...]:
+        options = self.options
+        return (
+            cluster_contrast(own.sets, other.sets, self.clusters_seen, options.cluster_temperature),
+            instance_contrast(own.embeddings, other.embeddings, self.images_seen, options.instance_temperature),
+            divergence(own.log_assignments, other.log_assignments),
+            imbalance(own.log_assignments),
+        )
+
+    def after_step(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> None:
+        """Keep the images' clusters, queue what the second views gave, and let the teacher follow."""
+        assert self._left is not None
+        labels, sets, images = self._left
+        self.labels[indices] = labels
+        self.clusters_seen.push(sets)
+        self.images_seen.push(images)
+        if self.teacher is not None:
+            followed = [*self.backbone.parameters(), *self.heads.parameters()]
+            torch._foreach_lerp_(list(self.teacher.parameters()), followed, 1 - self.options.teacher_momentum)
+
+    def start_epoch(self, epoch: Epoch) -> None:
+        """Set the temperature of the draws, and remember the clusters."""
+        start, end = self.options.gumbel_temperature
+        self.gumbel_temperature.fill_(start * (end / start) ** (epoch.number / max(1, self.options.epochs - 1)))
+        self.epoch_labels.copy_(self.labels)
+
+    def end_epoch(self, epoch: Epoch) -> dict[str, float]:
+        """Sizes of the clusters, and how many images stayed in theirs."""
+        record = cluster_record(self.labels, self.epoch_labels, self.options.clusters)
+        return record | {"gumbel_temperature": self.gumbel_temperature.item()}
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        """All that is learned; a teacher is not."""
+        return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
+
+    def native_head(self) -> NativeHead:
+        """The projector and the keys."""
+        keys = F.normalize(self.heads.keys, dim=1) / self.options.assignment_temperature
+        return NativeHead(self.heads.projector, keys, torch.zeros(len(keys)), normalize=True)
+
+
+METHOD = TCC
