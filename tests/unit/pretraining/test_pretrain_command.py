@@ -143,6 +143,8 @@ METHODS = {
         "optimizer": "lars",
     },
     "scan": {"method": "scan", "clusters": 3, "start_from": "simclr", "nearest": 5, **SLOW},
+    "deepcluster": {"method": "deepcluster", "clusters": 9, "components": 8, "sobel": "true"},
+    "deepcluster by power iteration": {"method": "deepcluster", "clusters": 9, "clustering": "pic", "sobel": "false"},
     "selflabel": {"method": "selflabel", "clusters": 3, "start_from": "scan", "threshold": 0.35, **SLOW},
 }
 

@@ -1,4 +1,7 @@
-"""LARS: the step of each layer in proportion to the size of its weights (You et al. 2017, arXiv 1708.03888)."""
+"""LARS: the step of each layer in proportion to the size of its weights (You et al. 2017, arXiv 1708.03888).
+
+LARC clips these steps to those of SGD. Without clipping, as in DeepCluster-v2 and SwAV, LARC is LARS.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +20,10 @@ class LARS(Optimizer):
     training with large batches (Grill et al. 2020). All layers are updated together, without waiting for the device.
     """
 
-    def __init__(self, params: Any, lr: float, momentum: float, weight_decay: float) -> None:
+    def __init__(self, params: Any, lr: float, momentum: float, weight_decay: float, clip: bool = False) -> None:
+        """Args: `clip`, whether no layer takes longer steps than SGD would (LARC)."""
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.clip = clip
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -29,7 +34,8 @@ class LARS(Optimizer):
             layers = [parameter for parameter in parameters if parameter.ndim > 1]
             vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
             if layers:
-                self._descend(layers, _scaled_gradients(layers, group["weight_decay"]), group)
+                longest = group["lr"] if self.clip else None
+                self._descend(layers, _scaled_gradients(layers, group["weight_decay"], longest), group)
             if vectors:
                 self._descend(vectors, [_gradient(parameter) for parameter in vectors], group)
 
@@ -48,11 +54,14 @@ def _gradient(parameter: Tensor) -> Tensor:
     return parameter.grad
 
 
-def _scaled_gradients(parameters: list[Tensor], weight_decay: float) -> list[Tensor]:
+def _scaled_gradients(parameters: list[Tensor], weight_decay: float, longest: float | None) -> list[Tensor]:
+    """Args: `longest`, the learning rate to which that of each layer is clipped; None: it is not."""
     gradients = list(torch._foreach_add([_gradient(p) for p in parameters], parameters, alpha=weight_decay))
     weight_norms = torch.stack(list(torch._foreach_norm(parameters)))
     norms = torch.stack(list(torch._foreach_norm(gradients)))
     usable = (weight_norms > 0) & (norms > 0)
     factors = torch.where(usable, TRUST * weight_norms / torch.where(usable, norms, 1), 1)
+    if longest is not None:
+        factors = (factors / max(longest, 1e-30)).clamp(max=1)
     torch._foreach_mul_(gradients, list(factors.unbind()))
     return gradients
