@@ -66,6 +66,8 @@ class Options(PretrainingOptions):
     """Learning rate that the fall ends at."""
     weight_decay: float = Field(1e-6, ge=0)
     """Weight decay, on all parameters."""
+    trust: float = Field(0.02, gt=0)
+    """Length of a layer's step relative to that of its weights, at learning rate 1; of LARS and LARC."""
     warmup_epochs: float = Field(11, ge=0)
     """Epochs over which the learning rate first rises."""
 

@@ -102,6 +102,8 @@ class PretrainingOptions(Options):
     """Momentum of SGD, LARS and LARC; Adam and AdamW do not use it."""
     weight_decay: float = Field(1e-4, ge=0)
     """Weight decay, on all parameters."""
+    trust: float = Field(1e-3, gt=0)
+    """Length of a layer's step relative to that of its weights, at learning rate 1; of LARS and LARC."""
     warmup_epochs: float = Field(0, ge=0)
     """Epochs over which the learning rate first rises from 0."""
     seed: int = Field(0, ge=0)

@@ -184,7 +184,8 @@ def _iterate_with_faiss(rows: Tensor, start: Tensor, iterations: int, device: to
 
     k, dimension = start.shape
     clustering: Any = faiss.Clustering(dimension, k)
-    clustering.niter, clustering.max_points_per_centroid, clustering.min_points_per_centroid = iterations, 2**40 // k, 1
+    clustering.niter = iterations
+    clustering.min_points_per_centroid, clustering.max_points_per_centroid = 1, 2**31 - 1  # all rows, no sample
     faiss.copy_array_to_vector(start.cpu().numpy().ravel(), clustering.centroids)
     index: Any = faiss.IndexFlatL2(dimension)
     if device.type == "cuda":
