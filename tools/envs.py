@@ -10,7 +10,17 @@ FRAME = ["numpy", "pydantic", "pydantic-settings", "safetensors", "threadpoolctl
 # What the scripts of each kind of rule import.
 ENVIRONMENTS = {
     "data": [*FRAME, "httpx", "pillow", "pyarrow", "scikit-learn", "simplejpeg"],
-    "torch": [*FRAME, "huggingface-hub", "pillow", "simplejpeg", "tensorboardX", "timm", "torch", "torchvision"],
+    "torch": [
+        *FRAME,
+        "faiss-cpu",
+        "huggingface-hub",
+        "pillow",
+        "simplejpeg",
+        "tensorboardX",
+        "timm",
+        "torch",
+        "torchvision",
+    ],
     "clustering": [*FRAME, "faiss-cpu", "scikit-learn", "scipy", "torch"],
     "evaluation": [*FRAME, "faiss-cpu", "scikit-learn", "scipy"],
     "snapshots": [

@@ -61,3 +61,22 @@ def test_lars_is_sgd_with_steps_in_proportion_to_the_weights():
         optimizer.step()
     for parameter, value in zip(parameters, values):
         assert torch.allclose(parameter, value, rtol=1e-5, atol=1e-7)
+
+
+def test_larc_takes_no_longer_steps_than_sgd():
+    """The local rate trust · ‖w‖ / ‖g‖, at most the global one (here at momentum 0)."""
+    torch.manual_seed(0)
+    start = [torch.randn(5, 3), 100 * torch.randn(5, 3), torch.randn(5)]
+    gradients = [torch.randn(5, 3), 0.01 * torch.randn(5, 3), torch.randn(5)]
+    parameters = [torch.nn.Parameter(value.clone()) for value in start]
+    options = PretrainingOptions(
+        dataset="d", optimizer="larc", learning_rate=0.5, weight_decay=0, momentum=0, trust=0.02
+    )
+    optimizer = build_optimizer([{"params": parameters}], options)
+    for parameter, gradient in zip(parameters, gradients):
+        parameter.grad = gradient.clone()
+    optimizer.step()
+    local = [float(0.02 * value.norm() / gradient.norm()) for value, gradient in zip(start, gradients)]
+    assert local[0] < 0.5 < local[1]
+    for parameter, value, gradient, rate in zip(parameters, start, gradients, [local[0], 0.5, 0.5]):
+        assert torch.allclose(parameter, value - rate * gradient, rtol=1e-5)

@@ -145,6 +145,17 @@ METHODS = {
     },
     "tcc": {"method": "tcc", "clusters": 3, **SLOW, "instance_queue": 40, "teacher_momentum": 0.9},
     "scan": {"method": "scan", "clusters": 3, "start_from": "simclr", "nearest": 5, **SLOW},
+    "deepcluster": {"method": "deepcluster", "clusters": 9, "components": 8, "sobel": "true"},
+    "deepcluster by power iteration": {"method": "deepcluster", "clusters": 9, "clustering": "pic", "sobel": "false"},
+    "deepcluster_v2": {
+        "method": "deepcluster_v2",
+        "clusters": 7,
+        "projection_hidden": 16,
+        "projection_dim": 8,
+        "optimizer": "larc",
+        "small_crops.count": 1,
+        "small_crops.size": 6,
+    },
     "selflabel": {"method": "selflabel", "clusters": 3, "start_from": "scan", "threshold": 0.35, **SLOW},
 }
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import normalized_mutual_info_score
 
 from deepclust.common.errors import DeepclustError
-from deepclust.pretraining.monitors import LIMITS, check_collapse, cluster_record
+from deepclust.pretraining.monitors import LIMITS, check_collapse, cluster_record, mutual_information
 
 
 def test_sizes_of_clusters():
@@ -41,3 +42,13 @@ def test_each_limit_ends_a_training(name):
     check_collapse({"loss": 0.0, name: 2 * limit}, 3)
     with pytest.raises(DeepclustError, match=rf"collapsed in epoch 4: {name} is .*; try "):
         check_collapse({"loss": 0.0, name: limit / 2}, 3)
+
+
+@given(st.lists(st.tuples(st.integers(-1, 4), st.integers(-1, 3)), min_size=1, max_size=40))
+def test_mutual_information_is_that_of_scikit_learn(pairs):
+    known = [pair for pair in pairs if min(pair) >= 0]
+    if known:
+        first, second = zip(*pairs)
+        expected = normalized_mutual_info_score(*zip(*known))
+        found = mutual_information(torch.tensor(first, dtype=torch.int32), torch.tensor(second, dtype=torch.int32))
+        assert found == pytest.approx(expected, abs=1e-9)

@@ -5,6 +5,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from deepclust.common.errors import DeepclustError
+from deepclust.common.plain_networks import PLAIN, PlainNetwork, Sobel
 
 # Blocks per stage, channels per stage, bottleneck blocks or basic ones (He et al. 2016).
 RESNETS: dict[str, tuple[tuple[int, ...], tuple[int, ...], bool]] = {
@@ -18,7 +19,7 @@ STEMS = ("cifar", "stl", "imagenet")
 
 def architectures() -> list[str]:
     """Names that `build_network` knows."""
-    return ["pixels", *RESNETS, "timm"]
+    return ["pixels", *RESNETS, *PLAIN, "timm"]
 
 
 def build_network(architecture: dict[str, Any]) -> nn.Module:
@@ -31,7 +32,9 @@ def build_network(architecture: dict[str, Any]) -> nn.Module:
     Args:
         architecture: `name` (one of `architectures()`) and, for ResNets, `in_channels` (1 or 3) and `stem`: `cifar`
             (3x3, stride 1), `stl` (the same with a 2x2 max-pool) or `imagenet` (7x7, stride 2, with a 3x3 max-pool);
-            for `timm` a `model` of that library and the `arguments` to create it with (`num_classes`: 0 unless given).
+            AlexNet and VGG have one stem only. With `sobel: true` these networks see the edges of the grey image
+            instead of its colours. For `timm` a `model` of that library and the `arguments` to create it with
+            (`num_classes`: 0 unless given).
 
     Raises:
         DeepclustError: the description is unknown or incomplete.
@@ -40,7 +43,7 @@ def build_network(architecture: dict[str, Any]) -> nn.Module:
     if name not in architectures():
         raise DeepclustError(f"unknown architecture {name!r}: choose from {', '.join(architectures())}")
     expected = {"pixels": {"name"}, "timm": {"name", "model", "arguments"}}.get(name, {"name", "stem", "in_channels"})
-    if set(architecture) != expected:
+    if set(architecture) - {"sobel"} != expected or ("sobel" in architecture and "stem" not in expected):
         raise DeepclustError(
             f"architecture {name} takes {', '.join(sorted(expected))}, got {', '.join(sorted(architecture))}"
         )
@@ -48,7 +51,14 @@ def build_network(architecture: dict[str, Any]) -> nn.Module:
         return Pixels()
     if name == "timm":
         return _build_timm(architecture["model"], architecture["arguments"])
-    return _build_resnet(name, architecture["stem"], architecture["in_channels"])
+    sobel = architecture.get("sobel", False)
+    channels = 2 if sobel else architecture["in_channels"]
+    if name in PLAIN:
+        return PlainNetwork(name, Sobel() if sobel else nn.Identity(), channels)
+    resnet = _build_resnet(name, architecture["stem"], channels)
+    if sobel:
+        resnet.conv1 = nn.Sequential(Sobel(), resnet.conv1)
+    return cast(nn.Module, resnet)
 
 
 class Pixels(nn.Module):
@@ -63,7 +73,7 @@ class Pixels(nn.Module):
     forward = forward_features
 
 
-def _build_resnet(name: str, stem: str, in_channels: int) -> nn.Module:
+def _build_resnet(name: str, stem: str, in_channels: int) -> Any:
     from deepclust.common.torchvision_ops import declare_missing_operators
 
     declare_missing_operators()
@@ -91,7 +101,7 @@ def _build_resnet(name: str, stem: str, in_channels: int) -> nn.Module:
         raise DeepclustError(f"unknown stem {stem!r}: choose from {', '.join(STEMS)}")
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.feature_dim = channels[-1] * (4 if bottleneck else 1)
-    return cast(nn.Module, network)
+    return network
 
 
 def _build_timm(model: str, arguments: dict[str, Any]) -> nn.Module:

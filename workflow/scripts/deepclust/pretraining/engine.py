@@ -133,6 +133,8 @@ def fingerprint(code: str, options: PretrainingOptions, files: Files, start: Mod
 def _spec(name: str, options: PretrainingOptions, store: ImageStore, start: Model | None) -> dict[str, Any]:
     """The description of the backbone that comes out, see `SPEC_KEYS` in `deepclust.common.models`."""
     architecture = {"name": options.architecture, "stem": options.stem, "in_channels": store.shape[0]}
+    if options.sobel:
+        architecture["sobel"] = True
     if start is not None and start.spec["architecture"] != architecture:
         raise DeepclustError(
             f"backbone {options.start_from} is {_describe(start.spec['architecture'])}, but {_describe(architecture)} "

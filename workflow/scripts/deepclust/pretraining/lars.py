@@ -1,4 +1,7 @@
-"""LARS: the step of each layer in proportion to the size of its weights (You et al. 2017, arXiv 1708.03888)."""
+"""LARS: the step of each layer in proportion to the size of its weights (You et al. 2017, arXiv 1708.03888).
+
+LARC clips these steps to those of SGD. Without clipping, as in DeepCluster-v2 and SwAV, LARC is LARS.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,18 +10,20 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-TRUST = 1e-3  # length of a step relative to that of the weights, at learning rate 1
-
 
 class LARS(Optimizer):
-    """SGD with momentum whose decayed gradients are scaled to `TRUST` times the length of each layer's weights.
+    """SGD with momentum whose decayed gradients are scaled to `trust` times the length of each layer's weights.
 
     Biases and the weights of normalisation (one dimension) are neither decayed nor scaled, as in self-supervised
     training with large batches (Grill et al. 2020). All layers are updated together, without waiting for the device.
     """
 
-    def __init__(self, params: Any, lr: float, momentum: float, weight_decay: float) -> None:
+    def __init__(
+        self, params: Any, lr: float, momentum: float, weight_decay: float, trust: float = 1e-3, clip: bool = False
+    ) -> None:
+        """Args: `clip`, whether no layer takes longer steps than SGD would (LARC)."""
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.trust, self.clip = trust, clip
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -29,7 +34,7 @@ class LARS(Optimizer):
             layers = [parameter for parameter in parameters if parameter.ndim > 1]
             vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
             if layers:
-                self._descend(layers, _scaled_gradients(layers, group["weight_decay"]), group)
+                self._descend(layers, self._scaled_gradients(layers, group), group)
             if vectors:
                 self._descend(vectors, [_gradient(parameter) for parameter in vectors], group)
 
@@ -42,17 +47,19 @@ class LARS(Optimizer):
         torch._foreach_add_(buffers, gradients)
         torch._foreach_add_(parameters, buffers, alpha=-group["lr"])
 
+    def _scaled_gradients(self, parameters: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        decayed = torch._foreach_add([_gradient(p) for p in parameters], parameters, alpha=group["weight_decay"])
+        gradients = list(decayed)
+        weight_norms = torch.stack(list(torch._foreach_norm(parameters)))
+        norms = torch.stack(list(torch._foreach_norm(gradients)))
+        usable = (weight_norms > 0) & (norms > 0)
+        factors = torch.where(usable, self.trust * weight_norms / torch.where(usable, norms, 1), 1)
+        if self.clip and group["lr"] > 0:
+            factors = (factors / group["lr"]).clamp(max=1)
+        torch._foreach_mul_(gradients, list(factors.unbind()))
+        return gradients
+
 
 def _gradient(parameter: Tensor) -> Tensor:
     assert parameter.grad is not None
     return parameter.grad
-
-
-def _scaled_gradients(parameters: list[Tensor], weight_decay: float) -> list[Tensor]:
-    gradients = list(torch._foreach_add([_gradient(p) for p in parameters], parameters, alpha=weight_decay))
-    weight_norms = torch.stack(list(torch._foreach_norm(parameters)))
-    norms = torch.stack(list(torch._foreach_norm(gradients)))
-    usable = (weight_norms > 0) & (norms > 0)
-    factors = torch.where(usable, TRUST * weight_norms / torch.where(usable, norms, 1), 1)
-    torch._foreach_mul_(gradients, list(factors.unbind()))
-    return gradients

@@ -51,8 +51,9 @@ class Epoch:
     """Counted from 0."""
     seed: int
     """For random draws; equal whenever this epoch is repeated."""
-    features: Callable[[], Tensor]
-    """Computes the backbone's features of all images without augmentation: float32 [N, D] on the CPU."""
+    features: Callable[..., Tensor]
+    """Computes the backbone's features without augmentation: float32 [n, D] on the CPU, of the images with the given
+    indices (int64 [n] on the CPU), or of all."""
     forget: Callable[[Iterable[nn.Parameter]], None]
     """Drops what the optimizer remembers of parameters, for instance because they were initialised anew."""
 

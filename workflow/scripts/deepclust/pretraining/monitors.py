@@ -87,6 +87,24 @@ def cluster_record(labels: Tensor, before: Tensor, clusters: int) -> dict[str, f
     return record
 
 
+def mutual_information(first: Tensor, second: Tensor) -> float:
+    """Normalised mutual information of two clusterings int [N], by the mean of their entropies; -1: left out.
+
+    Two clusterings of one cluster each have 1 in common.
+    """
+    both = (first >= 0) & (second >= 0)
+    first, second = first[both].long(), second[both].long()
+    pairs = first * (second.max() + 1) + second
+    entropies = [_entropy(labels.unique(return_counts=True)[1]) for labels in (first, second, pairs)]
+    mean = (entropies[0] + entropies[1]) / 2
+    return (entropies[0] + entropies[1] - entropies[2]) / mean if mean > 0 else 1.0
+
+
+def _entropy(sizes: Tensor) -> float:
+    shares = sizes.double() / sizes.sum()
+    return float(torch.special.entr(shares).sum())
+
+
 def check_collapse(record: dict[str, float], epoch: int) -> None:
     """Make sure that a training still tells images apart.
 

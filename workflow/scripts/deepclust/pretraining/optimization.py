@@ -30,8 +30,8 @@ def build_optimizer(groups: list[dict[str, Any]], options: PretrainingOptions) -
     match options.optimizer:
         case "sgd":
             return torch.optim.SGD(groups, lr=rate, momentum=options.momentum, weight_decay=decay, fused=True)
-        case "lars":
-            return LARS(groups, lr=rate, momentum=options.momentum, weight_decay=decay)
+        case "lars" | "larc":
+            return LARS(groups, rate, options.momentum, decay, options.trust, clip=options.optimizer == "larc")
         case "adam":
             return torch.optim.Adam(groups, lr=rate, weight_decay=decay, fused=True)
         case "adamw":

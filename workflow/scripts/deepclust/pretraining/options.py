@@ -48,6 +48,17 @@ class AugmentationOptions(Options):
         return self
 
 
+class SmallCropOptions(Options):
+    """More views of an image, small and of small parts of it (multi-crop; Caron et al. 2020, arXiv 2006.09882)."""
+
+    count: int = Field(0, ge=0)
+    """Number of small views."""
+    size: int = Field(96, ge=4)
+    """Side of a small view in pixels."""
+    crop_scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.05, 0.14)
+    """Range of a small view's share of the image's area."""
+
+
 class Facts(Options):
     """What planning has to know about a method."""
 
@@ -68,10 +79,12 @@ class PretrainingOptions(Options):
     """Splits of the dataset to train on, together."""
     start_from: str | None = None
     """Backbone whose weights training starts from; it must have the same architecture."""
-    architecture: Literal["resnet10_w32", "resnet18", "resnet34", "resnet50"] = "resnet18"
-    """Network."""
+    architecture: Literal["resnet10_w32", "resnet18", "resnet34", "resnet50", "alexnet_bn", "vgg16_bn"] = "resnet18"
+    """Network. AlexNet and VGG-16 are made for images of 224 pixels."""
     stem: Literal["cifar", "stl", "imagenet"] = "cifar"
-    """First layers: `cifar` for images around 32 pixels, `stl` around 96, `imagenet` around 224."""
+    """First layers of a ResNet: `cifar` for images around 32 pixels, `stl` around 96, `imagenet` around 224."""
+    sobel: bool = False
+    """Whether the network sees the edges of the grey image (Sobel's filters) instead of its colours."""
     image_size: int | None = Field(None, ge=4)
     """Side in pixels of the images that the network sees; none: as they are. Images of varying sizes need it."""
     augmentation: AugmentationOptions = AugmentationOptions()
@@ -80,14 +93,17 @@ class PretrainingOptions(Options):
     """Passes over the images."""
     batch_size: int = Field(512, ge=2)
     """Images per step; what is left over at the end of an epoch waits for another epoch's order."""
-    optimizer: Literal["sgd", "lars", "adam", "adamw"] = "sgd"
-    """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), Adam or AdamW."""
+    optimizer: Literal["sgd", "lars", "larc", "adam", "adamw"] = "sgd"
+    """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), LARC (LARS whose
+    steps are never longer than those of SGD), Adam or AdamW."""
     learning_rate: float = Field(0.4, gt=0)
     """Highest learning rate; it falls to 0 along a half cosine."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """Momentum of SGD and LARS; Adam and AdamW do not use it."""
+    """Momentum of SGD, LARS and LARC; Adam and AdamW do not use it."""
     weight_decay: float = Field(1e-4, ge=0)
     """Weight decay, on all parameters."""
+    trust: float = Field(1e-3, gt=0)
+    """Length of a layer's step relative to that of its weights, at learning rate 1; of LARS and LARC."""
     warmup_epochs: float = Field(0, ge=0)
     """Epochs over which the learning rate first rises from 0."""
     seed: int = Field(0, ge=0)

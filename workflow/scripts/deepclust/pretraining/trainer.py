@@ -227,10 +227,10 @@ class Trainer:
 
     def _epoch(self) -> Epoch:
         number = self.position.epoch
-        return Epoch(number, self._seed("epoch", number), self._all_features, self._forget)
+        return Epoch(number, self._seed("epoch", number), self._features_of, self._forget)
 
-    def _all_features(self) -> Tensor:
-        return self._features(torch.arange(self.store.count))
+    def _features_of(self, indices: Tensor | None = None) -> Tensor:
+        return self._features(torch.arange(self.store.count) if indices is None else indices)
 
     def _forget(self, parameters: Iterable[nn.Parameter]) -> None:
         for parameter in parameters:

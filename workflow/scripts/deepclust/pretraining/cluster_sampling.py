@@ -1,0 +1,32 @@
+"""An order of an epoch in which every cluster comes up equally often (DeepCluster, arXiv 1807.05520, section 3.2)."""
+
+import torch
+from torch import Tensor
+
+
+def uniform_order(labels: Tensor, count: int, seed: int) -> Tensor:
+    """Draw images so that all clusters that have any are drawn from alike.
+
+    Each of the m clusters gives floor(count / m) + 1 images, with replacement if it has no more than these; of all of
+    them, shuffled, the first `count` are kept.
+
+    Args:
+        labels: int [N] on the CPU, cluster of each image, -1: none, never drawn.
+        count: length of the order.
+
+    Returns:
+        int64 [count], indices of images.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    # A random order within each cluster, one cluster after the other.
+    shuffled = torch.randperm(len(labels), generator=generator)
+    shuffled = shuffled[labels[shuffled] >= 0]
+    members = shuffled[labels[shuffled].sort(stable=True).indices]
+    sizes = labels[labels >= 0].long().bincount()
+    sizes = sizes[sizes > 0]
+    draws = count // len(sizes) + 1
+    place = torch.arange(draws).expand(len(sizes), -1)
+    numbers = torch.rand(len(sizes), draws, generator=generator, dtype=torch.float64)
+    drawn = torch.where((sizes > draws)[:, None], place, (numbers * sizes[:, None]).long())
+    order = members[(drawn + (sizes.cumsum(0) - sizes)[:, None]).flatten()]
+    return order[torch.randperm(len(order), generator=generator)[:count]]

@@ -1,0 +1,149 @@
+"""DeepCluster: k-means on the network's features gives the labels it learns next (Caron et al. 2018, arXiv 1807.05520).
+
+The defaults are the published setting for ImageNet with AlexNet, 10,000 clusters.
+
+Departures: features are whitened by components of at most 131,072 images; a network without an activation to leave out
+at its end (a ResNet) is clustered on its pooled features; bf16 networks.
+"""
+
+import time
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.plain_networks import dropouts
+from deepclust.common.seeding import derive_seed
+from deepclust.pretraining.cluster_sampling import uniform_order
+from deepclust.pretraining.method import Epoch, ImageFacts, Method
+from deepclust.pretraining.monitors import cluster_record, mutual_information
+from deepclust.pretraining.options import AugmentationOptions, PretrainingOptions
+from deepclust.pretraining.power_iteration import power_iteration_clusters
+from deepclust.pretraining.streamed_kmeans import kmeans
+from deepclust.pretraining.whitening import whitened_features
+
+TOP_STD = 0.01  # of the top layer's fresh weights
+
+
+class Options(PretrainingOptions):
+    """Options of DeepCluster."""
+
+    clusters: int = Field(10_000, ge=2)
+    """Number of clusters: many more than there are classes, and at least some ten images for each."""
+    clustering: Literal["kmeans", "pic"] = "kmeans"
+    """k-means, or power iteration clustering, which finds the number of clusters itself; the largest `clusters` of
+    them are learned."""
+    iterations: int = Field(20, ge=1)
+    """Iterations of k-means."""
+    components: int = Field(256, ge=1)
+    """Principal components of the features that are clustered."""
+    reassign_every: int = Field(1, ge=1)
+    """Epochs from one clustering to the next."""
+    top_learning_rate: float = Field(0.05, gt=0)
+    """Learning rate of the layer from features to clusters, which starts anew after each clustering."""
+    architecture: Literal["resnet10_w32", "resnet18", "resnet34", "resnet50", "alexnet_bn", "vgg16_bn"] = "alexnet_bn"
+    """Network. AlexNet and VGG-16 are made for images of 224 pixels."""
+    sobel: bool = True
+    """Whether the network sees the edges of the grey image (Sobel's filters) instead of its colours."""
+    augmentation: AugmentationOptions = AugmentationOptions(
+        crop_scale=(0.08, 1.0), jitter_probability=0.0, grayscale_probability=0.0
+    )
+    """How the view of an image is drawn; published: crop and flip only."""
+    epochs: int = Field(500, ge=1)
+    """Passes over as many images as there are."""
+    batch_size: int = Field(256, ge=2)
+    """Images per step; what is left over at the end of an epoch is not seen in it."""
+    learning_rate: float = Field(0.05, gt=0)
+    """Learning rate of the network; it stays the same."""
+    weight_decay: float = Field(1e-5, ge=0)
+    """Weight decay, on all parameters."""
+
+
+class DeepCluster(Method):
+    """Backbone, a linear layer on top that starts anew in every epoch, and the cluster of every image."""
+
+    options: Options
+    labels: Tensor
+    labels_before: Tensor
+
+    def __init__(self, options: Options, backbone: nn.Module, images: ImageFacts) -> None:
+        """Raises: DeepclustError, if there are fewer images than clusters."""
+        super().__init__(options, backbone, images)
+        if options.clusters > images.count:
+            raise DeepclustError(
+                f"clusters: {options.clusters} clusters need as many images, there are {images.count}: lower clusters"
+            )
+        self.top = nn.Linear(backbone.feature_dim, options.clusters)  # type: ignore[arg-type]
+        self.augment = images.augmentation(options.augmentation)
+        self.dropouts = dropouts(backbone)
+        self.register_buffer("labels", torch.full((images.count,), -1, dtype=torch.int32))  # -1: none
+        self.register_buffer("labels_before", torch.full((images.count,), -1, dtype=torch.int32))
+
+    def views(self, images: Tensor, seed: int) -> list[Tensor]:
+        """One view of each image, then what each dropout layer of the network keeps for it, uint8 [B, width]."""
+        generator = torch.Generator(images.device).manual_seed(derive_seed(seed, "dropout"))
+        kept = [layer.draw(len(images), generator) for layer in self.dropouts]
+        return [self.augment(images, seed), *kept]
+
+    def embed(self, views: list[Tensor]) -> tuple[Tensor, ...]:
+        """Scores of all clusters, [B, k]."""
+        view, *kept = views
+        for layer, draws in zip(self.dropouts, kept):
+            layer.kept = draws
+        return (self.top(F.relu(self.backbone(view))),)
+
+    def loss(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy with the clusters of this epoch, and how often the highest score is that of the cluster."""
+        (logits,), labels = embeddings, self.labels[indices].long()
+        accuracy = (logits.detach().argmax(1) == labels).float().mean()
+        return {"loss": F.cross_entropy(logits, labels), "accuracy": accuracy}
+
+    def order(self, count: int, seed: int) -> Tensor:
+        """All clusters equally often."""
+        return uniform_order(self.labels.cpu(), count, seed)
+
+    def start_epoch(self, epoch: Epoch) -> None:
+        """Cluster the features of all images and start the top layer anew."""
+        if epoch.number % self.options.reassign_every == 0:
+            self.labels_before.copy_(self.labels)
+            self.labels.copy_(self._cluster(epoch))
+            generator = torch.Generator().manual_seed(derive_seed(epoch.seed, "top"))
+            fresh = torch.empty(self.top.weight.shape).normal_(std=TOP_STD, generator=generator)
+            with torch.no_grad():
+                self.top.weight.copy_(fresh)
+                self.top.bias.zero_()
+            epoch.forget(self.top.parameters())
+
+    def _cluster(self, epoch: Epoch) -> Tensor:
+        """Cluster of every image by its features, int32 [N] on the CPU."""
+        options, device, started = self.options, self.labels.device, time.perf_counter()
+        rows = whitened_features(epoch.features, len(self.labels), options.components, epoch.seed, device)
+        reduced = time.perf_counter()
+        if options.clustering == "pic":
+            labels = power_iteration_clusters(rows, options.clusters, device)
+        else:
+            labels = kmeans(rows, options.clusters, options.iterations, epoch.seed, device).labels
+        clustered = time.perf_counter()
+        print(f"features in {reduced - started:.1f} s, clusters in {clustered - reduced:.1f} s", flush=True)
+        return labels
+
+    def end_epoch(self, epoch: Epoch) -> dict[str, float]:
+        """Sizes of the clusters, and how much they have in common with those before (0: nothing, 1: all)."""
+        record = cluster_record(self.labels, torch.full_like(self.labels, -1), self.options.clusters)
+        if (self.labels_before >= 0).any():
+            record["nmi"] = mutual_information(self.labels_before, self.labels)
+        return record
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The network, then the top layer, which has no momentum."""
+        return [{"params": list(self.backbone.parameters())}, {"params": list(self.top.parameters()), "momentum": 0.0}]
+
+    def learning_rates(self, position: float) -> list[float]:
+        """Constant."""
+        return [self.options.learning_rate, self.options.top_learning_rate]
+
+
+METHOD = DeepCluster
