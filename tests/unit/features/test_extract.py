@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from deepclust.common.descriptions import SPEC_KEYS
 from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images, write_encoded, write_raw
-from deepclust.common.models import SPEC_KEYS, Model, save_model
+from deepclust.common.models import Model, save_model
 from deepclust.common.networks import build_network
 from deepclust.common.pooling import POOLINGS
 from deepclust.common.progress import Progress
