@@ -50,7 +50,7 @@ def write_pngs(archive: Path, folder: Path) -> None:
 def compare_features(results: Path, split: str) -> None:
     """Print how far apart the features of the same images are."""
     with (results / "labels" / "pngs" / split / "ids.csv").open(newline="") as file:
-        rows = {int(row["id"]): int(Path(row["name"]).stem) for row in csv.DictReader(file)}
+        rows = {int(row["id"]): int(Path(row["path"]).stem) for row in csv.DictReader(file)}
     archive, pngs = (
         np.load(results / "features" / name / "shipped" / split / "features.npy") for name in ("archive", "pngs")
     )
