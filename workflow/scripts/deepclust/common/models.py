@@ -67,19 +67,22 @@ class Model:
         return cls(network, spec)
 
     @torch.no_grad()
-    def preprocess(self, images: Tensor, *, cropped: bool = False) -> Tensor:
+    def preprocess(self, images: Tensor, *, cropped: bool = False, corners: bool = False) -> Tensor:
         """Prepare images for the network: size, channels, range, normalisation.
 
         Args:
             images: uint8 [n, C, H, W] with C 1 or 3, on the device.
             cropped: they have been resized and cropped before.
+            corners: crop the four corners as well.
 
         Returns:
-            float32 [n, C', S, S] (or [n, C', H, W] for a backbone that takes images as they are), channels last.
+            float32 [n, C', S, S] (or [n, C', H, W] for a backbone that takes images as they are), channels last; with
+            `corners` [n * 5, C', S, S], the crops of an image one after the other.
         """
         if self.spec["image_size"] is not None and not cropped:
             size, interpolation, crop = (self.spec[key] for key in ("image_size", "interpolation", "crop_fraction"))
-            images = resize_and_crop(images, size, interpolation, crop)
+            images = resize_and_crop(images, size, interpolation, crop, corners=corners)
+        images = images.flatten(0, -4)
         prepared = match_channels(images.float(), in_channels(self.spec["architecture"])) / 255
         if self.spec["mean"] is not None:
             mean, std = (prepared.new_tensor(self.spec[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
