@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from formats import tgz
 from PIL import Image
 
 from deepclust.common.code import SCRIPTS
@@ -15,7 +16,6 @@ from deepclust.data.loaders import cifar10, folder
 from deepclust.data.writing import write_split
 from deepclust.features.extract import extract
 from deepclust.features.options import ExtractionOptions
-from formats import tgz
 
 COUNT = 150  # more than a batch, and no multiple of one
 SHIPPED = SCRIPTS.parents[1] / "weights" / "cifar10-simclr-resnet10_w32" / "model.json"
