@@ -6,8 +6,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-_REACH = {"bilinear": 1, "bicubic": 2}  # pixels on either side that a filter reads, of the larger of both grids
-
 
 def resize_and_crop(
     images: Tensor,
@@ -55,17 +53,12 @@ def _resize(
 ) -> Tensor:
     """Resize to `shape`, by factors that may differ a little from what that takes; `F.interpolate` takes only one.
 
-    Pixels beyond `ends` are not wanted: mostly they are left out, and what only they need is not looked at.
+    Pixels beyond `ends` are not wanted and mostly not computed.
     """
-    reach = _REACH[interpolation]
-    needed, made = list(images.shape[-2:]), list(shape)
-    for axis, (end, scale) in enumerate(zip(ends, scales)):
-        part = min(needed[axis], math.ceil((end + reach * max(scale, 1)) / scale) + 1)
-        if end < shape[axis] and part != end:  # where both are the same, the kernels would leave that axis as it is
-            needed[axis], made[axis] = part, end
-    # The kernels are fast for channels that lie next to each other.
-    images = images[..., : needed[0], : needed[1]].contiguous(memory_format=torch.channels_last)
     operator: Callable[..., Tensor] = getattr(torch.ops.aten, f"_upsample_{interpolation}2d_aa")
+    # Where an axis keeps its length, the kernels leave it as it is, whatever the factor.
+    made = [whole if end == side else end for whole, end, side in zip(shape, ends, images.shape[-2:])]
+    images = images.contiguous(memory_format=torch.channels_last)  # for which the kernels are fast
     if images.device.type == "cpu":
         return operator(images, made, False, *scales)
     resized = operator(images.float(), made, False, *scales)  # GPUs have no kernel for bytes

@@ -76,8 +76,8 @@ class _Reader:
         self._shape = images.shape or images.decode(0).shape if size is None else None
         if corners and (size is None or (_is_square(images) and self._wanted == size)):
             raise DeepclustError(
-                f"the crops of an image of {images.folder} would all be the same, the whole image: set crop_fraction "
-                "(less than 1) of the backbone's features, or do without crops (test_time_augmentation)"
+                f"the crops of an image of {images.folder} would all be the same, the whole image: set image_size and "
+                "a crop_fraction below 1 (features of the backbone), or do without crops (test_time_augmentation)"
             )
 
     def read(self, first: int, last: int) -> Batch:
