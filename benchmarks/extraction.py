@@ -35,8 +35,9 @@ declare_missing_operators()
 
 from timm.data import create_transform  # noqa: E402
 
+from deepclust.common.descriptions import SPEC_KEYS  # noqa: E402
 from deepclust.common.images import Images, write_encoded, write_raw  # noqa: E402
-from deepclust.common.models import SPEC_KEYS, Model, save_model  # noqa: E402
+from deepclust.common.models import Model, save_model  # noqa: E402
 from deepclust.common.networks import build_network  # noqa: E402
 from deepclust.common.progress import Progress  # noqa: E402
 from deepclust.features.batches import read_batches  # noqa: E402

@@ -71,7 +71,8 @@ def write_images(folder: Path, storage: str, count: int) -> None:
 
 def write_backbone(model: Path) -> None:
     """A small network with random weights."""
-    from deepclust.common.models import SPEC_KEYS, save_model
+    from deepclust.common.descriptions import SPEC_KEYS
+    from deepclust.common.models import save_model
     from deepclust.common.networks import build_network
 
     architecture = {"name": "resnet10_w32", "stem": "imagenet", "in_channels": 3}

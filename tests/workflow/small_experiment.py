@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECT = ["Snakefile", "config.yaml", "workflow", "envs", "experiments", "profiles", "tools"]
+PROJECT = ["Snakefile", "config.yaml", "workflow", "envs", "experiments", "profiles", "tools", "weights"]
 
 EXPERIMENT = """
 datasets:

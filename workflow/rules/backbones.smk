@@ -26,7 +26,7 @@ rule pixels:
 
 rule fetch_weights:
     input:
-        unpack(weights_file),
+        unpack(weights_files),
     output:
         model="results/backbones/{backbone}/model.json",
         weights="results/backbones/{backbone}/model.safetensors",
@@ -42,12 +42,12 @@ rule fetch_weights:
         *code("fetch_weights"),
         options=backbone_options,
         command=command("fetch_weights"),
-        file=weights_flag,
+        files=weights_flags,
     message:
         "Fetch the weights of backbone {wildcards.backbone}"
     shell:
         "python {params.command} --progress {log}.progress --provenance {output.provenance}"
-        " --output {output.model} {params.file} {params.options} > {log} 2>&1"
+        " --output {output.model} {params.files} {params.options} > {log} 2>&1"
 
 
 rule pretrain:

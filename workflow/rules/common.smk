@@ -154,15 +154,14 @@ def archives_flag(wildcards, input):
     return f"--archives {' '.join(map(quote, input.archives))}" if input.archives else ""
 
 
-def weights_file(wildcards):
-    """The file that a backbone's weights are read from, if they are not on the hub."""
-    file = EXPERIMENT.weights_file(wildcards.backbone)
-    return {} if file is None else {"file": file}
+def weights_files(wildcards):
+    """The files that a backbone's weights are read from, if they are not on the hub."""
+    return EXPERIMENT.weights_files(wildcards.backbone)
 
 
-def weights_flag(wildcards, input):
-    """Where that file is, for the command line."""
-    return f"--file {quote(input.file)}" if "file" in input.keys() else ""
+def weights_flags(wildcards, input):
+    """Where they are, for the command line."""
+    return " ".join(f"--{name} {quote(path)}" for name, path in input.items())
 
 
 def downloads(wildcards):

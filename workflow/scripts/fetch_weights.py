@@ -1,4 +1,4 @@
-"""Fetch the weights of a backbone that others trained."""
+"""Fetch the weights of a backbone that was trained elsewhere."""
 
 from pathlib import Path
 from typing import Literal, cast
@@ -9,12 +9,14 @@ from deepclust.common.job import Job, JobArguments, run_job
 
 
 class Files(JobArguments):
-    """Fetch the weights of a backbone that others trained."""
+    """Fetch the weights of a backbone that was trained elsewhere."""
 
     method: Literal["pretrained"] = "pretrained"
     """Kind of backbone."""
     file: Path | None = None
-    """The weights, where they are a file here; else they come from the hub."""
+    """What `weights` names, where it is a file here; else it comes from the hub."""
+    tensors: Path | None = None
+    """The weights of a backbone of this project, where they do not lie beside its `model.json`."""
     pins: Path = Path("resources/weights")
     """Folder that remembers what weights were at their first use."""
     output: Path
@@ -25,9 +27,10 @@ def main(arguments: Files, job: Job) -> None:
     from deepclust.backbones import pretrained
 
     options = pretrained.Options(**{name: getattr(arguments, name) for name in pretrained.Options.model_fields})
-    origin = pretrained.fetch(options, arguments.file, arguments.pins, arguments.output, job.progress)
+    file, tensors = arguments.file, arguments.tensors
+    origin = pretrained.fetch(options, file, arguments.pins, arguments.output, job.progress, tensors)
     job.options = {"method": arguments.method, **options.model_dump(mode="json"), "origin": origin}
-    job.inputs = {} if arguments.file is None else {"file": arguments.file}
+    job.inputs = {name: path for name, path in (("file", file), ("tensors", tensors)) if path is not None}
     job.outputs = {"model": arguments.output, "weights": arguments.output.with_suffix(".safetensors")}
 
 

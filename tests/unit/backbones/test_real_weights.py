@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,7 @@ from safetensors.torch import save
 
 from deepclust.backbones.pretrained import Options, fetch
 from deepclust.common.images import Images, write_raw
+from deepclust.common.models import Model
 from deepclust.common.progress import Progress
 from deepclust.data.downloading import download
 from deepclust.features.extract import extract
@@ -24,6 +26,7 @@ from tiny_vit import TINY
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPTS = ROOT / "workflow" / "scripts"
 ARCHIVE = ROOT.parent / "shared" / "data" / "cifar-10-binary.tar.gz"
+SHIPPED = ROOT / "weights" / "cifar10-simclr-resnet10_w32"
 COUNT = 300
 NETWORK = {"model": "vit_tiny_patch16_224", "arguments": TINY, "pooling": "class+avg"}
 
@@ -47,6 +50,27 @@ def shared_archive():
     return ARCHIVE
 
 
+def fetch_from_hub(hub, folder, *words):
+    """The command with the real client of the hub."""
+    command = [sys.executable, SCRIPTS / "fetch_weights.py", *words, "--output", "hub/model.json"]
+    environment = {**os.environ, **hub.environment(folder / "cache")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
+def fetched(folder, name, address):
+    """A file from a server, as rule `download` gets it."""
+    download([address], folder / name, None, Progress())
+    return folder / name
+
+
+def features(cifar, model):
+    output = model.parent / "features.npy"
+    cpu = [torch.device("cpu")]
+    extract(cifar, model, output, ExtractionOptions(), devices=cpu, code="", progress=Progress())
+    return np.load(output)
+
+
 def test_the_same_features_to_the_bit_from_hub_server_and_file(hub, vit, cifar, tmp_path):
     safetensors, checkpoint = save(vit.state_dict()), tmp_path / "checkpoint.pth"
     torch.save({"teacher": {f"backbone.{k}": v for k, v in vit.state_dict().items()}, "epoch": 9}, checkpoint)
@@ -55,29 +79,54 @@ def test_the_same_features_to_the_bit_from_hub_server_and_file(hub, vit, cifar, 
     hub.files["weights/checkpoint.pth"] = checkpoint.read_bytes()
     address = f"{hub.endpoint}/weights/checkpoint.pth"
 
-    words = ["--weights", "hf://team/vit", "--model", NETWORK["model"], "--pooling", NETWORK["pooling"]]
-    words += ["--arguments", json.dumps(TINY), "--output", "hub/model.json"]
-    environment = {**os.environ, **hub.environment(tmp_path / "cache")}
-    command = [sys.executable, SCRIPTS / "fetch_weights.py", *words]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-
-    pins = tmp_path / "resources" / "weights"
-    downloaded = tmp_path / "downloaded.pth"
-    download([address], downloaded, None, Progress())
+    words = ["--model", NETWORK["model"], "--pooling", NETWORK["pooling"], "--arguments", json.dumps(TINY)]
+    fetch_from_hub(hub, tmp_path, "--weights", "hf://team/vit", *words)
+    pins, downloaded = tmp_path / "resources" / "weights", fetched(tmp_path, "downloaded.pth", address)
     for way, weights, file in (("server", address, downloaded), ("file", str(checkpoint), checkpoint)):
         fetch(Options(weights=weights, **NETWORK), file, pins, tmp_path / way / "model.json", Progress())
 
-    features = {}
-    for way in ("hub", "server", "file"):
-        output = tmp_path / way / "features.npy"
-        model = tmp_path / way / "model.json"
-        cpu = [torch.device("cpu")]
-        extract(cifar, model, output, ExtractionOptions(), devices=cpu, code="", progress=Progress())
-        features[way] = np.load(output)
-    assert features["hub"].shape == (COUNT, 48)
-    assert len(np.unique(features["hub"], axis=0)) == COUNT
+    found = {way: features(cifar, tmp_path / way / "model.json") for way in ("hub", "server", "file")}
+    assert found["hub"].shape == (COUNT, 48)
+    assert len(np.unique(found["hub"], axis=0)) == COUNT
     for way in ("server", "file"):
         assert (tmp_path / way / "model.safetensors").read_bytes() == (tmp_path / "hub/model.safetensors").read_bytes()
-        assert features[way].tobytes() == features["hub"].tobytes()
+        assert found[way].tobytes() == found["hub"].tobytes()
     assert {json.loads(path.read_text())["weights"] for path in pins.iterdir()} == {"hf://team/vit", address}
+
+
+def test_the_shipped_backbone_from_hub_server_and_file(hub, cifar, tmp_path):
+    """Self-supervised features, the same to the bit as of the original; its description says all that is needed."""
+    description, tensors = SHIPPED / "model.json", SHIPPED / "model.safetensors"
+    hub.repositories["team/simclr"] = repository = Repository()
+    commit = repository.commit(model__json=description.read_bytes(), model__safetensors=tensors.read_bytes())
+    for file in (description, tensors):
+        hub.files[f"own/{file.name}"] = file.read_bytes()
+    address = f"{hub.endpoint}/own/model.json"
+
+    fetch_from_hub(hub, tmp_path, "--weights", "hf://team/simclr/model.json")
+    repository.commit(model__json=b"{}", model__safetensors=b"")  # a later commit of the repository changes nothing
+    (tmp_path / "cache").rename(tmp_path / "elsewhere")
+    fetch_from_hub(hub, tmp_path, "--weights", "hf://team/simclr/model.json")
+    pins = tmp_path / "resources" / "weights"
+    downloaded = [
+        fetched(tmp_path, f"downloaded.{file.name}", f"{hub.endpoint}/own/{file.name}")
+        for file in (description, tensors)
+    ]
+    fetch(Options(weights=address), downloaded[0], pins, tmp_path / "server" / "model.json", Progress(), downloaded[1])
+    fetch(Options(weights=str(description)), description, pins, tmp_path / "file" / "model.json", Progress())
+
+    original = Model.load(description, torch.device("cpu"))
+    shutil.copytree(SHIPPED, tmp_path / "original")
+    expected = features(cifar, tmp_path / "original" / "model.json")
+    assert expected.shape == (COUNT, original.spec["feature_dim"])
+    for way in ("hub", "server", "file"):
+        made = tmp_path / way / "model.json"
+        assert made.with_name(tensors.name).read_bytes() == tensors.read_bytes()
+        assert features(cifar, made).tobytes() == expected.tobytes()
+        spec = json.loads(made.read_text())
+        assert {key for key in spec if spec[key] != original.spec[key]} == {"origin"}
+    assert json.loads((tmp_path / "hub" / "model.json").read_text())["origin"]["revision"] == commit
+    assert {json.loads(path.read_text())["weights"] for path in pins.iterdir()} == {
+        "hf://team/simclr/model.json",
+        address,
+    }

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from deepclust.common.descriptions import SPEC_KEYS
 from deepclust.common.errors import DeepclustError
-from deepclust.common.models import SPEC_KEYS, Model, save_model
+from deepclust.common.models import Model, save_model
 from deepclust.common.networks import architectures, build_network
 from deepclust.common.preprocessing import resize_and_crop
 

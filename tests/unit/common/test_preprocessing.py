@@ -47,6 +47,33 @@ def test_the_bits_depend_neither_on_the_batch_nor_on_the_layout(height, width, s
     assert torch.equal(together, resize_and_crop(pixels_first, size, interpolation))
 
 
+longer = st.integers(1, 120)
+
+
+@given(longer, longer, sides, st.sampled_from(list(FILTERS)), st.sampled_from([1.0, 0.875, 0.5]))
+def test_only_what_the_crop_keeps_is_resized(height, width, size, interpolation, crop_fraction):
+    """The bits are those of the whole image, resized by PyTorch and then cropped."""
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, height, width), np.uint8))
+    wanted, shorter = math.floor(size / crop_fraction), min(height, width)
+    shape = (wanted * height // shorter, wanted * width // shorter)
+    whole = getattr(torch.ops.aten, f"_upsample_{interpolation}2d_aa")(
+        images.contiguous(memory_format=torch.channels_last), shape, False, shape[0] / height, shape[1] / width
+    )
+    top, left = ((side - size) // 2 for side in shape)
+    expected = whole[..., top : top + size, left : left + size]
+    assert torch.equal(resize_and_crop(images, size, interpolation, crop_fraction), expected)
+
+
+@given(sides, sides, sides, st.sampled_from([1.0, 0.875, 0.5]))
+def test_the_corners_are_those_of_the_resized_image(height, width, size, crop_fraction):
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, height, width), np.uint8))
+    crops = resize_and_crop(images, size, "bilinear", crop_fraction, corners=True)
+    assert torch.equal(crops[:, 0], resize_and_crop(images, size, "bilinear", crop_fraction))
+    turned = resize_and_crop(images.flip(-1, -2), size, "bilinear", crop_fraction, corners=True).flip(-1, -2)
+    for corner in range(1, 5):  # a corner of an image is the opposite corner of the image turned by 180 degrees
+        assert (crops[:, corner].int() - turned[:, 5 - corner].int()).abs().max() <= 1
+
+
 @pytest.mark.parametrize("interpolation", FILTERS)
 def test_images_are_left_alone_where_the_size_fits(interpolation):
     images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)

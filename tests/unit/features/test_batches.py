@@ -97,6 +97,29 @@ def test_each_image_is_decoded_once_and_not_far_ahead(tmp_path, monkeypatch):
     assert sorted(read) == list(range(6, 60))
 
 
+@pytest.mark.parametrize(("height", "width"), [(40, 30), (8, 9)])  # cropped here, and left for the device
+def test_corners_are_cropped_as_well(tmp_path, height, width):
+    images = noise(5, 3, height, width)
+    write_raw(tmp_path / "raw", [images], images.shape[1:])
+    expected = resize_and_crop(torch.from_numpy(images), 12, "bicubic", 0.8, corners=True)
+    for stored in (Images(tmp_path / "raw"), encoded(tmp_path / "png", images)):
+        batches = list(read_batches(stored, 0, 2, 12, "bicubic", 0.8, corners=True))
+        seen = [
+            torch.from_numpy(pixels)
+            if done
+            else resize_and_crop(torch.from_numpy(pixels), 12, "bicubic", 0.8, corners=True)
+            for pixels, done in batches
+        ]
+        assert torch.equal(torch.cat(seen), expected)
+
+
+@pytest.mark.parametrize(("size", "crop_fraction"), [(12, 1.0), (None, 0.8)])
+def test_crops_that_would_all_be_the_same(tmp_path, size, crop_fraction):
+    write_raw(tmp_path, [noise(2, 3, 9, 9)], (3, 9, 9))
+    with pytest.raises(DeepclustError, match="would all be the same"):
+        next(read_batches(Images(tmp_path), 0, 2, size, "bicubic", crop_fraction, corners=True))
+
+
 def photograph(height, width):
     """A large image [C, H, W] with detail of all sizes."""
     layers = [

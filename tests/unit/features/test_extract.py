@@ -10,11 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from deepclust.common.descriptions import SPEC_KEYS
 from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images, write_encoded, write_raw
-from deepclust.common.models import SPEC_KEYS, Model, save_model
+from deepclust.common.models import Model, save_model
 from deepclust.common.networks import build_network
 from deepclust.common.pooling import POOLINGS
+from deepclust.common.preprocessing import resize_and_crop
 from deepclust.common.progress import Progress
 from deepclust.features import extract as module
 from deepclust.features import partial
@@ -212,6 +214,33 @@ def test_flipped_images_are_averaged_in(raw, resnet, tmp_path):
     both = run(images, resnet, tmp_path, test_time_augmentation="flip", **exact)
     one, other = (run(split, resnet, tmp_path, **exact) for split in (images, Images(tmp_path / "mirrored")))
     np.testing.assert_allclose(both, (one + other) / 2, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("views", "mirrored"), [("five-crop", False), ("ten-crop", True)])
+def test_crops_average_the_centre_and_the_corners(encoded, resnet, tmp_path, monkeypatch, views, mirrored):
+    """Also in micro-batches that end within a batch, and for images of different sizes."""
+    monkeypatch.setattr(module, "_batch_size", lambda *_: 6)
+    features_of, seen = Model.features, []
+
+    def limited(self, images):
+        if len(images) > 20:
+            raise torch.OutOfMemoryError("too many")
+        seen.append(len(images))
+        return features_of(self, images)
+
+    monkeypatch.setattr(Model, "features", limited)
+    reading = {"image_size": 12, "crop_fraction": 0.6}
+    exact = {"precision": "fp32", "dtype": "float32"}
+    features = run(encoded, resnet, tmp_path, test_time_augmentation=views, **reading, **exact)
+    assert set(seen) == {10, 15}
+    model = Model.load(resnet, CPU, **reading)
+    for index in range(0, 20, 6):
+        image = torch.from_numpy(encoded.decode(index))[None]
+        crops = resize_and_crop(image, 12, "bilinear", 0.6, corners=True)[0]
+        prepared = model.preprocess(torch.cat([crops, crops.flip(-1)] if mirrored else [crops]), cropped=True)
+        with torch.inference_mode():
+            expected = features_of(model, prepared).mean(0)
+        np.testing.assert_allclose(features[index], expected.numpy(), rtol=1e-3, atol=1e-5)
 
 
 @pytest.fixture

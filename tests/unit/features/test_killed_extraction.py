@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from deepclust.common.code import SCRIPTS
+from deepclust.common.descriptions import SPEC_KEYS
 from deepclust.common.images import write_raw
-from deepclust.common.models import SPEC_KEYS, save_model
+from deepclust.common.models import save_model
 from deepclust.common.networks import build_network
 
 ARCHITECTURE = {"name": "resnet10_w32", "stem": "cifar", "in_channels": 3}

@@ -1,5 +1,6 @@
 import copy
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ from deepclust.planning import pretrained
 from deepclust.planning.parameters import Parameters
 from deepclust.planning.plan import ExperimentError, make_plan
 
-SCRIPTS = Path(__file__).resolve().parents[3] / "workflow" / "scripts"
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPTS = ROOT / "workflow" / "scripts"
+SHIPPED = ROOT / "weights" / "cifar10-simclr-resnet10_w32"
 BASE = yaml.safe_load("""
 datasets:
   digits: {loader: digits}
@@ -30,6 +33,9 @@ OWN = {"model": "vit_small_patch16_224", "weights": "here.pth"}
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here.pth").write_bytes(b"weights")
+    (tmp_path / "own").mkdir()
+    for name in ("model.json", "model.safetensors"):
+        shutil.copy(SHIPPED / name, tmp_path / "own")
 
 
 def planned(**options):
@@ -110,7 +116,7 @@ def test_what_is_given_replaces_a_presets_part():
     parameters = planned(preset="dino-vits16", weights="here.pth", crop_fraction=1.0)
     options = parameters.backbone("fetched")
     assert (options["weights"], options["crop_fraction"], options["pooling"]) == ("here.pth", 1.0, "class")
-    assert parameters.weights_file("fetched") == "here.pth"
+    assert parameters.weights_files("fetched") == {"file": "here.pth"}
 
 
 def test_own_weights_have_their_own_layout():
@@ -123,22 +129,24 @@ def test_own_weights_have_their_own_layout():
 
 
 @pytest.mark.parametrize(
-    ("options", "file"),
+    ("options", "files"),
     [
-        ({"preset": "dino-vits16"}, None),
-        ({"model": "vit_small_patch16_224.dino"}, None),
-        ({"model": "resnet50", "weights": "hf://team/net/w.bin"}, None),
-        ({"model": "resnet50", "weights": "here.pth"}, "here.pth"),
+        ({"preset": "dino-vits16"}, {}),
+        ({"model": "vit_small_patch16_224.dino"}, {}),
+        ({"model": "resnet50", "weights": "hf://team/net/w.bin"}, {}),
+        ({"weights": "hf://team/net@main/model.json"}, {}),
+        ({"model": "resnet50", "weights": "here.pth"}, {"file": "here.pth"}),
+        ({"weights": "own/model.json"}, {"file": "own/model.json", "tensors": "own/model.safetensors"}),
     ],
 )
-def test_where_weights_are_read_from(options, file):
-    assert planned(**options).weights_file("fetched") == file
+def test_where_weights_are_read_from(options, files):
+    assert planned(**options).weights_files("fetched") == files
 
 
 def test_weights_on_a_server_are_downloaded_once():
     address, sha256 = "https://example.org/a%20b/w.pth?x=1", "0" * 64
     parameters = planned(model="resnet50", weights=address)
-    file = parameters.weights_file("fetched")
+    file = parameters.weights_files("fetched")["file"]
     assert file.startswith("resources/downloads/") and file.endswith("/w.pth")
     assert parameters.download(file.removeprefix("resources/downloads/")) == {
         "md5": None,
@@ -146,9 +154,54 @@ def test_weights_on_a_server_are_downloaded_once():
         "sources": [address],
     }
     known = planned(model="resnet50", weights=address, sha256=sha256)
-    key = known.weights_file("fetched").removeprefix("resources/downloads/")
+    key = known.weights_files("fetched")["file"].removeprefix("resources/downloads/")
     assert known.download(key)["sha256"] == sha256
-    assert known.weights_file("fetched") != file
+    assert known.weights_files("fetched")["file"] != file
+
+
+def test_of_an_own_backbone_on_a_server_both_files_are_downloaded():
+    parameters = planned(weights="https://example.org/a%20b/model.json?x=1", sha256="0" * 64)
+    files = parameters.weights_files("fetched")
+    downloads = {part: parameters.download(path.removeprefix("resources/downloads/")) for part, path in files.items()}
+    assert downloads["file"]["sources"] == ["https://example.org/a%20b/model.json?x=1"]
+    assert downloads["tensors"]["sources"] == ["https://example.org/a%20b/model.safetensors?x=1"]
+    assert (downloads["file"]["sha256"], downloads["tensors"]["sha256"]) == ("0" * 64, "any")
+    assert files["tensors"].endswith("/model.safetensors")
+
+
+@pytest.mark.parametrize("weights", ["own/model.json", "file://{here}/own/model.json"])
+def test_an_own_backbone_says_itself_what_it_saw(weights, tmp_path):
+    weights = weights.format(here=tmp_path)
+    assert planned(weights=weights).trained_on("fetched") == "cifar10 (train), self-supervised"
+    assert planned(weights=weights, data="CIFAR-10").trained_on("fetched") == "CIFAR-10, self-supervised"
+    assert planned(weights="hf://a/b/model.json", data="CIFAR-10").trained_on("fetched").startswith("CIFAR-10, ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pooling": "max"}, "pooling: own/model.json says itself how it is used: features has what can be changed"),
+        ({"preset": "dino-vits16"}, "preset: own/model.json says itself"),
+        ({"model": "resnet50"}, "model: own/model.json says itself"),
+        ({"weights": "gone/model.json"}, "weights: there is no file gone/model.json"),
+        ({"weights": "alone/model.json"}, "weights: there is no file alone/model.safetensors"),
+        ({"weights": "bad/model.json"}, "weights: bad/model.json lacks image_size"),
+        ({"weights": "hf://own/model.json"}, "no address on the hub"),
+        ({"features": {"pooling": "class"}}, "features.pooling: resnet10_w32 has no class token"),
+        ({"weights": "own/other.json"}, "needs 'preset'"),
+    ],
+)
+def test_mistakes_with_own_backbones(options, message, tmp_path):
+    for name in ("bad", "alone"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "alone" / "model.json").write_bytes((tmp_path / "own" / "model.json").read_bytes())
+    (tmp_path / "bad" / "model.json").write_text('{"architecture": {}}')
+    (tmp_path / "bad" / "model.safetensors").touch()
+    (tmp_path / "own" / "other.json").touch()
+    with pytest.raises(ExperimentError) as error:
+        planned(**{"weights": "own/model.json", **options})
+    (line,) = error.value.lines
+    assert line.startswith("backbones.fetched") and message in line
 
 
 def test_tables_can_tell_what_a_backbone_saw():

@@ -1,9 +1,11 @@
-"""Weights that others trained: a preset, or any network of timm with weights from the hub, a server or a file."""
+"""Weights that were trained elsewhere: a preset, any network of timm, or a backbone of this project.
+
+They come from the hub, a server or a file.
+"""
 
 import sys
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,12 +13,11 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from deepclust.backbones.addresses import HubFile, hub_file
 from deepclust.backbones.checkpoints import Fit, Tensors, fit, read_tensors
-from deepclust.backbones.hub import RevisionError, fetch_from_hub
-from deepclust.backbones.pins import Pin, check_pin, keep_pin, pin_path, read_pin
+from deepclust.backbones.own import fetch_own
+from deepclust.backbones.sources import Source, obtain
+from deepclust.common.descriptions import is_description
 from deepclust.common.errors import DeepclustError
-from deepclust.common.files import sha256_file
 from deepclust.common.models import Model, save_model
 from deepclust.common.networks import build_network, set_image_size
 from deepclust.common.options import Options as BaseOptions
@@ -26,8 +27,15 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 _SHOWN = 5  # tensors that an error names of each kind
 
 
+# What a backbone of this project does not say itself.
+_BESIDE_OWN = frozenset({"weights", "sha256", "data", "supervision"})
+
+
 class Options(BaseOptions):
-    """Give `preset`, or `model` with whatever else is not timm's own. What stands beside a preset replaces its part."""
+    """Give `preset`, or `model` with whatever else is not timm's own, or `weights` of a backbone of this project.
+
+    What stands beside a preset replaces its part.
+    """
 
     preset: str | None = None
     """Name of a backbone whose weights and use are known, see docs/backbones.md."""
@@ -38,9 +46,10 @@ class Options(BaseOptions):
     """Arguments of timm's `create_model`. `num_classes` keeps the last, projecting layer."""
     weights: str | None = None
     """Where the weights are: `hf://owner/name[@revision][/file]`, an address (https, http, file), or a path. By default
-    what the model's tag means. The revision and checksum of the first use hold from then on."""
+    what the model's tag means. A backbone that was pretrained with this project is its `model.json`, which says all
+    else, with `model.safetensors` beside it. The revision and checksum of the first use hold from then on."""
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    """SHA-256 of the file of weights."""
+    """SHA-256 of the file that `weights` names."""
     prefix: str | None = None
     """Where the network's tensors stand in the file, e.g. `teacher.backbone`, or "" for its top; by default found by
     their names."""
@@ -64,32 +73,24 @@ class Options(BaseOptions):
     """What told it what is alike, for tables: nothing but the images, texts, or labels."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """A file of weights that is here.
-
-    Attributes:
-        path: where it is.
-        weights: where it came from: an address or a path.
-        hub: its place on the hub with the commit, None elsewhere.
-    """
-
-    path: Path
-    weights: str
-    hub: HubFile | None = None
-
-
-def fetch(options: Options, file: Path | None, pins: Path, model_json: Path, progress: Progress) -> dict[str, Any]:
+def fetch(
+    options: Options, file: Path | None, pins: Path, model_json: Path, progress: Progress, tensors: Path | None = None
+) -> dict[str, Any]:
     """Write the backbone that `options` describe; return where its weights came from.
 
     Args:
         options: with a preset's part filled in.
-        file: the weights, where they are a file here or were downloaded; None: they are on the hub.
+        file: what `weights` names, where it is a file here or was downloaded; None: it is on the hub.
         pins: folder that remembers the version of the first use.
+        tensors: the weights of a backbone of this project, where they do not lie beside `file`.
 
     Raises:
         DeepclustError: the weights cannot be had, are not those of the first use, or do not fit the network.
     """
+    if options.weights is not None and is_description(options.weights):
+        said = _said_of_own(options)
+        source = obtain(options.weights, file, options.sha256, pins, progress)
+        return fetch_own(source, tensors, said, pins, model_json, progress)
     if options.model is None:
         raise DeepclustError("name the network that the weights are for (model), or a preset")
     architecture = {"name": "timm", "model": options.model.partition(".")[0], "arguments": options.arguments}
@@ -97,34 +98,32 @@ def fetch(options: Options, file: Path | None, pins: Path, model_json: Path, pro
     config = _timm_config(options.model)
     spec = _spec(options, config, architecture)
     spec["feature_dim"] = _feature_dim(network, spec)  # before the download: it may be impossible to use it like that
-    source = _source(options, config, file, pins, progress)
-    sha256 = sha256_file(source.path)
-    if options.sha256 not in (None, sha256):
-        raise DeepclustError(f"{source.weights} has SHA-256 {sha256}, but {options.sha256} is asked for (sha256)")
-    pin = Pin(source.weights, source.hub.revision if source.hub else None, sha256) if "://" in source.weights else None
-    if pin:
-        check_pin(pins, pin)
-
+    weights = options.weights or _hub_address(options, config)
+    source = obtain(weights, file, options.sha256, pins, progress)
     fitted = fit(network, read_tensors(source.path), options.prefix, _converter(options.model))
     _explain(fitted, source, options.model)
     broken = [name for name, tensor in fitted.tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise DeepclustError(f"{source.weights} has NaN or infinite values in {_some(broken)}: get other weights")
     network.load_state_dict(fitted.tensors)
-    if pin:  # not before: a server's error page must not become what later downloads are held against
-        keep_pin(pins, pin)
-
-    origin = {
-        "preset": options.preset,
-        "weights": source.weights,
-        "repository": source.hub.repository if source.hub else None,
-        "revision": source.hub.revision if source.hub else None,
-        "sha256": sha256,
-        "prefix": fitted.prefix,
-        "dropped": fitted.dropped,
-    }
+    source.keep(pins)
+    origin = source.origin() | {"preset": options.preset, "prefix": fitted.prefix, "dropped": fitted.dropped}
     save_model(model_json, network, spec | {"origin": origin})
     return origin
+
+
+def _said_of_own(options: Options) -> dict[str, str]:
+    """What tables are told of a backbone of this project instead of what it says itself.
+
+    Raises:
+        DeepclustError: an option says what such a backbone says itself.
+    """
+    default = Options()
+    for key in sorted(Options.model_fields.keys() - _BESIDE_OWN):
+        if getattr(options, key) != getattr(default, key):
+            raise DeepclustError(f"{options.weights} says itself how it is used: leave out {key}")
+    said = {"dataset": options.data, "supervision": options.supervision}
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def _timm_config(model: str) -> Any:
@@ -139,27 +138,6 @@ def _timm_config(model: str) -> Any:
         raise DeepclustError(
             f"timm {timm.__version__} has no weights {tag!r} of {architecture} (it has {_some(tags)})"
         ) from error
-
-
-def _source(options: Options, config: Any, file: Path | None, pins: Path, progress: Progress) -> Source:
-    weights = options.weights or _hub_address(options, config)
-    if file is not None:
-        return Source(file, weights)
-    wanted = hub_file(weights)
-    if wanted is None:
-        raise DeepclustError(f"{weights} was not fetched: give its file")
-    pinned = read_pin(pins, weights)
-    if wanted.revision is None and pinned is not None:
-        wanted = HubFile(wanted.repository, wanted.file, pinned.revision)
-    try:
-        path, commit = fetch_from_hub(wanted, progress)
-    except RevisionError as error:
-        if pinned is None:
-            raise
-        raise DeepclustError(
-            f"{error}; it was the first use's: delete {pin_path(pins, weights)} to use another"
-        ) from error
-    return Source(path, weights, HubFile(wanted.repository, wanted.file, commit))
 
 
 def _hub_address(options: Options, config: Any) -> str:

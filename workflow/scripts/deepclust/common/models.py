@@ -1,7 +1,7 @@
 """Backbones: networks built from a description, and a trained one as two files.
 
 `model.safetensors` holds the weights; `model.json` beside it says how to rebuild the network, how its images are
-prepared and where it came from.
+prepared and where it came from (`deepclust.common.descriptions`).
 """
 
 from collections.abc import Sequence
@@ -11,33 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deepclust.common.descriptions import SPEC_KEYS, WEIGHTS, read_description
 from deepclust.common.errors import DeepclustError
-from deepclust.common.files import read_json, sha256_file, write_json, write_tensors
+from deepclust.common.files import sha256_file, write_json, write_tensors
 from deepclust.common.networks import build_network, in_channels, set_image_size
 from deepclust.common.pooling import read_out
 from deepclust.common.preprocessing import match_channels, resize_and_crop
-
-WEIGHTS = "model.safetensors"
-
-SPEC_KEYS = (
-    "architecture",  # see `build_network`
-    "image_size",  # side of the square images in pixels; None: the images as they are
-    "interpolation",  # bilinear or bicubic
-    "mean",  # per channel, of pixels scaled to [0, 1]; None: not normalised
-    "std",
-    "crop_fraction",  # of a resized image's side that is left when its centre is cropped to `image_size`
-    "pooling",  # how one vector is made of what comes out of the network, see `deepclust.common.pooling`
-    "layers",  # blocks whose pooled outputs are put one after the other; None: what comes out at the end
-    "feature_dim",  # D with these settings; None where it depends on the images
-    "method",  # how it was trained; None: it was not
-    "dataset",  # what it was trained on
-    "supervision",  # what told it what is alike: self-supervised, language-supervised, supervised; None: nothing
-    "splits",
-    "epochs",
-    "start_from",  # the backbone it started from
-    "origin",  # where its weights were fetched from; None: made here
-    "sha256",  # of the weights; `save_model` fills it in
-)
 
 
 class Model:
@@ -88,19 +67,22 @@ class Model:
         return cls(network, spec)
 
     @torch.no_grad()
-    def preprocess(self, images: Tensor, *, cropped: bool = False) -> Tensor:
+    def preprocess(self, images: Tensor, *, cropped: bool = False, corners: bool = False) -> Tensor:
         """Prepare images for the network: size, channels, range, normalisation.
 
         Args:
             images: uint8 [n, C, H, W] with C 1 or 3, on the device.
             cropped: they have been resized and cropped before.
+            corners: crop the four corners as well.
 
         Returns:
-            float32 [n, C', S, S] (or [n, C', H, W] for a backbone that takes images as they are), channels last.
+            float32 [n, C', S, S] (or [n, C', H, W] for a backbone that takes images as they are), channels last; with
+            `corners` [n * 5, C', S, S], the crops of an image one after the other.
         """
         if self.spec["image_size"] is not None and not cropped:
             size, interpolation, crop = (self.spec[key] for key in ("image_size", "interpolation", "crop_fraction"))
-            images = resize_and_crop(images, size, interpolation, crop)
+            images = resize_and_crop(images, size, interpolation, crop, corners=corners)
+        images = images.flatten(0, -4)
         prepared = match_channels(images.float(), in_channels(self.spec["architecture"])) / 255
         if self.spec["mean"] is not None:
             mean, std = (prepared.new_tensor(self.spec[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
@@ -125,15 +107,12 @@ def _read_spec(model_json: Path) -> dict[str, Any]:
     for path in (model_json, weights):
         if not path.is_file():
             raise DeepclustError(f"{path} is missing: make the backbone first")
-    spec = read_json(model_json)
-    absent = [key for key in SPEC_KEYS if not isinstance(spec, dict) or key not in spec]
-    if absent:
-        raise DeepclustError(f"{model_json} lacks {', '.join(absent)}: it is not a backbone's description")
+    spec = read_description(model_json)
     if sha256_file(weights) != spec["sha256"]:
         raise DeepclustError(
             f"{weights} is not the file that {model_json.name} describes (sha256): delete both and make them again"
         )
-    return dict(spec)
+    return spec
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

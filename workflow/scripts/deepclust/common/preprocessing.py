@@ -13,6 +13,8 @@ def resize_and_crop(
     interpolation: str,
     crop_fraction: float = 1.0,
     extent: tuple[float, float] | None = None,
+    *,
+    corners: bool = False,
 ) -> Tensor:
     """Bring the shorter side to `shorter_side(size, crop_fraction)` pixels (antialiased), then crop the centre.
 
@@ -22,14 +24,23 @@ def resize_and_crop(
     Args:
         extent: height and width of what the images show, in their pixels, where it is less than all of them; see
             `deepclust.common.decoding.Decoded`.
+        corners: crop the four corners as well: [n, 5, C, size, size], of each image the centre, then top left, top
+            right, bottom left, bottom right (Krizhevsky et al. 2012, section 4.1).
     """
     height, width = extent or images.shape[-2:]
     shorter, wanted = min(height, width), shorter_side(size, crop_fraction)
+    shape = (images.shape[-2], images.shape[-1])
     if shorter != wanted:
         shape = (int(wanted * height // shorter), int(wanted * width // shorter))
-        images = _resize(images, shape, interpolation, (shape[0] / height, shape[1] / width))
-    top, left = ((side - size) // 2 for side in images.shape[-2:])
-    return images[..., top : top + size, left : left + size]
+    top, left = ((side - size) // 2 for side in shape)
+    if shorter != wanted:
+        ends = shape if corners else (top + size, left + size)
+        images = _resize(images, shape, ends, interpolation, (shape[0] / height, shape[1] / width))
+    places = [(top, left)]
+    if corners:
+        places += [(row, column) for row in (0, shape[0] - size) for column in (0, shape[1] - size)]
+    crops = [images[..., row : row + size, column : column + size] for row, column in places]
+    return torch.stack(crops, dim=1) if corners else crops[0]
 
 
 def shorter_side(size: int, crop_fraction: float) -> int:
@@ -37,13 +48,20 @@ def shorter_side(size: int, crop_fraction: float) -> int:
     return math.floor(size / crop_fraction)
 
 
-def _resize(images: Tensor, shape: tuple[int, int], interpolation: str, scales: tuple[float, float]) -> Tensor:
-    """Resize to `shape`, by factors that may differ a little from what that takes; `F.interpolate` takes only one."""
+def _resize(
+    images: Tensor, shape: tuple[int, int], ends: tuple[int, int], interpolation: str, scales: tuple[float, float]
+) -> Tensor:
+    """Resize to `shape`, by factors that may differ a little from what that takes; `F.interpolate` takes only one.
+
+    Pixels beyond `ends` are not wanted and mostly not computed.
+    """
     operator: Callable[..., Tensor] = getattr(torch.ops.aten, f"_upsample_{interpolation}2d_aa")
+    # Where an axis keeps its length, the kernels leave it as it is, whatever the factor.
+    made = [whole if end == side else end for whole, end, side in zip(shape, ends, images.shape[-2:])]
     images = images.contiguous(memory_format=torch.channels_last)  # for which the kernels are fast
     if images.device.type == "cpu":
-        return operator(images, shape, False, *scales)
-    resized = operator(images.float(), shape, False, *scales)  # GPUs have no kernel for bytes
+        return operator(images, made, False, *scales)
+    resized = operator(images.float(), made, False, *scales)  # GPUs have no kernel for bytes
     return resized.round_().clamp_(0, 255).to(torch.uint8)
 
 

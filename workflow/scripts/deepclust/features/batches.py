@@ -17,7 +17,10 @@ PREFETCHED = 2  # batches that are kept ready
 
 
 class Batch(NamedTuple):
-    """Some images, uint8 [n, C, H, W], and whether they have been resized and cropped."""
+    """Some images, uint8 [n, C, H, W], and whether they have been resized and cropped.
+
+    Where the corners are cropped as well, they are [n, 5, C, S, S] then.
+    """
 
     images: npt.NDArray[np.uint8]
     cropped: bool
@@ -28,7 +31,14 @@ class Batch(NamedTuple):
 
 
 def read_batches(
-    images: Images, start: int, batch_size: int, size: int | None, interpolation: str, crop_fraction: float
+    images: Images,
+    start: int,
+    batch_size: int,
+    size: int | None,
+    interpolation: str,
+    crop_fraction: float,
+    *,
+    corners: bool = False,
 ) -> Generator[Batch, None, None]:
     """The images from number `start` on, in batches of at most `batch_size`.
 
@@ -40,11 +50,13 @@ def read_batches(
     Args:
         size: side of the images that the backbone sees, see `deepclust.common.preprocessing.resize_and_crop`; None: it
             takes them as they are.
+        corners: crop the four corners as well.
 
     Raises:
-        DeepclustError: an image does not decode, or images that are to stay as they are differ in size.
+        DeepclustError: an image does not decode, images that are to stay as they are differ in size, or all crops of
+            an image would be the same.
     """
-    reader = _Reader(images, size, interpolation, crop_fraction)
+    reader = _Reader(images, size, interpolation, crop_fraction, corners)
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads, "read") as pool:
         blocks = ((first, min(first + batch_size, len(images))) for first in range(start, len(images), batch_size))
@@ -54,12 +66,19 @@ def read_batches(
 class _Reader:
     """Reads batches; may be used by several threads."""
 
-    def __init__(self, images: Images, size: int | None, interpolation: str, crop_fraction: float) -> None:
-        self._images, self._size = images, size
+    def __init__(
+        self, images: Images, size: int | None, interpolation: str, crop_fraction: float, corners: bool
+    ) -> None:
+        self._images, self._size, self._corners = images, size, corners
         self._interpolation, self._crop_fraction = interpolation, crop_fraction
         self._wanted = None if size is None else shorter_side(size, crop_fraction)
         # What all images must look like where they stay as they are.
         self._shape = images.shape or images.decode(0).shape if size is None else None
+        if corners and (size is None or (_is_square(images) and self._wanted == size)):
+            raise DeepclustError(
+                f"the crops of an image of {images.folder} would all be the same, the whole image: set image_size and "
+                "a crop_fraction below 1 (features of the backbone), or do without crops (test_time_augmentation)"
+            )
 
     def read(self, first: int, last: int) -> Batch:
         """Images `first` to `last`."""
@@ -86,11 +105,17 @@ class _Reader:
         return self._wanted is not None and min(images.shape[-2:]) >= self._wanted
 
     def _crop(self, images: npt.NDArray[np.uint8], extent: tuple[float, float] | None = None) -> npt.NDArray[np.uint8]:
-        """Images [..., C, H, W] → [..., C, size, size]."""
+        """Images [..., C, H, W] → [..., C, size, size], or [..., 5, C, size, size] with the corners."""
         assert self._size is not None
         pixels = torch.from_numpy(images if images.ndim == 4 else images[None])
-        cropped = resize_and_crop(pixels, self._size, self._interpolation, self._crop_fraction, extent).numpy()
+        settings = (self._size, self._interpolation, self._crop_fraction, extent)
+        cropped = resize_and_crop(pixels, *settings, corners=self._corners).numpy()
         return cropped if images.ndim == 4 else cropped[0]
+
+
+def _is_square(images: Images) -> bool:
+    """Whether all images are known to be square."""
+    return images.shape is not None and images.shape[-2] == images.shape[-1]
 
 
 def _sides(shape: tuple[int, ...]) -> str:

@@ -61,11 +61,12 @@ def extract(
         for replica in replicas:
             stack.callback(replica.close)
         spec = replicas[0].model.spec
-        batch_size = _batch_size(images, spec["image_size"], devices[0])
+        batch_size = _batch_size(images, spec["image_size"], devices[0], options.crops)
         rows = stack.enter_context(PartialArray(state, len(images), options.dtype, {"micro_batches": [batch_size]}))
         task = stack.enter_context(progress.task("extract features", len(images), "images", done=rows.done))
         resizing = (spec["image_size"], spec["interpolation"], spec["crop_fraction"])
-        batches = stack.enter_context(closing(read_batches(images, rows.done, batch_size, *resizing)))
+        reading = read_batches(images, rows.done, batch_size, *resizing, corners=options.crops > 1)
+        batches = stack.enter_context(closing(reading))
         for features in _compute(replicas, batches, rows, batch_size):
             rows.append(_stored(features, options.dtype, f"images {rows.done} to {rows.done + len(features) - 1}"))
             task.advance(len(features))
@@ -92,10 +93,10 @@ def _compute(
         yield features.values
 
 
-def _batch_size(images: Images, size: int | None, device: torch.device) -> int:
+def _batch_size(images: Images, size: int | None, device: torch.device, crops: int) -> int:
     """Images per batch: the same for the same images on the same kind of device, so that a restart repeats the bits."""
     height, width = (size, size) if size is not None else (images.shape or images.decode(0).shape)[-2:]
-    fitting = BATCH.get(device.type, BATCH["cuda"]) * 224 * 224 // (int(height) * int(width))
+    fitting = BATCH.get(device.type, BATCH["cuda"]) * 224 * 224 // (int(height) * int(width) * crops)
     return max(1, min(LARGEST_BATCH, fitting))
 
 

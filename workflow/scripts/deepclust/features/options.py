@@ -23,12 +23,19 @@ class ExtractionOptions(Options):
     """Blocks of the network whose outputs are pooled and put one after the other, negative numbers counting from the
     last: `[-4, -3, -2, -1]` are the last four, `[-3]` is an earlier one. By default the backbone's own: for most, what
     comes out at the end."""
-    test_time_augmentation: Literal["none", "flip"] = "none"
-    """`flip`: the mean of the features of an image and of its mirror image, for twice the time."""
+    test_time_augmentation: Literal["none", "flip", "five-crop", "ten-crop"] = "none"
+    """Mean of the features of several views of an image, for as many times the time. `flip`: the image and its mirror
+    image; `five-crop`: its centre and its four corners, where images are larger than what is cropped; `ten-crop`: these
+    and their mirror images (Krizhevsky et al. 2012)."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the network. `auto`: bf16 where the hardware has units for it, else fp32."""
     dtype: Literal["float16", "float32"] = "float16"
     """Type of the stored features."""
+
+    @property
+    def crops(self) -> int:
+        """Crops per image that are prepared."""
+        return 5 if self.test_time_augmentation in {"five-crop", "ten-crop"} else 1
 
 
 class NeighborOptions(Options):

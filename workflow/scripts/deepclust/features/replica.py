@@ -37,7 +37,9 @@ class Replica:
         """
         reading = {name: getattr(options, name) for name in ("image_size", "crop_fraction", "pooling", "layers")}
         self.model = Model.load(model_json, device, **reading)
-        self._device, self._bf16, self._flip = device, bf16, options.test_time_augmentation == "flip"
+        self._device, self._bf16 = device, bf16
+        self._flip = options.test_time_augmentation in {"flip", "ten-crop"}
+        self._corners = options.crops > 1
         if bf16:
             cast_products(self.model.network)
         self._micro_batch = 0
@@ -85,10 +87,12 @@ class Replica:
     @torch.inference_mode()
     def _features(self, batch: Batch) -> npt.NDArray[np.float32]:
         pixels = torch.from_numpy(batch.images).to(self._device)
-        prepared = self.model.preprocess(pixels, cropped=batch.cropped)
+        prepared = self.model.preprocess(pixels, cropped=batch.cropped, corners=self._corners)
         features = self._forward(prepared)
         if self._flip:
             features = (features + self._forward(prepared.flip(-1))) / 2
+        if self._corners:
+            features = features.unflatten(0, (len(batch.images), -1)).mean(1)
         numbers: npt.NDArray[np.float32] = features.cpu().numpy()
         return numbers
 

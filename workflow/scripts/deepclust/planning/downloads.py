@@ -1,13 +1,19 @@
-"""How much an experiment has to download, said before it starts."""
+"""Where files come from, and how much an experiment has to download, said before it starts."""
 
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
-
-from deepclust.planning.pretrained import local_path
+from urllib.parse import unquote, urlsplit
 
 PATIENCE = 5.0  # seconds to wait for a server to tell a size
+
+
+def local_path(source: str) -> Path | None:
+    """The path of a source that is a file here, None for an address elsewhere."""
+    parts = urlsplit(source)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return None if "://" in source else Path(source)
 
 
 def announcement(downloads: Iterable[tuple[Path, Sequence[str]]]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from deepclust.common.files import sha256_file
 from deepclust.common.image_files import EXTENSIONS, image_paths
 from deepclust.planning import pretrained
+from deepclust.planning.downloads import local_path
 from deepclust.planning.plan import Config, Plan, Run, copies, reading
 
 
@@ -56,7 +57,7 @@ class Parameters:
         self.plan = plan
         self.config = plan.config
         archives = {key: wanted for _, _, key, wanted in self._archives()}
-        self._downloads = archives | {key: wanted for _, key, wanted in self._downloaded_weights()}
+        self._downloads = archives | dict(self._downloaded_weights())
         self._runs = {run.path: run for run in plan.runs}
 
     def run(self, path: str) -> Run:
@@ -94,7 +95,7 @@ class Parameters:
 
     def local_sources(self, key: str) -> list[tuple[str, int, int]]:
         """Path, size and modification time of the sources of an archive that are files here."""
-        paths = [path for path in map(pretrained.local_path, self._downloads[key]["sources"]) if path is not None]
+        paths = [path for path in map(local_path, self._downloads[key]["sources"]) if path is not None]
         return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
     def prepare(self, dataset: str, split: str) -> Flags:
@@ -174,28 +175,33 @@ class Parameters:
         options = {key: value for key, value in options.items() if key not in {"features", "resume_from"}}
         return Flags(pretrained.resolved(options) if self.is_fetched(backbone) else options)
 
-    def _downloaded_weights(self) -> Iterator[tuple[str, str, Config]]:
-        for name in self.config["backbones"]:
-            if self.is_fetched(name):
-                options = self.backbone(name)
-                wanted = pretrained.download_of(options["weights"], options["sha256"])
-                if wanted is not None:
-                    yield name, f"{_digest(wanted)[:8]}/{pretrained.file_name(options['weights'])}", wanted
+    def _weights_parts(self, backbone: str) -> Iterator[tuple[str, str, Config | None]]:
+        """For each file of a fetched backbone's weights that is not on the hub: its part, its path, its download."""
+        for part, (address, sha256) in pretrained.parts(self.backbone(backbone)).items():
+            wanted = pretrained.download_of(address, sha256)
+            if wanted is None:
+                yield part, str(local_path(address)), None
+            else:
+                yield part, f"{_digest(wanted)[:8]}/{pretrained.file_name(address)}", wanted
 
-    def weights_file(self, backbone: str) -> str | None:
-        """The file that a fetched backbone's weights are read from; None where they come from the hub."""
-        weights = self.backbone(backbone)["weights"]
-        if weights is not None and (path := pretrained.local_path(weights)) is not None:
-            return str(path)
-        key = next((key for name, key, _ in self._downloaded_weights() if name == backbone), None)
-        return None if key is None else f"resources/downloads/{key}"
+    def _downloaded_weights(self) -> Iterator[tuple[str, Config]]:
+        for name in filter(self.is_fetched, self.config["backbones"]):
+            for _, key, wanted in self._weights_parts(name):
+                if wanted is not None:
+                    yield key, wanted
+
+    def weights_files(self, backbone: str) -> dict[str, str]:
+        """The files that a fetched backbone is read from: `file`, and `tensors` beside it; none of those on the hub."""
+        return {
+            part: path if wanted is None else f"resources/downloads/{path}"
+            for part, path, wanted in self._weights_parts(backbone)
+        }
 
     def trained_on(self, backbone: str) -> str:
         """What a backbone saw in training and what told it what is alike, in a few words for tables."""
         options = self.config["backbones"][backbone]
         if self.is_fetched(backbone):
-            options = pretrained.resolved(options)
-            return f"{options['data'] or 'data not stated'}, {options['supervision'] or 'supervision not stated'}"
+            return pretrained.saw(options)
         if not self.is_pretrained_here(backbone):
             return "nothing"
         here = f"{options['dataset']} ({'+'.join(options['splits'])}), self-supervised, here"

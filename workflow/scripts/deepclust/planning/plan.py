@@ -11,6 +11,7 @@ from typing import Any
 from deepclust.common.errors import DeepclustError
 from deepclust.common.image_files import image_paths
 from deepclust.planning import pretrained
+from deepclust.planning.downloads import local_path
 from deepclust.planning.strict_yaml import check_file
 from deepclust.planning.validation import Schema, check_and_fill, did_you_mean
 
@@ -238,7 +239,7 @@ class _Checker:
         files = [archive["file"] for archive in (facts or {}).get("archives", [])]
         for source in [sources] if isinstance(sources, str) else sources or []:
             for copy in copies(source, files) if isinstance(source, str) else []:
-                if (path := pretrained.local_path(copy)) is not None and not path.is_file():
+                if (path := local_path(copy)) is not None and not path.is_file():
                     yield f"datasets.{name}.source: there is no file {path}"
 
     def check_backbone(self, name: str, options: Config) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What planning knows of backbones that others trained: presets, names of networks, where weights come from.
+"""What planning knows of backbones that were trained elsewhere: presets, names of networks, where weights come from.
 
 Both lists are data beside the code that uses them, so that neither timm nor torch is needed here.
 """
@@ -7,12 +7,15 @@ import functools
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import yaml
 
+from deepclust.common.descriptions import DESCRIPTION, WEIGHTS, is_description, read_description
+from deepclust.common.errors import DeepclustError
+from deepclust.planning.downloads import local_path
 from deepclust.planning.validation import closest, did_you_mean
 
 BACKBONES = Path(__file__).resolve().parents[1] / "backbones"
@@ -21,6 +24,7 @@ NETWORKS = BACKBONES / "timm_models.txt"  # generated
 
 NOT_OPTIONS = frozenset({"paper", "license", "note"})  # what a preset says to people only
 METHOD = "pretrained"
+READING = frozenset({"image_size", "crop_fraction", "pooling", "layers"})  # keys that `features` has as well
 _WITHOUT_CLASS_TOKEN = re.compile(r"resnet|convnext|swin|vit_.*_siglip")
 
 Config = dict[str, Any]
@@ -57,31 +61,74 @@ def _known(options: Config) -> Config:
     return {key: value for key, value in next(same, {}).items() if key in {"data", "supervision"}}
 
 
-def local_path(source: str) -> Path | None:
-    """The path of a source that is a file here, None for an address elsewhere."""
-    parts = urlsplit(source)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    return None if "://" in source else Path(source)
-
-
-def download_of(weights: str | None, sha256: str | None) -> Config | None:
-    """What rule `download` is asked for, for weights on a server other than the hub; None for others."""
-    if weights is None or not weights.startswith(("http://", "https://")):
+def download_of(address: str, sha256: str | None) -> Config | None:
+    """What rule `download` is asked for, for a file on a server other than the hub; None for others."""
+    if not address.startswith(("http://", "https://")):
         return None
-    return {"sources": [weights], "sha256": sha256 or "any", "md5": None}
+    return {"sources": [address], "sha256": sha256 or "any", "md5": None}
 
 
-def file_name(weights: str) -> str:
+def file_name(address: str) -> str:
     """Name of the file at an address."""
-    return Path(unquote(urlsplit(weights).path)).name or "weights"
+    return Path(unquote(urlsplit(address).path)).name or "weights"
+
+
+def parts(options: Config) -> dict[str, tuple[str, str | None]]:
+    """The files that weights consist of, where planning knows them: address or path, and SHA-256, of each.
+
+    `file` is what `weights` names; `tensors` lie beside it, if it is a backbone's description.
+    """
+    weights = options["weights"]
+    if weights is None or weights.startswith("hf://"):
+        return {}
+    found = {"file": (weights, options["sha256"])}
+    if is_description(weights):
+        found["tensors"] = (beside(weights), None)  # the description knows their checksum
+    return found
+
+
+def beside(weights: str) -> str:
+    """Address or path of the weights that a description belongs to."""
+    path = urlsplit(weights).path
+    head, _, tail = weights.rpartition(path)
+    return f"{head}{PurePosixPath(path).with_name(WEIGHTS)}{tail}"
+
+
+def saw(options: Config) -> str:
+    """What a backbone that was trained elsewhere saw, in a few words for tables.
+
+    Where its description is a file here, it says so itself.
+    """
+    options = resolved(options)
+    data, supervision = options["data"], options["supervision"]
+    if spec := _description(options["weights"]):
+        splits = f" ({'+'.join(spec['splits'])})" if spec["splits"] else ""
+        data = data or (spec["dataset"] and f"{spec['dataset']}{splits}")
+        supervision = supervision or spec["supervision"]
+    return f"{data or 'data not stated'}, {supervision or 'supervision not stated'}"
+
+
+def _description(weights: str | None) -> Config | None:
+    """The description that `weights` name, if it is a file here.
+
+    Raises:
+        DeepclustError: it is none.
+    """
+    path = local_path(weights) if weights and is_description(weights) else None
+    return None if path is None else read_description(path)
 
 
 def check_pretrained(where: str, options: Config) -> Iterator[str]:
     """What is wrong with a backbone of `method: pretrained`, one line each."""
     preset, model, weights = (options.get(key) for key in ("preset", "model", "weights"))
+    if isinstance(weights, str) and is_description(weights):
+        yield from _check_own(where, options)
+        return
     if not preset and not model:
-        yield f"{where}: needs 'preset' (docs/backbones.md lists them) or 'model' (a network of timm)"
+        yield (
+            f"{where}: needs 'preset' (docs/backbones.md lists them), 'model' (a network of timm), or 'weights' that "
+            f"are the {DESCRIPTION} of a backbone of this project"
+        )
     if isinstance(preset, str):
         if preset not in presets():
             yield f"{where}.preset: unknown preset {preset!r}{did_you_mean(preset, presets())}"
@@ -97,6 +144,33 @@ def check_pretrained(where: str, options: Config) -> Iterator[str]:
     mean, std = options.get("mean"), options.get("std")
     if bool(mean) != bool(std) or (isinstance(mean, list) and isinstance(std, list) and len(mean) != len(std)):
         yield f"{where}.mean: mean and std belong together: give both, one number per channel"
+
+
+def _check_own(where: str, options: Config) -> Iterator[str]:
+    """A backbone of this project: its description says all that is needed."""
+    weights = options["weights"]
+    known = {"method", "weights", "sha256", "data", "supervision", "features"}
+    for key in sorted(key for key in options.keys() - known if options[key]):
+        how = "features has what can be changed" if key in READING else "leave it out"
+        yield f"{where}.{key}: {weights} says itself how it is used: {how}"
+    if weights.startswith("hf://") and not re.fullmatch(r"hf://[\w.-]+/[\w.-]+(@[^/]+)?/(.+/)?model\.json", weights):
+        yield f"{where}.weights: {weights} is no address on the hub: write hf://owner/name[@revision]/{DESCRIPTION}"
+        return
+    problems = [*_check_weights(f"{where}.weights", weights), *_check_weights(f"{where}.weights", beside(weights))]
+    yield from problems[:1]
+    if problems:
+        return
+    try:
+        spec = _description(weights)
+    except DeepclustError as error:
+        yield f"{where}.weights: {error}"
+        return
+    if spec is not None:
+        own = {"model": spec["architecture"].get("model", spec["architecture"].get("name"))}
+        own["arguments"] = spec["architecture"].get("arguments")
+        reading = {key: spec[key] for key in ("pooling", "layers")} | {"features": options.get("features")}
+        yield from _check_reading(where, reading)
+        yield from _check_abilities(where, own | reading)
 
 
 def _check_reading(where: str, options: Config) -> Iterator[str]:

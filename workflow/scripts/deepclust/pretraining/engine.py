@@ -131,7 +131,7 @@ def fingerprint(code: str, options: PretrainingOptions, files: Files, start: Mod
 
 
 def _spec(name: str, options: PretrainingOptions, store: ImageStore, start: Model | None) -> dict[str, Any]:
-    """The description of the backbone that comes out, see `SPEC_KEYS` in `deepclust.common.models`."""
+    """The description of the backbone that comes out, see `SPEC_KEYS` in `deepclust.common.descriptions`."""
     architecture = {"name": options.architecture, "stem": options.stem, "in_channels": store.shape[0]}
     if options.sobel:
         architecture["sobel"] = True

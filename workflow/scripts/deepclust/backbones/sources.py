@@ -1,0 +1,98 @@
+"""Files of weights, wherever they come from, held to what they were at their first use."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from deepclust.backbones.addresses import HubFile, hub_file
+from deepclust.backbones.hub import RevisionError, fetch_from_hub
+from deepclust.backbones.pins import Pin, check_pin, keep_pin, pin_path, read_pin
+from deepclust.common.errors import DeepclustError
+from deepclust.common.files import sha256_file
+from deepclust.common.progress import Progress
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that is here.
+
+    Attributes:
+        path: where it is.
+        weights: where it came from: an address or a path.
+        sha256: of the file.
+        hub: its place on the hub with the commit, None elsewhere.
+    """
+
+    path: Path
+    weights: str
+    sha256: str
+    hub: HubFile | None = None
+
+    def origin(self) -> dict[str, str | None]:
+        """What `model.json` says about where it came from."""
+        return {
+            "weights": self.weights,
+            "repository": self.hub.repository if self.hub else None,
+            "revision": self.hub.revision if self.hub else None,
+            "sha256": self.sha256,
+        }
+
+    def keep(self, pins: Path) -> None:
+        """Let later uses of its address be held to it. Call it when the file has proved to be what it should be.
+
+        A server's error page must not become what later downloads are held against.
+        """
+        if "://" in self.weights:
+            keep_pin(pins, self._pin())
+
+    def check(self, pins: Path) -> None:
+        """See that it is what came first from its address.
+
+        Raises:
+            DeepclustError: it is another file.
+        """
+        if "://" in self.weights:
+            check_pin(pins, self._pin())
+
+    def _pin(self) -> Pin:
+        return Pin(self.weights, self.hub.revision if self.hub else None, self.sha256)
+
+
+def obtain(weights: str, file: Path | None, sha256: str | None, pins: Path, progress: Progress) -> Source:
+    """The file that `weights` means.
+
+    Args:
+        weights: an address or a path.
+        file: it, where it is here or was downloaded; None: it is on the hub.
+        sha256: what it must have; None: anything.
+        pins: folder that remembers the version of the first use.
+
+    Raises:
+        DeepclustError: it cannot be had, or is not what is asked for, or not what it was at its first use.
+    """
+    wanted = hub_file(weights) if file is None else None
+    if file is None and wanted is None:
+        raise DeepclustError(f"{weights} was not fetched: give its file")
+    if wanted is None:
+        assert file is not None
+        source = Source(file, weights, sha256_file(file))
+    else:
+        path, commit = _from_hub(wanted, weights, pins, progress)
+        source = Source(path, weights, sha256_file(path), replace(wanted, revision=commit))
+    if sha256 not in (None, source.sha256):
+        raise DeepclustError(f"{weights} has SHA-256 {source.sha256}, but {sha256} is asked for (sha256)")
+    source.check(pins)
+    return source
+
+
+def _from_hub(wanted: HubFile, weights: str, pins: Path, progress: Progress) -> tuple[Path, str]:
+    pinned = read_pin(pins, weights)
+    if wanted.revision is None and pinned is not None:
+        wanted = replace(wanted, revision=pinned.revision)
+    try:
+        return fetch_from_hub(wanted, progress)
+    except RevisionError as error:
+        if pinned is None:
+            raise
+        raise DeepclustError(
+            f"{error}; it was the first use's: delete {pin_path(pins, weights)} to use another"
+        ) from error
