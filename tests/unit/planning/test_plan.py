@@ -1,9 +1,12 @@
 import copy
+from pathlib import Path
 
 import pytest
 import yaml
 
 from deepclust.planning.plan import ExperimentError, make_plan
+
+ROOT = Path(__file__).resolve().parents[3]
 
 BASE = yaml.safe_load("""
 datasets:
@@ -295,6 +298,21 @@ def test_what_a_backbone_starts_from_must_fit():
     del last["start_from"]
     (line,) = errors(config)
     assert line == "backbones.last: needs 'start_from'"
+
+
+def test_training_may_start_from_a_network_trained_elsewhere():
+    config = copy.deepcopy(BASE)
+    weights = str(ROOT / "weights" / "cifar10-simclr-resnet10_w32" / "model.json")
+    config["backbones"]["trained"] = {"method": "pretrained", "weights": weights}
+    fits = {"architecture": "resnet10_w32", "stem": "stl", "start_from": "trained"}
+    config["backbones"]["simclr"] |= fits
+    plan(config)
+    config["backbones"]["simclr"]["stem"] = "cifar"
+    (line,) = errors(config)
+    assert line.startswith("backbones.simclr.stem: cifar differs from trained's stl")
+    config["backbones"]["trained"] = {"method": "pretrained", "preset": "dino-vits16"}
+    (line,) = errors(config)
+    assert line.startswith("backbones.simclr.architecture: resnet10_w32 differs from trained's")
 
 
 def test_the_same_run_twice():

@@ -268,10 +268,14 @@ class _Checker:
     def check_start(self, where: str, name: str, options: Config, start: Config) -> Iterator[str]:
         if name in self.ancestors(name):
             yield f"{where}.start_from: {name} would start from itself"
-        for key in ("architecture", "stem"):
-            if start and options.get(key) != start.get(key):
-                theirs = f"{options['start_from']}'s {start.get(key)}"
-                yield f"{where}.{key}: {options.get(key)} differs from {theirs}, where training starts"
+        with contextlib.suppress(DeepclustError):  # said where that backbone is described
+            elsewhere = start.get("method") == "pretrained"
+            keys = ("architecture", "stem") if start else ()
+            theirs = pretrained.network_of(start) if elsewhere else {key: start.get(key) for key in keys}
+            for key in theirs:
+                if options.get(key) != theirs[key]:
+                    its = f"{options['start_from']}'s {theirs[key]}"
+                    yield f"{where}.{key}: {options.get(key)} differs from {its}, where training starts"
 
     def check_start_clusters(self, where: str, options: Config, start: Config) -> Iterator[str]:
         """Methods that go on with another's neighbors or clusters: there must be as many as they ask for."""

@@ -108,6 +108,19 @@ def saw(options: Config) -> str:
     return f"{data or 'data not stated'}, {supervision or 'supervision not stated'}"
 
 
+def network_of(options: Config) -> Config:
+    """Architecture, and stem if it has one, of a backbone that was trained elsewhere; empty if only its files tell.
+
+    Raises:
+        DeepclustError: its description is a file here, and none.
+    """
+    if spec := _description(options.get("weights")):
+        own = spec["architecture"]
+        return {"architecture": own["name"], **({"stem": own["stem"]} if "stem" in own else {})}
+    model = options.get("model") or presets().get(str(options.get("preset")), {}).get("model")
+    return {"architecture": model} if model else {}
+
+
 def _description(weights: str | None) -> Config | None:
     """The description that `weights` name, if it is a file here.
 
