@@ -148,6 +148,9 @@ def test_from_simclr_to_self_labels(train, neighbors, monitors):
     first, last = (read_native(result.path / "native.safetensors") for result in (scanned, labelled))
     assert first.weight.shape == last.weight.shape == (3, 256)
     assert not torch.equal(first.weight, last.weight)
+    start.with_name("native.safetensors").unlink()  # as beside a backbone that was trained elsewhere
+    again = train(scan, "again", **after, epochs=2, **options)
+    assert torch.equal(read_native(again.path / "native.safetensors").weight, first.weight)
     assert (first.weight - last.weight).abs().max() < 0.01  # it went on from there
 
 

@@ -47,6 +47,12 @@ class Files:
     neighbors: list[Path] = field(default_factory=list)
     """`neighbors.npy` of each split by the features of the backbone to start from; empty for methods that need none."""
 
+    @property
+    def start_native(self) -> Path | None:
+        """`native.safetensors` beside the model to start from; None for backbones that were trained elsewhere."""
+        path = None if self.start_model is None else self.start_model.with_name(FILE)
+        return path if path is not None and path.is_file() else None
+
 
 @dataclass(frozen=True)
 class Session:
@@ -125,7 +131,7 @@ def fingerprint(code: str, options: PretrainingOptions, files: Files, start: Mod
         [split.sha256 for split in files.splits],
         None if start is None else start.spec["sha256"],
         [sha256_file(path) for path in files.neighbors],
-        None if files.start_model is None else sha256_file(files.start_model.with_name(FILE)),
+        None if files.start_native is None else sha256_file(files.start_native),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -176,7 +182,7 @@ def _build_method(
 ) -> Method:
     _, height, width = store.shape
     size = (height, width) if options.image_size is None else (options.image_size, options.image_size)
-    start_head = None if files.start_model is None else read_native(files.start_model.with_name(FILE))
+    start_head = None if files.start_native is None else read_native(files.start_native)
     facts = ImageFacts(store.count, size, spec["mean"], spec["std"], _read_neighbors(files), start_head)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(options.seed, "weights"))
