@@ -67,7 +67,8 @@ def main(arguments: Files, job: Job) -> None:
     job.inputs = {f"images.{i}": path.with_suffix(".json") for i, path in enumerate(arguments.images)}
     if arguments.start_model is not None:
         job.inputs["start_model"] = arguments.start_model
-        job.inputs["start_native"] = arguments.start_model.with_name(NATIVE)
+    if files.start_native is not None:
+        job.inputs["start_native"] = files.start_native
     job.inputs |= {f"neighbors.{i}": path for i, path in enumerate(arguments.neighbors)}
     job.outputs = {
         "model": arguments.model,
