@@ -146,11 +146,12 @@ class _Source:
 
     def _shorter_side(self) -> int:
         """The longest of the shorter sides of some images, in pixels."""
-        return max(
+        sides: list[int] = [
             min(split.decode(int(index)).shape[1:])
             for split in self.splits
             for index in np.unique(np.linspace(0, split.count - 1, PROBED).astype(np.int64))
-        )
+        ]
+        return max(sides)
 
     def _decode(
         self, split: Images, pixels: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
@@ -165,7 +166,9 @@ class _Source:
         pixels, extent = split.decode_reduced(index, side) if split.shape is None else (split.decode(index), None)
         if pixels.shape[1:] == extent == (side, side):
             return pixels
-        return resize_and_crop(torch.from_numpy(pixels[None]), side, "bilinear", extent=extent).numpy()[0]
+        resized = resize_and_crop(torch.from_numpy(pixels[None]), side, "bilinear", extent=extent)
+        square: npt.NDArray[np.uint8] = resized[0].numpy()
+        return square
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation per channel: those of the manifests, else of a sample."""
