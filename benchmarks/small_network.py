@@ -111,8 +111,8 @@ def measure(method: str, seed: int, epochs: int, images: Path) -> dict[str, obje
 
 def score(snapshots: Path, epoch: int, images: Path) -> dict:
     """Scores of one snapshot, by the command of the workflow."""
-    chosen = snapshots.with_name("chosen")
-    chosen.mkdir(exist_ok=True)
+    chosen = snapshots.with_name(f"snapshot-{epoch}")
+    chosen.mkdir()
     (chosen / f"epoch-{epoch}").symlink_to(snapshots / f"epoch-{epoch}")
     output = snapshots.with_name(f"scores-{epoch}.json")
     files = {
@@ -125,8 +125,8 @@ def score(snapshots: Path, epoch: int, images: Path) -> dict:
     )
     if failure:
         raise RuntimeError(failure)
-    found: list[dict] = json.loads(output.read_text())["epochs"]
-    return next(snapshot for snapshot in found if snapshot["epoch"] == epoch)
+    [found] = json.loads(output.read_text())["epochs"]
+    return found
 
 
 def options_of(method: str) -> str:

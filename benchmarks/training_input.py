@@ -31,7 +31,7 @@ from deepclust.pretraining import simclr
 from deepclust.pretraining.image_store import ImageStore
 
 BATCH = 128
-NETWORKS = {"ResNet-18": ("resnet18", "cifar", 2), "resnet10_w32, stl stem": ("resnet10_w32", "stl", 8)}  # and steps
+NETWORKS = {"resnet10_w32, stl stem": ("resnet10_w32", "stl", 8), "ResNet-18": ("resnet18", "cifar", 2)}  # and steps
 JPEGS = 256
 SIDE = 224
 

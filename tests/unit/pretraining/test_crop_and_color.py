@@ -1,9 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ks_2samp
 
 from deepclust.common.torchvision_ops import declare_missing_operators
 from deepclust.pretraining import color
@@ -50,6 +52,18 @@ def test_boxes_have_the_area_and_ratio_asked_for():
     assert aspect.log().mean() == pytest.approx(0, abs=0.01)
     # Any place is as likely as any other.
     assert (boxes[:, 0] / (100 - height)).mean() == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize(("scale", "ratio"), [((0.2, 1), (3 / 4, 4 / 3)), ((0.08, 0.5), (0.5, 2))])
+def test_boxes_are_distributed_as_torchvisions(scale, ratio):
+    """Heights, widths and places of boxes: two-sample Kolmogorov-Smirnov tests, with the seeds fixed."""
+    crop = pytest.importorskip("torchvision.transforms").RandomResizedCrop
+    torch.manual_seed(0)
+    image = torch.empty(1, 60, 90)
+    theirs = np.array([crop.get_params(image, list(scale), list(ratio)) for _ in range(2000)])
+    ours = random_boxes(2000, (60, 90), scale, ratio, generator()).numpy()
+    for column in range(4):
+        assert ks_2samp(ours[:, column], theirs[:, column]).pvalue > 0.01, column
 
 
 def test_where_no_box_fits_the_largest_central_one_is_taken():
@@ -207,3 +221,22 @@ def test_ranges_must_be_in_order():
         AugmentationOptions(crop_scale=(0.5, 0.2))
     with pytest.raises(ValueError, match="blur_sigma"):
         AugmentationOptions(blur_sigma=(2, 1))
+
+
+@pytest.mark.parametrize("change", ["brightness", "contrast", "saturation", "hue"])
+def test_jitter_is_distributed_as_torchvisions(change):
+    """One colour, changed by factors that both draw for themselves: the distributions of what comes out agree."""
+    jitter = pytest.importorskip("torchvision.transforms").ColorJitter
+    strength = 0.1 if change == "hue" else 0.4
+    picture = torch.tensor([200, 90, 40], dtype=torch.uint8).view(3, 1, 1).expand(3, 8, 8).clone()
+    picture[:, :4] //= 2  # contrast needs two shades
+    off = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
+    images = picture.expand(1500, -1, -1, -1)
+    options = OFF | {"jitter_probability": 1, "grayscale_probability": 0} | off | {change: strength}
+    ours = augment(images, **options)[:, :, 0, 0].numpy()
+    torch.manual_seed(0)
+    transform = jitter(**{change: strength})
+    theirs = torch.stack([transform(picture / 255)[:, 0, 0] for _ in range(1500)]).numpy()
+    for channel in range(3):
+        rounded = (values[:, channel].round(4) for values in (ours, theirs))  # where a channel stays, it is equal
+        assert ks_2samp(*rounded).pvalue > 0.01, channel

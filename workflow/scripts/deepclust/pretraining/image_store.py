@@ -6,7 +6,8 @@ decoded and brought to one square size, once if they fit, else in every epoch. W
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice, repeat
+from functools import partial
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from deepclust.common.progress import Progress
 CPU_BUDGET = 2 * 2**30  # bytes of images that are kept in memory on a CPU; on a GPU, half of what is free
 AHEAD = 3  # batches read ahead of the training
 MARGIN = 8 / 7  # stored side / side of a view, for encoded images (as 256 to 224), if they are as large as that
+TOGETHER = 8  # images that a thread decodes before it asks for more
 PROBED = 32  # images that tell how large they are
 SAMPLE = 5000  # images that estimate mean and standard deviation where they are not known
 
@@ -135,25 +137,38 @@ class _Source:
             split, rows = self.splits[owner], np.flatnonzero(owners == owner)
             local = indices[rows] - self.starts[owner]
             if self.decoded:
-                for row, square in zip(rows, readers.map(self._square, repeat(split), local.tolist())):
-                    pixels[row] = square
+                starts = range(TOGETHER, len(rows), TOGETHER)
+                decode = partial(self._decode, split, pixels)
+                list(readers.map(decode, np.split(local, starts), np.split(rows, starts)))
             else:
                 pixels[rows] = split.pixels(local)
         return pixels
 
     def _shorter_side(self) -> int:
         """The longest of the shorter sides of some images, in pixels."""
-        return max(
+        sides: list[int] = [
             min(split.decode(int(index)).shape[1:])
             for split in self.splits
             for index in np.unique(np.linspace(0, split.count - 1, PROBED).astype(np.int64))
-        )
+        ]
+        return max(sides)
+
+    def _decode(
+        self, split: Images, pixels: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+    ) -> None:
+        """Decode some images into rows of a batch."""
+        for index, row in zip(indices.tolist(), rows.tolist()):
+            pixels[row] = self._square(split, index)
 
     def _square(self, split: Images, index: int) -> npt.NDArray[np.uint8]:
         """One image, decoded, its shorter side resized to the stored side, its centre cropped."""
         side = self.shape[1]
         pixels, extent = split.decode_reduced(index, side) if split.shape is None else (split.decode(index), None)
-        return resize_and_crop(torch.from_numpy(pixels[None]), side, "bilinear", extent=extent).numpy()[0]
+        if pixels.shape[1:] == extent == (side, side):
+            return pixels
+        resized = resize_and_crop(torch.from_numpy(pixels[None]), side, "bilinear", extent=extent)
+        square: npt.NDArray[np.uint8] = resized[0].numpy()
+        return square
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation per channel: those of the manifests, else of a sample."""
