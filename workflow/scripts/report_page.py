@@ -25,6 +25,8 @@ class Arguments(JobArguments, PageOptions):  # type: ignore[misc]  # pydantic me
     """The picture of all runs."""
     training_figure: Path | None = None
     """Training curves, if a backbone was pretrained here."""
+    layer_figure: Path | None = None
+    """Linear probes per layer, if the experiment asks for them."""
     published: Path
     """Table of published results."""
     config: Path
@@ -58,6 +60,7 @@ def main(arguments: Arguments, job: Job) -> None:
         leaderboard=arguments.leaderboard,
         leaderboard_figure=arguments.leaderboard_figure,
         training_figure=arguments.training_figure,
+        layer_figure=arguments.layer_figure,
         most_runs=arguments.page_runs,
         progress=job.progress,
     )
@@ -65,7 +68,7 @@ def main(arguments: Arguments, job: Job) -> None:
 
     job.options = {name: getattr(arguments, name) for name in PageOptions.model_fields}
     fixed = [arguments.leaderboard, arguments.leaderboard_figure, arguments.published, arguments.config]
-    fixed += [arguments.training_figure] if arguments.training_figure is not None else []
+    fixed += [path for path in (arguments.training_figure, arguments.layer_figure) if path is not None]
     job.inputs = {str(path): path for path in [*arguments.metrics, *arguments.figures, *arguments.records, *fixed]}
     job.outputs = {"page": arguments.output}
 

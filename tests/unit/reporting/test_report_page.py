@@ -73,6 +73,7 @@ def render(write_metrics, tmp_path):
             leaderboard=table,
             leaderboard_figure=picture,
             training_figure=picture if training else None,
+            layer_figure=None,
             most_runs=most_runs,
             progress=Progress(),
         )

@@ -47,6 +47,7 @@ def render_page(
     leaderboard: Path,
     leaderboard_figure: Path,
     training_figure: Path | None,
+    layer_figure: Path | None,
     most_runs: int,
     progress: Progress,
 ) -> str:
@@ -90,6 +91,7 @@ def render_page(
         leaderboard_csv=data_uri(leaderboard.read_bytes(), "text/csv"),
         leaderboard_figure=embed(leaderboard_figure),
         training_figure=embed(training_figure) if training_figure is not None else None,
+        layer_figure=embed(layer_figure) if layer_figure is not None else None,
         facts=facts,
         jobs=jobs,
         config=_as_yaml(config),
