@@ -1,6 +1,7 @@
 """All benchmarks: prints the tables of docs/performance.md. Takes some minutes; leave the machine alone meanwhile."""
 
 import data
+import deepcluster
 import extraction
 import heads_kmeans
 import heads_temi
@@ -10,7 +11,7 @@ import planning
 import training
 
 print("| what | measured | to reach | ratio to baseline |", "|---|---|---|---|", sep="\n")
-for benchmark in (planning, data, extraction, training, heads_kmeans, heads_temi, heads_turtle):
+for benchmark in (planning, data, extraction, training, heads_kmeans, heads_temi, heads_turtle, deepcluster):
     for row in benchmark.main():
         print(row, flush=True)
 print()
