@@ -268,7 +268,7 @@ class _Checker:
     def check_start(self, where: str, name: str, options: Config, start: Config) -> Iterator[str]:
         if name in self.ancestors(name):
             yield f"{where}.start_from: {name} would start from itself"
-        for key in ("architecture", "stem"):
+        for key in ("architecture", "stem", "sobel"):
             if start and options.get(key) != start.get(key):
                 theirs = f"{options['start_from']}'s {start.get(key)}"
                 yield f"{where}.{key}: {options.get(key)} differs from {theirs}, where training starts"
