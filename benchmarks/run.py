@@ -1,6 +1,7 @@
 """All benchmarks: prints the tables of docs/performance.md. Takes some minutes; leave the machine alone meanwhile."""
 
 import data
+import deepcluster
 import extraction
 import heads_kmeans
 import heads_temi
@@ -11,7 +12,18 @@ import training
 import training_input
 
 print("| what | measured | to reach | ratio to baseline |", "|---|---|---|---|", sep="\n")
-for benchmark in (planning, data, extraction, training, training_input, heads_kmeans, heads_temi, heads_turtle):
+BENCHMARKS = (
+    planning,
+    data,
+    extraction,
+    training,
+    training_input,
+    heads_kmeans,
+    heads_temi,
+    heads_turtle,
+    deepcluster,
+)
+for benchmark in BENCHMARKS:
     for row in benchmark.main():
         print(row, flush=True)
 print()

@@ -39,7 +39,7 @@ runs:
   - {dataset: shapes, backbones: [fetched], heads: [other], k: 3}
 seeds: 2
 neighbors: {k: 5}
-evaluation: {bootstrap: 50}
+evaluation: {bootstrap: 50, layer_probe: {backbones: [simclr], dimension: 300}}
 report: {map_points: 50}
 """
 

@@ -304,6 +304,44 @@ def snapshot_scores(wildcards):
     return [SNAPSHOTS.format(dataset=dataset, backbone=name) for dataset, name in EXPERIMENT.snapshots()]
 
 
+def layer_probe_options(wildcards):
+    """How the stages of a network are probed."""
+    return EXPERIMENT.probe_layers()
+
+
+def held_out_files(which, pattern):
+    """An input function: `pattern` for the splits that stages are probed on ("train") or scored on ("score")."""
+
+    def files(wildcards):
+        train, score = EXPERIMENT.plan.run_splits(wildcards.dataset, "held-out")
+        splits = {"train": train, "score": score}[which]
+        return [pattern.format(dataset=wildcards.dataset, split=split) for split in splits]
+
+    return files
+
+
+def score_flags(wildcards, input):
+    """Where the images to score are, if there is a test split."""
+    if not input.score_images:
+        return ""
+    return f"--images_score {' '.join(input.score_images)} --labels_score {' '.join(input.score_labels)}"
+
+
+def layer_tables(wildcards):
+    """The probed stages of all backbones that the experiment asks for."""
+    return [f"results/evaluation/{dataset}/{backbone}/layers.csv" for dataset, backbone in EXPERIMENT.probed_layers()]
+
+
+def layer_figure(wildcards):
+    """The figure of the probed stages, if there are any."""
+    return "results/report/layers.png" if layer_tables(wildcards) else []
+
+
+def layer_flag(wildcards, input):
+    """Where it is."""
+    return f"--layer_figure {input.layers}" if input.layers else ""
+
+
 def evaluate_options(wildcards):
     """How a run is scored, and what it is called."""
     return EXPERIMENT.evaluate(run_of(wildcards))
@@ -416,6 +454,7 @@ def job_records():
         paths += [f"results/evaluation/{run.path}/metrics.provenance.json"]
         paths += [f"results/report/{run.path}/figures.provenance.json"]
     paths += [path.replace(".json", ".provenance.json") for path in snapshot_scores(None)]
+    paths += [f"results/evaluation/{d}/{backbone}/layers.provenance.json" for d, backbone in EXPERIMENT.probed_layers()]
     return sorted(set(paths))
 
 

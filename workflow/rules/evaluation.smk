@@ -53,6 +53,37 @@ rule score_snapshots:
         " --output {output.scores} {params.options} > {log} 2>&1"
 
 
+rule probe_layers:
+    input:
+        model="results/backbones/{backbone}/model.json",
+        weights="results/backbones/{backbone}/model.safetensors",
+        train_images=held_out_files("train", IMAGES),
+        train_manifests=held_out_files("train", MANIFESTS),
+        train_labels=held_out_files("train", LABELS),
+        score_images=held_out_files("score", IMAGES),
+        score_manifests=held_out_files("score", MANIFESTS),
+        score_labels=held_out_files("score", LABELS),
+    output:
+        table="results/evaluation/{dataset}/{backbone}/layers.csv",
+        provenance="results/evaluation/{dataset}/{backbone}/layers.provenance.json",
+    log:
+        "logs/probe_layers/{dataset}/{backbone}.log",
+    conda:
+        "../../envs/torch.yaml"
+    threads: 16
+    params:
+        *code("probe_layers"),
+        options=layer_probe_options,
+        command=command("probe_layers"),
+        score=score_flags,
+    message:
+        "Linear probes behind the stages of {wildcards.backbone} on {wildcards.dataset}"
+    shell:
+        "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
+        " --model {input.model} --images_train {input.train_images} --labels_train {input.train_labels} {params.score}"
+        " --output {output.table} {params.options} > {log} 2>&1"
+
+
 rule evaluate:
     input:
         clusters=f"results/clustering/{RUN}/clusters.safetensors",

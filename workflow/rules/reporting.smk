@@ -126,6 +126,32 @@ rule plot_snapshots:
         " --scores {input.scores} --output {output.figure} > {log} 2>&1"
 
 
+rule plot_layers:
+    input:
+        tables=layer_tables,
+    output:
+        figure=report(
+            "results/report/layers.png",
+            caption="../report/layers.rst",
+            category="Pretraining",
+            labels={"figure": "linear probe per layer"},
+        ),
+        provenance="results/report/layers.provenance.json",
+    log:
+        "logs/plot_layers.log",
+    localrule: True
+    conda:
+        "../../envs/report.yaml"
+    params:
+        *code("plot_layers"),
+        command=command("plot_layers"),
+    message:
+        "Draw how well each stage of the networks can be read"
+    shell:
+        "python {params.command} --progress {log}.progress --provenance {output.provenance}"
+        " --tables {input.tables} --output {output.figure} > {log} 2>&1"
+
+
 rule plot_leaderboard:
     input:
         metrics=run_files(METRICS),
@@ -204,6 +230,7 @@ rule report_page:
         leaderboard_figure="results/report/leaderboard.png",
         training=training_figure,
         snapshots=snapshots_figure,
+        layers=layer_figure,
         experiment="results/experiment.yaml",
     output:
         page=report(
@@ -226,6 +253,7 @@ rule report_page:
         command=command("report_page"),
         training=training_flag,
         snapshots=snapshots_flag,
+        layers=layer_flag,
     message:
         "Put everything on one page: results/report.html"
     shell:
@@ -233,4 +261,4 @@ rule report_page:
         " --metrics @{input.metric_list} --records @{input.record_list} --figures @{input.figure_list}"
         " --jobs @{input.job_list}"
         " --leaderboard {input.leaderboard} --leaderboard_figure {input.leaderboard_figure} {params.training}"
-        " {params.snapshots} {params.assets} --config {input.experiment} --output {output.page} {params.options} > {log} 2>&1"
+        " {params.snapshots} {params.layers} {params.assets} --config {input.experiment} --output {output.page} {params.options} > {log} 2>&1"

@@ -27,6 +27,8 @@ class Arguments(JobArguments, PageOptions):  # type: ignore[misc]  # pydantic me
     """Training curves, if a backbone was pretrained here."""
     snapshots_figure: Path | None = None
     """Scores over epochs, if snapshots were kept."""
+    layer_figure: Path | None = None
+    """Linear probes per layer, if the experiment asks for them."""
     published: Path
     """Table of published results."""
     config: Path
@@ -61,6 +63,7 @@ def main(arguments: Arguments, job: Job) -> None:
         leaderboard_figure=arguments.leaderboard_figure,
         training_figure=arguments.training_figure,
         snapshots_figure=arguments.snapshots_figure,
+        layer_figure=arguments.layer_figure,
         most_runs=arguments.page_runs,
         progress=job.progress,
     )
@@ -68,7 +71,8 @@ def main(arguments: Arguments, job: Job) -> None:
 
     job.options = {name: getattr(arguments, name) for name in PageOptions.model_fields}
     fixed = [arguments.leaderboard, arguments.leaderboard_figure, arguments.published, arguments.config]
-    fixed += [path for path in (arguments.training_figure, arguments.snapshots_figure) if path is not None]
+    figures = (arguments.training_figure, arguments.snapshots_figure, arguments.layer_figure)
+    fixed += [path for path in figures if path is not None]
     job.inputs = {str(path): path for path in [*arguments.metrics, *arguments.figures, *arguments.records, *fixed]}
     job.outputs = {"page": arguments.output}
 

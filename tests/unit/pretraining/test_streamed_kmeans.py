@@ -52,11 +52,11 @@ def test_scores_are_held_for_a_block_only(rows, monkeypatch):
     monkeypatch.setitem(iterate.__globals__["SCORES"], "cpu", 256 * 50)
     sizes = [len(block) for block, _ in _assigned(rows, whole, CPU, exact=True)]
     assert max(sizes) == 256 and sum(sizes) == 5000
-    assert torch.allclose(iterate(rows, rows[:50].float(), 3, 0, CPU), whole, atol=1e-5)
+    assert torch.allclose(iterate(rows, rows[:50].float(), 3, 0, CPU), whole, atol=1e-3)
 
 
 def test_parts_of_the_rows_in_several_processes(rows):
-    """Threads stand for processes: sums of both parts give what all rows at once give."""
+    """Threads stand for processes: sums of both parts give what all rows at once give, to the bit."""
     whole = iterate(rows, rows[:40].float(), 6, 0, CPU)
     barrier, shared, found = threading.Barrier(2), {}, {}
 
@@ -71,8 +71,7 @@ def test_parts_of_the_rows_in_several_processes(rows):
 
     threads = [threading.Thread(target=work, args=item) for item in enumerate(rows.split(2000 + 1000))]
     [thread.start() for thread in threads], [thread.join() for thread in threads]
-    assert torch.equal(found[0], found[1])
-    assert torch.allclose(found[0], whole, atol=1e-4)
+    assert torch.equal(found[0], whole) and torch.equal(found[1], whole)
 
 
 def test_an_empty_cluster_gets_half_of_another_one():

@@ -74,6 +74,7 @@ def render(write_metrics, tmp_path):
             leaderboard_figure=picture,
             training_figure=picture if training else None,
             snapshots_figure=picture if snapshots else None,
+            layer_figure=None,
             most_runs=most_runs,
             progress=Progress(),
         )

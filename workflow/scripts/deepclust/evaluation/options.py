@@ -37,8 +37,29 @@ class SnapshotOptions(Options):
     """Whether the linear probe is fitted on the features of every snapshot as well."""
 
 
+class LayerProbeOptions(Options):
+    """How labels are read off the stages of a network."""
+
+    dimension: int = Field(9600, ge=1)
+    """Values per image behind each stage, at most: its maps are averaged over a grid that gives about so many."""
+    l2: float = Field(1e-5, gt=0)
+    """Strength of the L2 penalty, per image, as in `probe`."""
+    samples: int = Field(100_000, ge=100)
+    """Images that a classifier is fitted on, and images that it is scored on, at most."""
+
+
+class ProbedLayersOptions(LayerProbeOptions):
+    """Which networks are read off at each stage, and how."""
+
+    backbones: list[str] = Field([])
+    """Backbones with stages of maps (ResNets, AlexNet, VGG) to fit a linear classifier behind each stage of."""
+
+
 class EvaluationOptions(ScoringOptions):
     """How runs are scored."""
+
+    layer_probe: ProbedLayersOptions = ProbedLayersOptions()
+    """How well labels can be read off each stage of a network with supervision."""
 
     probe: ProbeOptions = ProbeOptions()
     """The ceilings: how well labels can be read off the same features with supervision."""

@@ -232,6 +232,17 @@ class Parameters:
         names = {"k": run.k, "seeds": run.seeds, "train": train, "splits": splits, "backbones": run.backbones}
         return Flags({**self.config["heads"][run.head], **names})
 
+    def probed_layers(self) -> list[tuple[str, str]]:
+        """The datasets and backbones whose stages are probed: each dataset that runs cluster by that backbone."""
+        wanted = self.config["evaluation"]["layer_probe"]["backbones"]
+        pairs = [(run.dataset, backbone) for run in self.plan.runs for backbone in run.backbones]
+        return [pair for pair in dict.fromkeys(pairs) if pair[1] in wanted]
+
+    def probe_layers(self) -> Flags:
+        """Parameters of `probe_layers`."""
+        options = self.config["evaluation"]["layer_probe"]
+        return Flags({key: value for key, value in options.items() if key != "backbones"})
+
     def probe(self) -> Flags:
         """Parameters of `probe`."""
         return Flags(self.config["evaluation"]["probe"])
@@ -252,7 +263,8 @@ class Parameters:
 
     def evaluate(self, run: Run) -> Flags:
         """Parameters of `evaluate`: how a run is scored, and what `metrics.json` says about it."""
-        options = {key: value for key, value in self.config["evaluation"].items() if key not in {"probe", "snapshots"}}
+        apart = {"probe", "layer_probe", "snapshots"}
+        options = {key: value for key, value in self.config["evaluation"].items() if key not in apart}
         _, score = self.plan.run_splits(run.dataset, run.protocol)
         names = {"dataset": run.dataset, "backbones": run.backbones, "head": run.head, "k": run.k}
         names["trained_on"] = [self.trained_on(backbone) for backbone in run.backbones]

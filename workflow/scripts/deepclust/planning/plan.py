@@ -213,6 +213,7 @@ class _Checker:
             yield from self.check_neighbors(name, options.get("neighbors"))
         yield from self.check_seeds("seeds", self.config.get("seeds"))
         yield from self.check_runs()
+        yield from self.check_layer_probe()
         yield from self._unreadable
 
     def check_paths(self, where: str, options: Config, discriminator: str) -> Iterator[str]:
@@ -270,7 +271,7 @@ class _Checker:
             yield f"{where}.start_from: {name} would start from itself"
         with contextlib.suppress(DeepclustError):  # said where that backbone is described
             elsewhere = start.get("method") == "pretrained"
-            keys = ("architecture", "stem") if start else ()
+            keys = ("architecture", "stem", "sobel") if start else ()
             theirs = pretrained.network_of(start) if elsewhere else {key: start.get(key) for key in keys}
             for key in theirs:
                 if options.get(key) != theirs[key]:
@@ -349,6 +350,14 @@ class _Checker:
         if reads and isinstance(wanted, int) and searched is not None and wanted > searched:
             fix = f"raise neighbors.k or lower heads.{head}.neighbors"
             yield f"heads.{head}.neighbors: {wanted} neighbors are wanted, neighbors.k is {searched}: {fix}"
+
+    def check_layer_probe(self) -> Iterator[str]:
+        where, probe = "evaluation.layer_probe.backbones", self.section("evaluation").get("layer_probe", {})
+        names = probe.get("backbones")
+        for name in names if isinstance(names, list) else []:
+            yield from self.known(where, name, "backbones")
+            if self.section("backbones").get(name, {}).get("method") == "pixels":
+                yield f"{where}: {name} is raw pixels, which have no stages"
 
     def check_members(self, head: str, members: Any) -> Iterator[str]:
         """Heads that combine others: those must be heads that read no others themselves."""

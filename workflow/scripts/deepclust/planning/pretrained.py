@@ -109,14 +109,15 @@ def saw(options: Config) -> str:
 
 
 def network_of(options: Config) -> Config:
-    """Architecture, and stem if it has one, of a backbone that was trained elsewhere; empty if only its files tell.
+    """What options of pretraining say of a network, for one that was trained elsewhere; empty if only its files tell.
 
     Raises:
         DeepclustError: its description is a file here, and none.
     """
     if spec := _description(options.get("weights")):
         own = spec["architecture"]
-        return {"architecture": own["name"], **({"stem": own["stem"]} if "stem" in own else {})}
+        found = {"architecture": own["name"], "stem": own.get("stem"), "sobel": own.get("sobel", False)}
+        return found if "stem" in own else {"architecture": own["name"]}
     model = options.get("model") or presets().get(str(options.get("preset")), {}).get("model")
     return {"architecture": model} if model else {}
 

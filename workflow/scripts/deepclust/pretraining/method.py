@@ -85,7 +85,10 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def views(self, images: Tensor, seed: int) -> list[Tensor]:
-        """Augmented views, each float [B, C, H, W] normalised, of images uint8 [B * images_per_item, C, H, W]."""
+        """Augmented views, each float [B, C, H, W] normalised, of images uint8 [B * images_per_item, C, H, W].
+
+        And whatever else `embed` needs that is drawn at random for each image, its first dimension being the image's.
+        """
 
     @abstractmethod
     def embed(self, views: list[Tensor]) -> tuple[Tensor, ...]:

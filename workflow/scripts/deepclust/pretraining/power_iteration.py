@@ -36,10 +36,10 @@ def power_iteration_clusters(rows: Tensor, most: int, device: torch.device) -> T
 
 def nearest(rows: Tensor, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """The `count` nearest others of each row and their squared distances: int64 and float32 [N, count] on the CPU."""
-    whole = rows.to(device)
+    whole = rows.to(device).float()
     found, squared = [], []
     for start in range(0, len(rows), size := max(1, SCORES[device.type] // len(rows))):
-        cosines = whole[start : start + size].float() @ whole.T.float()
+        cosines = whole[start : start + size] @ whole.T
         places = torch.arange(len(cosines), device=device)
         cosines[places, start + places] = -torch.inf  # not itself
         best = cosines.topk(count, dim=1)

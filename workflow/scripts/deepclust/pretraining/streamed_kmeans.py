@@ -80,6 +80,9 @@ def iterate(
 ) -> Tensor:
     """Lloyd's iterations from `centroids` [k, D]; returns the last ones.
 
+    Sums of float16 numbers are exact in float64, so that neither the order of the rows nor the number of processes
+    changes a bit.
+
     Args:
         rows: those of this process.
         add_up: adds up a tensor over all processes, in place; every process must start from the same centroids.
@@ -90,7 +93,7 @@ def iterate(
         sums = torch.zeros(k, dimension, dtype=torch.float64, device=device)
         counts = torch.zeros(k, dtype=torch.int64, device=device)
         for block, labels in _assigned(rows, centroids, device, exact=False):
-            sums += torch.zeros_like(centroids).index_add_(0, labels, block.float())
+            sums.index_add_(0, labels, block.double())
             counts += labels.bincount(minlength=k)
         add_up(sums)
         add_up(counts)

@@ -44,12 +44,12 @@ def fit_whitening(features: Tensor, components: int, device: torch.device) -> Wh
     for block in features.split(ROWS):
         centred = block.to(device) - mean.float()
         covariance += centred.T @ centred
-    values, vectors = torch.linalg.eigh((covariance / max(1, count - 1)).cpu())
+    values, vectors = torch.linalg.eigh(covariance / max(1, count - 1))
     largest = values.flip(0)[:components]
     scales = torch.where(largest > LEAST * largest[0], largest.clamp(min=1e-30).rsqrt(), 0)
     # The sign of an eigenvector is arbitrary; clusters do not depend on it.
     matrix = vectors.flip(1)[:, :components] * scales
-    return Whitening(mean.float(), matrix.float().to(device))
+    return Whitening(mean.float(), matrix.float())
 
 
 def whitened_features(

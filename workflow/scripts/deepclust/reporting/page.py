@@ -48,6 +48,7 @@ def render_page(
     leaderboard_figure: Path,
     training_figure: Path | None,
     snapshots_figure: Path | None,
+    layer_figure: Path | None,
     most_runs: int,
     progress: Progress,
 ) -> str:
@@ -92,6 +93,7 @@ def render_page(
         leaderboard_figure=embed(leaderboard_figure),
         training_figure=embed(training_figure) if training_figure is not None else None,
         snapshots_figure=embed(snapshots_figure) if snapshots_figure is not None else None,
+        layer_figure=embed(layer_figure) if layer_figure is not None else None,
         facts=facts,
         jobs=jobs,
         config=_as_yaml(config),

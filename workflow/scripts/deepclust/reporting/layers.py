@@ -1,0 +1,45 @@
+"""How well labels can be read off each stage of the networks."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from deepclust.common.errors import DeepclustError
+from deepclust.reporting.style import CATEGORIES, RULE, new_figure, note, printable
+
+
+def read_layers(path: Path) -> dict[int, float]:
+    """Accuracy by stage, from a `layers.csv`.
+
+    Raises:
+        DeepclustError: it is no such table.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {int(row["layer"]): float(row["linear_acc"]) for row in csv.DictReader(file)}
+    except (KeyError, ValueError) as error:
+        raise DeepclustError(f"{path} is not a table of layers: delete it and run the workflow again") from error
+
+
+def layer_figure(tables: Mapping[str, Mapping[int, float]]) -> Figure:
+    """Accuracy over stages, one line per network and dataset.
+
+    Args:
+        tables: accuracy by stage, by what the line is called.
+    """
+    figure = new_figure(6.4, 3.6)
+    axes = figure.subplots()
+    for index, (name, accuracies) in enumerate(tables.items()):
+        color, values = CATEGORIES[index % len(CATEGORIES)], [100 * value for value in accuracies.values()]
+        axes.plot(list(accuracies), values, color=color, marker="o", linewidth=1.4, label=printable(name, 60))
+    axes.set_title("Linear probe per layer", pad=18)
+    note(axes, "accuracy in percent of a linear classifier behind each stage, fitted with labels")
+    axes.set_xlabel("layer (of a ResNet: 0 for the stem, then its stages)")
+    axes.xaxis.set_major_locator(MaxNLocator(13, integer=True))
+    axes.grid(axis="y", color=RULE)
+    axes.tick_params(length=0)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    return figure
