@@ -111,7 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif file not in repository.commits[commit]:
             self._error(404, "EntryNotFound", "Entry not found", body, {"X-Repo-Commit": commit})
         else:
-            self._file(name, commit, repository.commits[commit][file], body)
+            send = self._text if file.endswith(".json") else self._file
+            send(name, commit, repository.commits[commit][file], body)
 
     def _listing(self, name: str, what: str, commit: str, files: dict[str, bytes], body: bool) -> None:
         tree = [{"type": "file", "path": path, "size": len(content), "oid": "0"} for path, content in files.items()]
@@ -130,6 +131,11 @@ class _Handler(BaseHTTPRequestHandler):
             "Location": f"{self.hub.endpoint.replace('127.0.0.1', 'localhost')}/storage/{name}/{digest}",
         }
         self._send(302, b"", body, headers)
+
+    def _text(self, name: str, commit: str, content: bytes, body: bool) -> None:
+        """A file that lies in the repository itself, known by the checksum that git has for it."""
+        digest = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        self._send(200, content, body, {"X-Repo-Commit": commit, "ETag": f'"{digest}"'})
 
     def _error(self, status: int, code: str, message: str, body: bool, headers: dict[str, str] | None = None) -> None:
         self._send(status, b"", body, {"X-Error-Code": code, "X-Error-Message": message, **(headers or {})})

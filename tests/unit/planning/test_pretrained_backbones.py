@@ -36,6 +36,7 @@ def elsewhere(tmp_path, monkeypatch):
     (tmp_path / "own").mkdir()
     for name in ("model.json", "model.safetensors"):
         shutil.copy(SHIPPED / name, tmp_path / "own")
+    (tmp_path / "own#2").symlink_to("own")
 
 
 def planned(**options):
@@ -137,6 +138,7 @@ def test_own_weights_have_their_own_layout():
         ({"weights": "hf://team/net@main/model.json"}, {}),
         ({"model": "resnet50", "weights": "here.pth"}, {"file": "here.pth"}),
         ({"weights": "own/model.json"}, {"file": "own/model.json", "tensors": "own/model.safetensors"}),
+        ({"weights": "own#2/model.json"}, {"file": "own#2/model.json", "tensors": "own#2/model.safetensors"}),
     ],
 )
 def test_where_weights_are_read_from(options, files):
@@ -186,6 +188,7 @@ def test_an_own_backbone_says_itself_what_it_saw(weights, tmp_path):
         ({"weights": "gone/model.json"}, "weights: there is no file gone/model.json"),
         ({"weights": "alone/model.json"}, "weights: there is no file alone/model.safetensors"),
         ({"weights": "bad/model.json"}, "weights: bad/model.json lacks image_size"),
+        ({"weights": "odd/model.json"}, "weights: odd/model.json has no splits"),
         ({"weights": "hf://own/model.json"}, "no address on the hub"),
         ({"features": {"pooling": "class"}}, "features.pooling: resnet10_w32 has no class token"),
         ({"weights": "own/other.json"}, "needs 'preset'"),
@@ -197,6 +200,9 @@ def test_mistakes_with_own_backbones(options, message, tmp_path):
     (tmp_path / "alone" / "model.json").write_bytes((tmp_path / "own" / "model.json").read_bytes())
     (tmp_path / "bad" / "model.json").write_text('{"architecture": {}}')
     (tmp_path / "bad" / "model.safetensors").touch()
+    shutil.copytree(tmp_path / "own", tmp_path / "odd")
+    odd = json.loads((SHIPPED / "model.json").read_text()) | {"splits": 5}
+    (tmp_path / "odd" / "model.json").write_text(json.dumps(odd))
     (tmp_path / "own" / "other.json").touch()
     with pytest.raises(ExperimentError) as error:
         planned(**{"weights": "own/model.json", **options})

@@ -33,7 +33,18 @@ SPEC_KEYS = (
 
 def is_description(weights: str) -> bool:
     """Whether a path or an address is that of a backbone's description."""
-    return PurePosixPath(urlsplit(weights).path).name == DESCRIPTION
+    return PurePosixPath(_path(weights)).name == DESCRIPTION
+
+
+def beside(description: str) -> str:
+    """Path or address of the weights that a description belongs to."""
+    path = _path(description)
+    before, _, after = description.rpartition(path)
+    return f"{before}{PurePosixPath(path).with_name(WEIGHTS)}{after}"
+
+
+def _path(weights: str) -> str:
+    return urlsplit(weights).path if "://" in weights else weights
 
 
 def read_description(model_json: Path) -> dict[str, Any]:
@@ -46,6 +57,7 @@ def read_description(model_json: Path) -> dict[str, Any]:
     absent = [key for key in SPEC_KEYS if not isinstance(spec, dict) or key not in spec]
     if absent:
         raise DeepclustError(f"{model_json} lacks {', '.join(absent)}: it is not a backbone's description")
-    if not isinstance(spec["architecture"], dict):
-        raise DeepclustError(f"{model_json} names no architecture: it is not a backbone's description")
+    for key, kind in (("architecture", dict), ("splits", list | None), ("dataset", str | None), ("sha256", str)):
+        if not isinstance(spec[key], kind):
+            raise DeepclustError(f"{model_json} has no {key} that can be used: it is not a backbone's description")
     return {key: spec[key] for key in SPEC_KEYS}

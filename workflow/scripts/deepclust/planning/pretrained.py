@@ -7,13 +7,13 @@ import functools
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from deepclust.common.descriptions import DESCRIPTION, WEIGHTS, is_description, read_description
+from deepclust.common.descriptions import DESCRIPTION, beside, is_description, read_description
 from deepclust.common.errors import DeepclustError
 from deepclust.planning.downloads import local_path
 from deepclust.planning.validation import closest, did_you_mean
@@ -85,13 +85,6 @@ def parts(options: Config) -> dict[str, tuple[str, str | None]]:
     if is_description(weights):
         found["tensors"] = (beside(weights), None)  # the description knows their checksum
     return found
-
-
-def beside(weights: str) -> str:
-    """Address or path of the weights that a description belongs to."""
-    path = urlsplit(weights).path
-    head, _, tail = weights.rpartition(path)
-    return f"{head}{PurePosixPath(path).with_name(WEIGHTS)}{tail}"
 
 
 def saw(options: Config) -> str:
