@@ -142,7 +142,14 @@ METHODS = {
         "predictor": "true",
         "optimizer": "lars",
     },
-    "tcc": {"method": "tcc", "clusters": 3, **SLOW, "instance_queue": 40, "teacher_momentum": 0.9},
+    "tcc": {
+        "method": "tcc",
+        "clusters": 3,
+        **SLOW,
+        "sampling": "gumbel",
+        "instance_queue": 40,
+        "teacher_momentum": 0.9,
+    },
     "scan": {"method": "scan", "clusters": 3, "start_from": "simclr", "nearest": 5, **SLOW},
     "selflabel": {"method": "selflabel", "clusters": 3, "start_from": "scan", "threshold": 0.35, **SLOW},
 }
