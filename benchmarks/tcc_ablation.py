@@ -83,7 +83,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 def cifar(archive: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     (block,) = read_records(archive, ["cifar-10-batches-bin/data_batch_1.bin"], 10_000, [CLASSES])
-    return block.pixels[:count], block.labels[:count]
+    return block.images[:count], block.labels[:count]
 
 
 def train(images: np.ndarray, options: dict[str, Any]) -> Outcome:
