@@ -9,7 +9,7 @@ A reconstruction: docs/methods.md says what is published, what is not, and how t
 
 import copy
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -187,7 +187,7 @@ class TCC(Method):
         self.clusters_seen.push(sets)
         self.images_seen.push(images)
         if self.teacher is not None:
-            followed = [*self.backbone.parameters(), *self.heads.parameters()]
+            followed: list[Tensor] = [*self.backbone.parameters(), *self.heads.parameters()]
             torch._foreach_lerp_(list(self.teacher.parameters()), followed, 1 - self.options.teacher_momentum)
 
     def start_epoch(self, epoch: Epoch) -> None:
@@ -201,7 +201,7 @@ class TCC(Method):
         record = cluster_record(self.labels, self.epoch_labels, self.options.clusters)
         return record | {"gumbel_temperature": self.gumbel_temperature.item()}
 
-    def parameter_groups(self) -> list[dict[str, object]]:
+    def parameter_groups(self) -> list[dict[str, Any]]:
         """All that is learned; a teacher is not."""
         return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
 
