@@ -25,7 +25,7 @@ from deepclust.common.images import Images, write_raw  # noqa: E402
 from deepclust.common.models import Model, build_network  # noqa: E402
 from deepclust.common.progress import Progress  # noqa: E402
 from deepclust.common.training_log import TrainingLog  # noqa: E402
-from deepclust.pretraining import secu, simclr  # noqa: E402
+from deepclust.pretraining import secu, simclr, tcc  # noqa: E402
 from deepclust.pretraining.checkpoint import StateFolder  # noqa: E402
 from deepclust.pretraining.image_store import ImageStore  # noqa: E402
 from deepclust.pretraining.method import ImageFacts  # noqa: E402
@@ -35,7 +35,11 @@ from deepclust.pretraining.trainer import Trainer  # noqa: E402
 BATCH = 128
 COUNT = 50_000  # what a method keeps per image is as large as for CIFAR-10
 CHECKPOINT_SECONDS = 300
-METHODS = {"SimCLR": (simclr, {}), "SeCu, 10 heads": (secu, {"clusters": 10})}
+METHODS = {
+    "SimCLR": (simclr, {}),
+    "SeCu, 10 heads": (secu, {"clusters": 10}),
+    "TCC, 10 clusters": (tcc, {"clusters": 10}),
+}
 
 
 def make_trainer(module, options: dict, folder: Path, device: torch.device) -> Trainer:

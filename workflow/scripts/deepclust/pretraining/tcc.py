@@ -9,7 +9,7 @@ A reconstruction: docs/methods.md says what is published, what is not, and how t
 
 import copy
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -39,20 +39,20 @@ class Options(PretrainingOptions):
     """Dimension of projections, cluster keys, set vectors and embeddings."""
     cluster_weight: Probability = 0.5
     """Weight of the contrast of clusters; the rest is that of the bound on the images' likelihood."""
-    kl_weight: float = Field(1.0, ge=0)
-    """Weight in that bound of the divergence between both views' assignments."""
+    kl_weight: float = Field(0.1, ge=0)
+    """Weight in that bound of the divergence between both views' assignments; 1: the bound itself."""
     assignment_temperature: Temperature = 0.1
     """Temperature of the assignments; projections and keys have length 1."""
-    sampling: Literal["gumbel", "soft"] = "gumbel"
+    sampling: Literal["gumbel", "soft"] = "soft"
     """What an image's embedding knows of its cluster: a draw (Gumbel-softmax), or the probabilities themselves."""
     gumbel_temperature: tuple[Temperature, Temperature] = (0.3, 0.3)
     """Temperature of the draws in the first and in the last epoch; in between it changes by the same factor."""
     condition: Condition = "add"
     """How an embedding is made: a network on projection and draw (`concatenate`), or the drawn key plus the image's own
     part (`add`)."""
-    instance_weight: float = Field(0.1, gt=0)
+    instance_weight: float = Field(1.0, gt=0)
     """With `add`, weight of the image's own part; the key has weight 1."""
-    instance_temperature: Temperature = 0.5
+    instance_temperature: Temperature = 0.2
     """Temperature of the contrast of images."""
     instance_queue: int = Field(4096, ge=0)
     """Number of past images that are repelled beside those of the batch."""
@@ -64,7 +64,7 @@ class Options(PretrainingOptions):
     """Second views go through a moving average of the network, with this momentum, that gets no gradient; 0: through
     the network itself."""
     balance_weight: float = Field(1.0, ge=0)
-    """Weight of what the entropy of a batch's mean assignment lacks to that of clusters of equal size; 0: published."""
+    """Weight of what the entropy of a batch's mean assignment lacks to that of clusters of equal size."""
     architecture: Literal["resnet10_w32", "resnet18", "resnet34", "resnet50"] = "resnet34"
     """Network."""
     epochs: int = Field(1000, ge=1)
@@ -187,7 +187,7 @@ class TCC(Method):
         self.clusters_seen.push(sets)
         self.images_seen.push(images)
         if self.teacher is not None:
-            followed = [*self.backbone.parameters(), *self.heads.parameters()]
+            followed: list[Tensor] = [*self.backbone.parameters(), *self.heads.parameters()]
             torch._foreach_lerp_(list(self.teacher.parameters()), followed, 1 - self.options.teacher_momentum)
 
     def start_epoch(self, epoch: Epoch) -> None:
@@ -201,7 +201,7 @@ class TCC(Method):
         record = cluster_record(self.labels, self.epoch_labels, self.options.clusters)
         return record | {"gumbel_temperature": self.gumbel_temperature.item()}
 
-    def parameter_groups(self) -> list[dict[str, object]]:
+    def parameter_groups(self) -> list[dict[str, Any]]:
         """All that is learned; a teacher is not."""
         return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
 

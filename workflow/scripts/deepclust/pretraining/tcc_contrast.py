@@ -96,7 +96,8 @@ def imbalance(log_assignments: Tensor) -> Tensor:
     Args:
         log_assignments: logarithms of probabilities [B, K].
     """
-    return math.log(log_assignments.shape[1]) - torch.special.entr(log_assignments.exp().mean(0)).sum()
+    entropy: Tensor = torch.special.entr(log_assignments.exp().mean(0)).sum()
+    return math.log(log_assignments.shape[1]) - entropy
 
 
 def gumbel(uniform: Tensor) -> Tensor:
