@@ -6,8 +6,9 @@ from deepclust.planning.slurm import Request
 from deepclust.planning.submission import folder_errors, profile_errors, request_of
 
 
-def settings(threads=None, resources=None, default=None, limits=None):
+def settings(threads=None, resources=None, default=None, limits=None, scatter=None):
     return SimpleNamespace(
+        overwrite_scatter=scatter or {},
         overwrite_threads=threads or {},
         overwrite_resources=resources or {},
         default_resources=default,
@@ -25,7 +26,7 @@ def test_names_that_a_profile_misspells():
         resources={"cluster": {"mem_mb": 1, "gers": "gpu:1"}},
         default={"runtme": 3, "tmpdir": "/tmp"},
     )
-    assert profile_errors(wrong, ["pretrain", "cluster"]) == [
+    assert profile_errors(wrong, ["pretrain", "cluster"], ["extract_features"]) == [
         "set-threads.pretrian: there is no such rule; did you mean 'pretrain'?",
         "default-resources.runtme: unknown resource; did you mean 'runtime'?",
         "set-resources.cluster.gers: unknown resource; did you mean 'gres'?",
@@ -34,8 +35,8 @@ def test_names_that_a_profile_misspells():
 
 def test_a_resource_of_ones_own_is_known_where_it_is_limited():
     own = {"cluster": {"licenses": 1}}
-    assert profile_errors(settings(resources=own, limits={"licenses": 4}), ["cluster"]) == []
-    assert len(profile_errors(settings(resources=own), ["cluster"])) == 1
+    assert profile_errors(settings(resources=own, limits={"licenses": 4}), ["cluster"], []) == []
+    assert len(profile_errors(settings(resources=own), ["cluster"], [])) == 1
 
 
 def test_folders_are_judged_by_what_is_there(tmp_path):

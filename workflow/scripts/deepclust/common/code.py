@@ -21,6 +21,7 @@ PACKAGE = "deepclust"
 HARMLESS = frozenset(
     {
         "deepclust.common.errors",
+        "deepclust.common.gpu_use",
         "deepclust.common.progress",
         "deepclust.common.provenance",
         "deepclust.common.time_limit",

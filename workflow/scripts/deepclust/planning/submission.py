@@ -31,18 +31,24 @@ RESOURCES = (
 )
 
 
-def profile_errors(settings: Any, rules: Iterable[str]) -> list[str]:
+def profile_errors(settings: Any, rules: Iterable[str], scattered: Iterable[str]) -> list[str]:
     """Names in a profile that mean nothing, one line each: Snakemake passes over them without a word.
 
     Args:
         settings: Snakemake's resource settings.
         rules: names of all rules.
+        scattered: what may be done in parts.
     """
     rules, lines = list(rules), []
     for key, mapping in (("set-threads", settings.overwrite_threads), ("set-resources", settings.overwrite_resources)):
         lines += [
             f"{key}.{name}: there is no such rule{did_you_mean(name, rules)}" for name in mapping if name not in rules
         ]
+    lines += [
+        f"set-scatter.{name}: nothing of that name is done in parts{did_you_mean(name, scattered)}"
+        for name in settings.overwrite_scatter
+        if name not in scattered
+    ]
     named: dict[str, Mapping[str, Any]] = {"default-resources": settings.default_resources or {}}
     named |= {f"set-resources.{rule}": resources for rule, resources in settings.overwrite_resources.items()}
     known = {*RESOURCES, *settings.resources}
