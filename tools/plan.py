@@ -182,10 +182,10 @@ def disk_lines(experiment: Any, jobs: list[Any]) -> list[str]:
     lines = [f"  {line}" for line in announcement(downloads)]
     if images:
         lines.append(f"  prepared images: {readable(images)}")
-    sizes = [readable(features)] if features else []
-    sizes += [f"{unknown} files whose size shows once their images and backbones are there"] if unknown else []
-    if sizes:
-        lines.append(f"  features: {', and '.join(sizes)}")
+    told = [readable(features)] if features else []
+    told += [f"{unknown} files whose size shows once their images and backbones are there"] if unknown else []
+    if told:
+        lines.append(f"  features: {', and '.join(told)}")
     return [*lines, f"  {readable(shutil.disk_usage('.').free)} are free"]
 
 

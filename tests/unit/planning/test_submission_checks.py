@@ -1,9 +1,12 @@
+import socket
+import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from deepclust.planning.slurm import Request
-from deepclust.planning.submission import folder_errors, profile_errors, request_of
+from deepclust.planning.submission import folder_errors, profile_errors, request_of, unshared
 
 
 def settings(threads=None, resources=None, default=None, limits=None, scatter=None):
@@ -66,3 +69,14 @@ def test_what_a_job_asks_for(resources, expected):
 
 def test_threads_are_cpus():
     assert request_of(job(threads=4)).cpus == 4
+
+
+def test_memory_of_this_machine_is_not_shared_with_others():
+    memory = Path("/dev/shm")
+    if "tmpfs" not in subprocess.run(["stat", "-f", "-c", "%T", memory], capture_output=True, text=True).stdout:
+        pytest.skip("/dev/shm is no tmpfs")
+    here = socket.gethostname()
+    (line,) = unshared(memory / "results", [here, "node7.cluster.org"])
+    assert "tmpfs" in line and "node7 cannot see" in line
+    assert unshared(memory, [here]) == unshared(memory, [f"{here}.cluster.org"]) == []
+    assert unshared(Path("/proc"), ["node7"]) == []
