@@ -201,6 +201,7 @@ def main() -> int:
                 cores=1,
                 overwrite_threads=arguments.set_threads,
                 overwrite_resources=arguments.set_resources,
+                overwrite_scatter=arguments.set_scatter,
                 default_resources=arguments.default_resources,
             ),
             config_settings=ConfigSettings(configfiles=[path.resolve() for path in arguments.configfile]),
