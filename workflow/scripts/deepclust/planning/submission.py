@@ -75,10 +75,10 @@ def folder_errors(folders: Iterable[Path]) -> list[str]:
 
 def unshared(folder: Path, hosts: Iterable[str]) -> list[str]:
     """Why these hosts cannot see a folder of this one, if it lies in this one's memory or container."""
-    import psutil
-
     others = sorted({host.partition(".")[0] for host in hosts} - {socket.gethostname().partition(".")[0]})
-    mounts = {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}
+    table = Path("/proc/mounts")
+    lines = table.read_text(encoding="utf-8", errors="replace").splitlines() if table.exists() else []
+    mounts = {Path(line.split()[1]): line.split()[2] for line in lines}  # of mounts at one place, the last is seen
     kind = next((mounts[path] for path in [folder, *folder.parents] if path in mounts), "")
     if not others or kind not in NEVER_SHARED:
         return []
