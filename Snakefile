@@ -20,6 +20,10 @@ report: "workflow/report/workflow.rst"
 EXPERIMENT = plan_experiment(config, workflow.configfiles)
 
 
+# Only for --sdm apptainer: apptainer build envs/deepclust.sif envs/deepclust.def
+container: f"{workflow.basedir}/envs/deepclust.sif"
+
+
 wildcard_constraints:
     dataset=NAME,
     split="train|test|unlabeled",

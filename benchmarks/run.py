@@ -6,6 +6,7 @@ import extraction
 import heads_kmeans
 import heads_temi
 import heads_turtle
+import job_overhead
 import memory_of_features
 import planning
 import training
@@ -14,6 +15,7 @@ import training_input
 print("| what | measured | to reach | ratio to baseline |", "|---|---|---|---|", sep="\n")
 BENCHMARKS = (
     planning,
+    job_overhead,
     data,
     extraction,
     training,

@@ -145,8 +145,27 @@ def limit_lines(jobs: Iterable[Any]) -> list[str]:
     return [f"  at most {hours:,.0f} GPU-hours by the profile's time limits"] if hours else []
 
 
+def feature_bytes(experiment: Any, jobs: list[Any]) -> tuple[int, int]:
+    """Room for features, and the number of files of unknown size."""
+    total = unknown = 0
+    for job in jobs:
+        if job.rule.name != "extract_features":
+            continue
+        dataset, backbone, split = (job.wildcards[name] for name in ("dataset", "backbone", "split"))
+        facts = experiment.plan.dataset_facts(dataset)
+        images = splits_of(experiment.config["datasets"][dataset], facts)[split]
+        model = Path("results/backbones") / backbone / "model.json"
+        columns = json.loads(model.read_text())["feature_dim"] if model.exists() else None
+        if images and columns:
+            options = experiment.config["backbones"][backbone]["features"]
+            total += images * columns * {"float16": 2, "float32": 4}[options["dtype"]]
+        else:
+            unknown += 1
+    return total, unknown
+
+
 def disk_lines(experiment: Any, jobs: list[Any]) -> list[str]:
-    """Room for prepared images of known size, and downloads."""
+    """Room for prepared images and features of known size, and downloads."""
     images = 0
     for job in jobs:
         if job.rule.name == "prepare":
@@ -156,12 +175,17 @@ def disk_lines(experiment: Any, jobs: list[Any]) -> list[str]:
             for length in facts.get("shape") or [0]:
                 pixels *= length
             images += (sizes[job.wildcards.split] or 0) * pixels
+    features, unknown = feature_bytes(experiment, jobs)
     downloads = [
         (Path(job.output.archive), job.params.options["sources"]) for job in jobs if job.rule.name == "download"
     ]
     lines = [f"  {line}" for line in announcement(downloads)]
     if images:
         lines.append(f"  prepared images: {readable(images)}")
+    told = [readable(features)] if features else []
+    told += [f"{unknown} files whose size shows once their images and backbones are there"] if unknown else []
+    if told:
+        lines.append(f"  features: {', and '.join(told)}")
     return [*lines, f"  {readable(shutil.disk_usage('.').free)} are free"]
 
 
@@ -177,6 +201,7 @@ def main() -> int:
                 cores=1,
                 overwrite_threads=arguments.set_threads,
                 overwrite_resources=arguments.set_resources,
+                overwrite_scatter=arguments.set_scatter,
                 default_resources=arguments.default_resources,
             ),
             config_settings=ConfigSettings(configfiles=[path.resolve() for path in arguments.configfile]),

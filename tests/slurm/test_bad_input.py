@@ -1,11 +1,18 @@
 """Mistakes end in one clear line, before the first job is submitted."""
 
 import os
+import socket
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from clones import Clone
+from private_slurm import LIBC, check
+from small_experiment import copy_project
+
+CLONE_NEWUTS = 0x04000000
 TARGET = "results/backbones/simclr/model.json"
 
 
@@ -78,3 +85,21 @@ def test_a_folder_that_cannot_be_written_to(slurm, clone, folder):
         assert f"cannot write to {folder}" in refusal(slurm, clone)
     finally:
         subprocess.run(["umount", path], check=True)
+
+
+def test_a_folder_that_nodes_cannot_see(slurm):
+    """Snakemake runs on a machine with another name than that of the nodes, in its memory."""
+
+    def on_another_host():
+        check(LIBC.unshare(CLONE_NEWUTS))
+        socket.sethostname("login")
+
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        copy_project(Path(folder))
+        clone = Clone(Path(folder))
+        clone.configure()
+        done = clone.run("--", TARGET, preexec=on_another_host)
+        assert done.returncode == 1
+        said = done.stderr.strip().splitlines()[-1]
+        assert said.startswith(f"{folder} is a tmpfs of this machine, which {socket.gethostname()} cannot see")
+        assert not [job for job in slurm.jobs() if job["folder"] == folder]

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import time
 
 import pytest
 
@@ -128,3 +129,48 @@ def test_many_heads_are_one_submission(slurm, clone):
     assert len(list((clone.folder / "results" / "clustering").rglob("clusters.safetensors"))) == 5
     (array,) = {job["id"].partition("_")[0] for job in slurm.jobs() if str(clone.folder) == job["folder"]}
     assert {job["id"] for job in slurm.jobs()} >= {f"{array}_{task}" for task in range(1, 6)}
+
+
+def test_features_in_parts(slurm, prepared, tmp_path):
+    """Each part is a job with a GPU of its own; together they are what one job makes."""
+    shutil.copytree(prepared.folder, tmp_path / "clone")
+    clone = Clone(tmp_path / "clone")
+    target = clone.folder / TARGETS[0]
+    done = clone.run("--executor", "local", "--cores", "1", "--", TARGETS[0])
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected = target.read_bytes()
+    shutil.rmtree(target.parent)
+    clone.edit_profile(("# set-scatter:", "set-scatter:"), ("#   extract_features: 8", "  extract_features: 2"))
+    done = clone.run("--", TARGETS[0])
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert target.read_bytes() == expected
+    jobs = [job for job in slurm.jobs() if job["folder"] == str(clone.folder)]
+    parts = [job for job in jobs if "_" in job["id"]]
+    assert len(parts) == 2 and len({job["id"].partition("_")[0] for job in parts}) == 1, "one array"
+    assert len(jobs) == 3 and all("gpu" in job["gres"] for job in jobs)
+
+
+def test_two_hundred_heads_are_few_submissions(slurm, drained):
+    """Snakemake hands over 100 jobs at a time, and each time is one array."""
+    heads = {f"kmeans{number}": {"method": "kmeans", "n_init": number} for number in range(1, 201)}
+    run = {"dataset": "digits", "backbones": ["pixels"], "heads": list(heads), "k": 10}
+    pixels = {"pixels": {"method": "pixels"}}
+    datasets = {"digits": {"loader": "digits"}}
+    drained.configure(json.dumps({"datasets": datasets, "backbones": pixels, "heads": heads, "runs": [run]}))
+    done = drained.run("--executor", "local", "--cores", "2", "--until", "extract_features")
+    assert done.returncode == 0, done.stderr[-3000:]
+    start = time.monotonic()
+    driver = drained.start("--until", "cluster")
+    try:
+        slurm.wait(lambda: len(tasks(slurm)) == 200 or driver.poll() is not None, "all heads", seconds=200)
+        print(f"200 heads were in the queue after {time.monotonic() - start:.1f} s")
+        assert len({task.partition("_")[0] for task in tasks(slurm)}) == 2
+    finally:
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+        slurm.ask("scancel", "--user", "root")
+
+
+def tasks(slurm):
+    """All tasks of arrays that wait."""
+    return [task for task in slurm.ask("squeue", "-h", "-r", "-t", "PENDING", "-o", "%i").split() if "_" in task]

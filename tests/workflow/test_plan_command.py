@@ -32,6 +32,7 @@ def test_before_anything_ran(tmp_path, dry_runs):
     assert counts(text) == Counter(job["rule"] for job in dry_runs(forceall=True))
     assert "simclr: 1 epochs of 1,347 images: 0.0037 h at 100 images/s (as given)" in text
     assert "at most 46 GPU-hours" in text  # 3 trainings of 12 hours, 10 extractions of 1
+    assert "features: 10 files whose size shows" in text
     assert "not there yet" in text and "are free" in text
     assert len(text.splitlines()) < 40
     assert not (tmp_path / "results").exists()

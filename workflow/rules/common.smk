@@ -10,6 +10,8 @@ from shlex import quote
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+from snakemake.io import IOFile
+
 from deepclust.common.code import code_digest, code_params
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import sha256_file, write_text
@@ -25,6 +27,7 @@ from deepclust.planning.terminal import Watcher, closing_table, log_errors
 
 prefer_this_python()
 
+SCATTERED = ["extract_features"]
 NAME = NAME_PATTERN.strip("^$")
 RUN = "{dataset}/{backbones}/{head}/k{k}-{protocol}"
 
@@ -90,9 +93,12 @@ def digest(script, modules):
 
 def freeze_plan():
     """Let jobs on other machines know what was planned."""
-    for job in workflow.dag.needrun_jobs():
+    jobs = list(workflow.dag.needrun_jobs())
+    for job in jobs:
         job.params  # they are not made before they are asked for, and ask for the digests
-    freeze(EXPERIMENT.config, DIGESTS, Path(".snakemake") / "deepclust")
+    made = [job for job in jobs if job.rule.name == "extract_features"]
+    parts = {str(job.output.features): list(map(str, job.input.parts)) for job in made}
+    freeze(EXPERIMENT.config, DIGESTS, parts, Path(".snakemake") / "deepclust")
 
 
 def code(script):
@@ -232,6 +238,27 @@ def backbone_options(wildcards):
 def extract_options(wildcards):
     """How features are read out of a backbone."""
     return EXPERIMENT.extract_features(wildcards.backbone)
+
+
+def parts(wildcards):
+    """The records of the parts that features are put together from; none where one job makes them.
+
+    Features that are there keep the parts they were made in, so that another number of parts makes nothing anew.
+    """
+    features = IOFile(FEATURES.format(**dict(wildcards.items())))
+    if PLANNED is not None:
+        return PLANNED.parts.get(features, [])
+    made = workflow.persistence.input(features) if Path(features).exists() else None
+    if made is not None:
+        return [path for path in made if "/parts/" in path]
+    number = workflow.resource_settings.overwrite_scatter.get("extract_features", 1)
+    return gather.extract_features(PART, **dict(wildcards.items())) if number > 1 else []
+
+
+def parts_flag(wildcards, input):
+    """Where they are, for the command line, in their order."""
+    paths = sorted(input.parts, key=lambda path: int(Path(path).name.partition("-")[0]))
+    return f"--parts {' '.join(map(quote, paths))}" if paths else ""
 
 
 def neighbor_options(wildcards):
@@ -397,6 +424,7 @@ def training_logs(wildcards):
 
 
 FEATURES = "results/features/{dataset}/{backbone}/{split}/features.npy"
+PART = "results/features/{dataset}/{backbone}/{split}/parts/{scatteritem}.provenance.json"
 NEIGHBORS = "results/features/{dataset}/{backbone}/{split}/neighbors.npy"
 IMAGES = "results/data/{dataset}/{split}/images.bin"
 MANIFESTS = "results/data/{dataset}/{split}/images.json"
@@ -500,7 +528,7 @@ STARTED = time.time()
 
 def check_profile():
     """End if the profile names rules or resources that do not exist."""
-    stop_with(profile_errors(workflow.resource_settings, [rule.name for rule in workflow.rules]))
+    stop_with(profile_errors(workflow.resource_settings, [rule.name for rule in workflow.rules], SCATTERED))
 
 
 def check_submission():

@@ -11,6 +11,7 @@ rule project_map:
         "logs/project_map/{dataset}/{backbones}/{protocol}.log",
     conda:
         "../../envs/report.yaml"
+    threads: 1
     params:
         *code("project_map"),
         options=map_options,
@@ -61,6 +62,7 @@ rule plot_run:
         f"logs/plot_run/{RUN}.log",
     conda:
         "../../envs/report.yaml"
+    threads: 1
     params:
         *code("plot_run"),
         options=figure_options,

@@ -13,28 +13,33 @@ class Arguments(JobArguments, ExtractionOptions):  # type: ignore[misc]  # pydan
     """Prepared images (`images.bin`)."""
     model: Path
     """Backbone (`model.json`)."""
+    parts: tuple[Path, ...] = ()
+    """Records of jobs that have done it in parts, in their order: put these together, compute nothing."""
     output: Path
     """The `features.npy` to write."""
 
 
 def main(arguments: Arguments, job: Job) -> None:
-    from deepclust.common.code import code_digest
-    from deepclust.common.device import choose_devices, device_name
     from deepclust.common.images import Images
-    from deepclust.features.extract import extract
 
+    images = Images(arguments.images.parent)
     options = ExtractionOptions(**{name: getattr(arguments, name) for name in ExtractionOptions.model_fields})
-    devices = choose_devices()
-    extract(
-        Images(arguments.images.parent),
-        arguments.model,
-        arguments.output,
-        options,
-        devices=devices,
-        code=code_digest("extract_features"),
-        progress=job.progress,
-    )
-    job.device = ", ".join(device_name(device) for device in devices)
+    if arguments.parts:
+        from deepclust.features.partial import remove_states
+        from deepclust.features.parts import join_parts
+
+        job.parts = join_parts(arguments.parts, len(images), arguments.output)
+        job.device = job.parts[0]["device"]
+        job.when_done.append(lambda: remove_states(arguments.output))
+    else:
+        from deepclust.common.code import code_digest
+        from deepclust.common.device import choose_devices, device_name
+        from deepclust.features.extract import extract
+
+        devices = choose_devices()
+        code = code_digest("extract_features")
+        extract(images, arguments.model, arguments.output, options, devices=devices, code=code, progress=job.progress)
+        job.device = ", ".join(device_name(device) for device in devices)
     job.options = options.model_dump(mode="json")
     job.inputs = {"images": arguments.images.with_suffix(".json"), "model": arguments.model}
     job.outputs = {"features": arguments.output}

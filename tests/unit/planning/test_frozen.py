@@ -4,6 +4,7 @@ from deepclust.common.errors import DeepclustError
 from deepclust.planning import frozen
 
 CONFIG = {"datasets": {"digits": {"loader": "digits", "path": None}}, "seeds": [0, 1]}
+PARTS = {"features.npy": ["parts/1-of-1"]}
 
 
 @pytest.fixture(autouse=True)
@@ -12,11 +13,11 @@ def no_plan(monkeypatch):
 
 
 def test_what_was_frozen_comes_back(tmp_path):
-    frozen.freeze(CONFIG, {"cluster deepclust.heads.kmeans": "abc"}, tmp_path / "plans")
-    frozen.freeze(CONFIG, {"cluster deepclust.heads.kmeans": "abc"}, tmp_path / "plans")
+    frozen.freeze(CONFIG, {"cluster deepclust.heads.kmeans": "abc"}, PARTS, tmp_path / "plans")
+    frozen.freeze(CONFIG, {"cluster deepclust.heads.kmeans": "abc"}, PARTS, tmp_path / "plans")
     found = frozen.thaw()
     assert found is not None and found.config == CONFIG
-    assert found.code == {"cluster deepclust.heads.kmeans": "abc"}
+    assert found.code == {"cluster deepclust.heads.kmeans": "abc"} and found.parts == PARTS
     assert len(list((tmp_path / "plans").iterdir())) == 1, "the same plan is one file"
 
 

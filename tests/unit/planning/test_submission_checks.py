@@ -1,13 +1,17 @@
+import socket
+import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from deepclust.planning.slurm import Request
-from deepclust.planning.submission import folder_errors, profile_errors, request_of
+from deepclust.planning.submission import folder_errors, profile_errors, request_of, unshared
 
 
-def settings(threads=None, resources=None, default=None, limits=None):
+def settings(threads=None, resources=None, default=None, limits=None, scatter=None):
     return SimpleNamespace(
+        overwrite_scatter=scatter or {},
         overwrite_threads=threads or {},
         overwrite_resources=resources or {},
         default_resources=default,
@@ -25,7 +29,7 @@ def test_names_that_a_profile_misspells():
         resources={"cluster": {"mem_mb": 1, "gers": "gpu:1"}},
         default={"runtme": 3, "tmpdir": "/tmp"},
     )
-    assert profile_errors(wrong, ["pretrain", "cluster"]) == [
+    assert profile_errors(wrong, ["pretrain", "cluster"], ["extract_features"]) == [
         "set-threads.pretrian: there is no such rule; did you mean 'pretrain'?",
         "default-resources.runtme: unknown resource; did you mean 'runtime'?",
         "set-resources.cluster.gers: unknown resource; did you mean 'gres'?",
@@ -34,8 +38,8 @@ def test_names_that_a_profile_misspells():
 
 def test_a_resource_of_ones_own_is_known_where_it_is_limited():
     own = {"cluster": {"licenses": 1}}
-    assert profile_errors(settings(resources=own, limits={"licenses": 4}), ["cluster"]) == []
-    assert len(profile_errors(settings(resources=own), ["cluster"])) == 1
+    assert profile_errors(settings(resources=own, limits={"licenses": 4}), ["cluster"], []) == []
+    assert len(profile_errors(settings(resources=own), ["cluster"], [])) == 1
 
 
 def test_folders_are_judged_by_what_is_there(tmp_path):
@@ -65,3 +69,14 @@ def test_what_a_job_asks_for(resources, expected):
 
 def test_threads_are_cpus():
     assert request_of(job(threads=4)).cpus == 4
+
+
+def test_memory_of_this_machine_is_not_shared_with_others():
+    memory = Path("/dev/shm")
+    if "tmpfs" not in subprocess.run(["stat", "-f", "-c", "%T", memory], capture_output=True, text=True).stdout:
+        pytest.skip("/dev/shm is no tmpfs")
+    here = socket.gethostname()
+    (line,) = unshared(memory / "results", [here, "node7.cluster.org"])
+    assert "tmpfs" in line and "node7 cannot see" in line
+    assert unshared(memory, [here]) == unshared(memory, [f"{here}.cluster.org"]) == []
+    assert unshared(Path("/proc"), ["node7"]) == []

@@ -22,6 +22,7 @@ HARMLESS = frozenset(
     {
         "deepclust.common.errors",
         "deepclust.common.event_log",
+        "deepclust.common.gpu_use",
         "deepclust.common.progress",
         "deepclust.common.provenance",
         "deepclust.common.time_limit",

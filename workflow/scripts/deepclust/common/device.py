@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepclust.common.gpu_use import watch_gpus
+
 if TYPE_CHECKING:
     import torch
 
@@ -28,12 +30,14 @@ def choose_devices() -> list["torch.device"]:
     """All CUDA devices that this process sees, or the CPU. `DEEPCLUST_DEVICE` overrides it: `cpu`, `cuda:0,cuda:1`."""
     import torch
 
-    named = os.environ.get("DEEPCLUST_DEVICE")
-    if named:
-        return [torch.device(name) for name in named.split(",")]
-    if torch.cuda.is_available():
-        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
-    return [torch.device("cpu")]
+    devices = [torch.device("cpu")]
+    if named := os.environ.get("DEEPCLUST_DEVICE"):
+        devices = [torch.device(name) for name in named.split(",")]
+    elif torch.cuda.is_available():
+        devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    if devices[0].type == "cuda":
+        watch_gpus()
+    return devices
 
 
 def device_name(device: "torch.device | None" = None) -> str:

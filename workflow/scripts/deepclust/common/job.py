@@ -85,6 +85,8 @@ class Job:
         """Files to hash into the provenance. Name a large file's small manifest instead, if it holds the hash."""
         self.outputs: dict[str, Path] = {}
         """Results to hash into the provenance."""
+        self.parts: list[dict[str, Any]] = []
+        """The records of jobs that did parts of the work, for the provenance."""
         self.when_done: list[Callable[[], None]] = []
         """Called when the result stands, for instance to remove the state that it could be computed from again."""
 
@@ -222,6 +224,7 @@ def _provenance(recorder: Recorder, job: Job, code: list[str], arguments: JobArg
         options=job.options,
         inputs=job.inputs,
         outputs=job.outputs,
+        parts=job.parts,
         code=code,
         device=job.device or device_name(),
         requested={

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deepclust.common.files import sha256_file
+from deepclust.common.gpu_use import gpu_use
 
 PACKAGES = (
     *(
@@ -45,6 +46,7 @@ class Recorder:
         options: dict[str, Any],
         inputs: dict[str, Path],
         outputs: dict[str, Path],
+        parts: list[dict[str, Any]],
         code: list[str],
         device: str,
         requested: dict[str, float | None],
@@ -63,10 +65,11 @@ class Recorder:
             "seconds": round(time.perf_counter() - self._clock, 3),
             "cpu_seconds": round(time.process_time(), 3),
             "peak_memory_mb": peak_memory_mb(),
-            "peak_gpu_memory_mb": _peak_gpu_memory_mb(),
+            **gpu_use(),
             "requested": requested,
             "inputs": {name: _hashed(path) for name, path in inputs.items()},
             "outputs": {name: _hashed(path) for name, path in outputs.items()},
+            **({"parts": parts} if parts else {}),
             "code": code,
             "accepted": [],
         }
@@ -77,13 +80,6 @@ def peak_memory_mb() -> float:
     unit = 1 if sys.platform == "darwin" else 1024
     usage = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return round(usage * unit / 2**20, 1)
-
-
-def _peak_gpu_memory_mb() -> float | None:
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
-        return None
-    return round(float(torch.cuda.max_memory_allocated()) / 2**20, 1)
 
 
 def package_versions() -> dict[str, str]:

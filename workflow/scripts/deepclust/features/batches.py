@@ -39,8 +39,9 @@ def read_batches(
     crop_fraction: float,
     *,
     corners: bool = False,
+    stop: int | None = None,
 ) -> Generator[Batch, None, None]:
-    """The images from number `start` on, in batches of at most `batch_size`.
+    """The images from number `start` to `stop` or the last one, in batches of at most `batch_size`.
 
     Images that are larger than what a backbone sees are made smaller where they are read, in threads of their own
     (decoding and resizing do not hold Python's lock); JPEGs are decoded at a fraction of their size where that
@@ -58,8 +59,9 @@ def read_batches(
     """
     reader = _Reader(images, size, interpolation, crop_fraction, corners)
     threads = torch.get_num_threads()
+    stop = len(images) if stop is None else stop
     with ThreadPoolExecutor(threads, "read") as pool:
-        blocks = ((first, min(first + batch_size, len(images))) for first in range(start, len(images), batch_size))
+        blocks = ((first, min(first + batch_size, stop)) for first in range(start, stop, batch_size))
         yield from in_order(lambda block: pool.submit(reader.read, *block), blocks, threads + PREFETCHED)
 
 

@@ -2,7 +2,7 @@
 
 Every image is read and decoded once, in order; memory is bounded by the batch. Rows go straight to disk, so that a
 killed extraction continues where it was, with the same batches and so to the same bits. Of several devices, each holds
-the backbone, and they take the batches in turn.
+the backbone, and they take the batches in turn. Several jobs may each do a part, see `deepclust.features.parts`.
 """
 
 import hashlib
@@ -18,13 +18,14 @@ import torch
 
 from deepclust.common.device import has_fast_bf16
 from deepclust.common.errors import DeepclustError
-from deepclust.common.files import remove_tree, sha256_file
+from deepclust.common.files import sha256_file
 from deepclust.common.images import Images
 from deepclust.common.progress import Progress
 from deepclust.features.ahead import in_order
 from deepclust.features.batches import Batch, read_batches
 from deepclust.features.options import ExtractionOptions
-from deepclust.features.partial import PartialArray
+from deepclust.features.partial import PartialArray, remove_states
+from deepclust.features.parts import WHOLE, Part
 from deepclust.features.replica import Replica
 
 # Images of 224 x 224 pixels per batch: as many as still gain speed; smaller images come in larger batches.
@@ -51,28 +52,91 @@ def extract(
     Raises:
         DeepclustError: there are no images, one does not decode, or features are not finite.
     """
+    state, bf16 = _state(images, model_json, output, options, devices, code)
+    with ExitStack() as stack:
+        replicas = _replicas(stack, model_json, options, devices, bf16)
+        _extract(images, replicas, state, output, WHOLE, options, progress)
+    remove_states(output)
+
+
+def extract_part(
+    images: Images,
+    model_json: Path,
+    output: Path,
+    part: Part,
+    options: ExtractionOptions,
+    *,
+    devices: Sequence[torch.device],
+    code: str,
+    progress: Progress,
+) -> Path | None:
+    """Write the features of some of the images beside `output`, for `join_parts`; otherwise like `extract`.
+
+    Returns:
+        the file; None if the part is empty, because there are more parts than batches.
+    """
+    state, bf16 = _state(images, model_json, output, options, devices, code)
+    target = state / f"{part}.npy"
+    if target.exists():  # by an earlier job, whose record was lost
+        return target
+    with ExitStack() as stack:
+        replicas = _replicas(stack, model_json, options, devices, bf16)
+        _extract(images, replicas, state / str(part), target, part, options, progress)
+    return target if target.exists() else None
+
+
+def _state(
+    images: Images,
+    model_json: Path,
+    output: Path,
+    options: ExtractionOptions,
+    devices: Sequence[torch.device],
+    code: str,
+) -> tuple[Path, bool]:
+    """The folder for unfinished rows, of its own for everything that changes a bit; and whether to compute in bf16."""
     if not len(images):
         raise DeepclustError(f"{images.folder} holds no images")
     bf16 = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(devices[0]))
     facts = [code, options.model_dump(), images.sha256, sha256_file(model_json), devices[0].type, bf16]
-    state = output.parent / f".state-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}"
+    return output.parent / f".state-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}", bf16
+
+
+def _replicas(
+    stack: ExitStack, model_json: Path, options: ExtractionOptions, devices: Sequence[torch.device], bf16: bool
+) -> list[Replica]:
+    replicas = [Replica(model_json, device, options, bf16) for device in devices]
+    for replica in replicas:
+        stack.callback(replica.close)
+    return replicas
+
+
+def _extract(
+    images: Images,
+    replicas: Sequence[Replica],
+    folder: Path,
+    target: Path,
+    part: Part,
+    options: ExtractionOptions,
+    progress: Progress,
+) -> None:
+    """Write the features of a part to `target`, by way of `folder`; nothing if the part is empty."""
+    spec = replicas[0].model.spec
+    batch_size = _batch_size(images, spec["image_size"], replicas[0].device, options.crops)
+    span = part.span(len(images), batch_size)
+    if not span:
+        return
     with ExitStack() as stack:
-        replicas = [Replica(model_json, device, options, bf16) for device in devices]
-        for replica in replicas:
-            stack.callback(replica.close)
-        spec = replicas[0].model.spec
-        batch_size = _batch_size(images, spec["image_size"], devices[0], options.crops)
-        rows = stack.enter_context(PartialArray(state, len(images), options.dtype, {"micro_batches": [batch_size]}))
-        task = stack.enter_context(progress.task("extract features", len(images), "images", done=rows.done))
+        rows = stack.enter_context(PartialArray(folder, len(span), options.dtype, {"micro_batches": [batch_size]}))
+        task = stack.enter_context(progress.task("extract features", len(span), "images", done=rows.done))
         resizing = (spec["image_size"], spec["interpolation"], spec["crop_fraction"])
-        reading = read_batches(images, rows.done, batch_size, *resizing, corners=options.crops > 1)
+        start, corners = span.start + rows.done, options.crops > 1
+        reading = read_batches(images, start, batch_size, *resizing, stop=span.stop, corners=corners)
         batches = stack.enter_context(closing(reading))
         for features in _compute(replicas, batches, rows, batch_size):
-            rows.append(_stored(features, options.dtype, f"images {rows.done} to {rows.done + len(features) - 1}"))
+            first = span.start + rows.done
+            rows.append(_stored(features, options.dtype, f"images {first} to {first + len(features) - 1}"))
             task.advance(len(features))
-        rows.finish(output)
-    for stale in output.parent.glob(".state-*"):
-        remove_tree(stale)
+        rows.finish(target)
 
 
 def _compute(

@@ -96,6 +96,12 @@ class PartialArray:
         remove_tree(self._folder)
 
 
+def remove_states(output: Path) -> None:
+    """Remove what unfinished jobs have left for the features at `output`, once these stand."""
+    for state in output.parent.glob(".state-*"):
+        remove_tree(state)
+
+
 def _header(rows: int, columns: int, dtype: np.dtype) -> bytes:
     buffer = io.BytesIO()
     facts = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (rows, columns)}

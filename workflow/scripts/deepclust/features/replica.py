@@ -27,6 +27,7 @@ class Replica:
 
     Attributes:
         model: the backbone.
+        device: where it is.
     """
 
     def __init__(self, model_json: Path, device: torch.device, options: ExtractionOptions, bf16: bool) -> None:
@@ -37,7 +38,7 @@ class Replica:
         """
         reading = {name: getattr(options, name) for name in ("image_size", "crop_fraction", "pooling", "layers")}
         self.model = Model.load(model_json, device, **reading)
-        self._device, self._bf16 = device, bf16
+        self.device, self._bf16 = device, bf16
         self._flip = options.test_time_augmentation in {"flip", "ten-crop"}
         self._corners = options.crops > 1
         if bf16:
@@ -67,11 +68,9 @@ class Replica:
                 done += len(part)
             elif self._micro_batch > 1:
                 self._micro_batch = (self._micro_batch + 1) // 2
-                print(
-                    f"out of memory on {self._device}: going on with {self._micro_batch} images at a time", flush=True
-                )
+                print(f"out of memory on {self.device}: going on with {self._micro_batch} images at a time", flush=True)
             else:
-                raise DeepclustError(f"{self._device} has too little memory for one image: choose a smaller image_size")
+                raise DeepclustError(f"{self.device} has too little memory for one image: choose a smaller image_size")
         return Features(np.concatenate(parts), self._micro_batch)
 
     def _try(self, batch: Batch) -> npt.NDArray[np.float32] | None:
@@ -80,13 +79,13 @@ class Replica:
             return self._features(batch)
         except torch.OutOfMemoryError:
             pass  # memory is given back once the exception, which holds the frames of the failed call, is gone
-        if self._device.type == "cuda":
+        if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
 
     @torch.inference_mode()
     def _features(self, batch: Batch) -> npt.NDArray[np.float32]:
-        pixels = torch.from_numpy(batch.images).to(self._device)
+        pixels = torch.from_numpy(batch.images).to(self.device)
         prepared = self.model.preprocess(pixels, cropped=batch.cropped, corners=self._corners)
         features = self._forward(prepared)
         if self._flip:
@@ -97,7 +96,7 @@ class Replica:
         return numbers
 
     def _forward(self, prepared: Tensor) -> Tensor:
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
             return self.model.features(prepared)
 
 

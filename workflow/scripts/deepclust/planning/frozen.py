@@ -21,15 +21,19 @@ VARIABLE = "DEEPCLUST_PLAN"  # the environment of jobs tells where the plan is
 
 @dataclass(frozen=True)
 class Frozen:
-    """What was planned: the experiment with all its defaults, and the code's digest by script and methods."""
+    """What was planned."""
 
     config: dict[str, Any]
+    """The experiment with all its defaults."""
     code: dict[str, str]
+    """The code's digest by script and methods."""
+    parts: dict[str, list[str]]
+    """The files that features are put together from, by those of the features."""
 
 
-def freeze(config: Mapping[str, Any], code: Mapping[str, str], folder: Path) -> None:
+def freeze(config: Mapping[str, Any], code: Mapping[str, str], parts: Mapping[str, list[str]], folder: Path) -> None:
     """Write the plan below `folder` and let every process that is started from now on know of it."""
-    text = json.dumps(asdict(Frozen(dict(config), dict(code))), sort_keys=True)
+    text = json.dumps(asdict(Frozen(dict(config), dict(code), dict(parts))), sort_keys=True)
     path = folder.absolute() / f"plan-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text)

@@ -67,6 +67,8 @@ class Cluster:
     accounting: bool
     accounts: frozenset[str]
     """Accounts of this user; empty where they cannot be known."""
+    hosts: frozenset[str] = frozenset()
+    """Names of the machines that the nodes are."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def read_cluster() -> Cluster:
         partition.nodes.append(Node(_number(cpus), _number(memory), gpus_of(gres)))
     storage = re.search(r"^AccountingStorageType\s*=\s*(\S+)", _ask("scontrol", "show", "config"), re.MULTILINE)
     accounting = storage is not None and storage[1] not in {"(null)", "accounting_storage/none"}
-    return Cluster(partitions, default, accounting, _accounts() if accounting else frozenset())
+    hosts = frozenset(_ask("sinfo", "-h", "-a", "-N", "-o", "%n").split())
+    return Cluster(partitions, default, accounting, _accounts() if accounting else frozenset(), hosts)
 
 
 def _accounts() -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -24,6 +25,7 @@ from deepclust.planning.validation import did_you_mean
 
 RESUMABLE = frozenset({"pretrain"})  # rules that save their state shortly before the time limit
 OTHER_CLUSTERS = ("cluster", "clusters", "slurm_cluster")  # jobs for them are not held against this one
+NEVER_SHARED = frozenset({"tmpfs", "ramfs", "overlay"})  # file systems that are surely on one machine only
 RESOURCES = (
     *("runtime", "mem_mb", "mem", "disk_mb", "disk", "tmpdir", "gpu", "gpu_model", "gres", "mem_mb_per_cpu"),
     *("slurm_partition", "slurm_account", "slurm_extra", "constraint", "qos", *OTHER_CLUSTERS),
@@ -31,18 +33,24 @@ RESOURCES = (
 )
 
 
-def profile_errors(settings: Any, rules: Iterable[str]) -> list[str]:
+def profile_errors(settings: Any, rules: Iterable[str], scattered: Iterable[str]) -> list[str]:
     """Names in a profile that mean nothing, one line each: Snakemake passes over them without a word.
 
     Args:
         settings: Snakemake's resource settings.
         rules: names of all rules.
+        scattered: what may be done in parts.
     """
     rules, lines = list(rules), []
     for key, mapping in (("set-threads", settings.overwrite_threads), ("set-resources", settings.overwrite_resources)):
         lines += [
             f"{key}.{name}: there is no such rule{did_you_mean(name, rules)}" for name in mapping if name not in rules
         ]
+    lines += [
+        f"set-scatter.{name}: nothing of that name is done in parts{did_you_mean(name, scattered)}"
+        for name in settings.overwrite_scatter
+        if name not in scattered
+    ]
     named: dict[str, Mapping[str, Any]] = {"default-resources": settings.default_resources or {}}
     named |= {f"set-resources.{rule}": resources for rule, resources in settings.overwrite_resources.items()}
     known = {*RESOURCES, *settings.resources}
@@ -65,6 +73,20 @@ def folder_errors(folders: Iterable[Path]) -> list[str]:
     return lines
 
 
+def unshared(folder: Path, hosts: Iterable[str]) -> list[str]:
+    """Why these hosts cannot see a folder of this one, if it lies in this one's memory or container."""
+    others = sorted({host.partition(".")[0] for host in hosts} - {socket.gethostname().partition(".")[0]})
+    table = Path("/proc/mounts")
+    lines = table.read_text(encoding="utf-8", errors="replace").splitlines() if table.exists() else []
+    mounts = {Path(line.split()[1]): line.split()[2] for line in lines}  # of mounts at one place, the last is seen
+    kind = next((mounts[path] for path in [folder, *folder.parents] if path in mounts), "")
+    if not others or kind not in NEVER_SHARED:
+        return []
+    return [
+        f"{folder} is a {kind} of this machine, which {others[0]} cannot see: choose a --directory that nodes share"
+    ]
+
+
 def submit_to_slurm(executor_settings: Any, jobs: Iterable[Any], folder: Path, at_a_time: int) -> list[str]:
     """Make ready to submit `jobs` (Snakemake's) from `folder`; returns why that cannot be, one line each.
 
@@ -82,7 +104,12 @@ def submit_to_slurm(executor_settings: Any, jobs: Iterable[Any], folder: Path, a
         if executor_settings.partition_config or os.environ.get("SNAKEMAKE_SLURM_PARTITIONS"):
             cluster = replace(cluster, default=None)  # each job goes where it fits
         requests = [request_of(job) for job in jobs if not any(job.resources.get(name) for name in OTHER_CLUSTERS)]
-        lines = left_behind(folder) + misfits(requests, cluster) + [line for r in requests for line in _too_short(r)]
+        lines = (
+            unshared(folder, cluster.hosts)
+            + left_behind(folder)
+            + misfits(requests, cluster)
+            + [line for r in requests for line in _too_short(r)]
+        )
         lines += _stuck_arrays(executor_settings.array_jobs, requests, at_a_time)
     except (SlurmError, DeepclustError) as error:
         return [str(error)]

@@ -19,8 +19,10 @@ class JobUse:
     Attributes:
         seconds: from start to end; of an interrupted job, of its last attempt.
         cpu_seconds: of all its threads.
-        memory_mb, gpu_memory_mb: peaks in MiB.
+        memory_mb, gpu_memory_mb: peaks in MiB; of several GPUs, of the one with the highest.
+        gpu_share: share of the time in which its GPUs computed.
         threads, asked_memory_mb, minutes: what it asked for.
+        one_gpu_mb: memory of one of its GPUs.
     """
 
     rule: str
@@ -28,6 +30,8 @@ class JobUse:
     cpu_seconds: float
     memory_mb: float
     gpu_memory_mb: float | None
+    gpu_share: float | None
+    one_gpu_mb: float | None
     threads: float | None
     asked_memory_mb: float | None
     minutes: float | None
@@ -43,6 +47,11 @@ class JobUse:
         return self.memory_mb / self.asked_memory_mb if self.asked_memory_mb else None
 
     @property
+    def gpu_memory_share(self) -> float | None:
+        """Peak memory of a GPU by what it has."""
+        return self.gpu_memory_mb / self.one_gpu_mb if self.gpu_memory_mb and self.one_gpu_mb else None
+
+    @property
     def time_share(self) -> float | None:
         """Time used by the time limit."""
         return self.seconds / (60 * self.minutes) if self.minutes else None
@@ -50,7 +59,9 @@ class JobUse:
 
 def read_use(records: Iterable[Path]) -> list[JobUse]:
     """What the jobs of these provenance files used; missing files and those of older versions are passed over."""
-    return [use for path in records if path.exists() and (use := _use(read_json(path))) is not None]
+    contents = [read_json(path) for path in records if path.exists()]
+    jobs = [job for content in contents for job in (*content.get("parts", []), content)]
+    return [use for job in jobs if (use := _use(job)) is not None]
 
 
 def _use(record: dict[str, Any]) -> JobUse | None:
@@ -63,6 +74,8 @@ def _use(record: dict[str, Any]) -> JobUse | None:
         cpu_seconds=record["cpu_seconds"],
         memory_mb=record["peak_memory_mb"],
         gpu_memory_mb=record["peak_gpu_memory_mb"],
+        gpu_share=record.get("gpu_utilization"),
+        one_gpu_mb=record.get("gpu_memory_mb"),
         threads=requested["threads"],
         asked_memory_mb=requested["memory_mb"],
         minutes=requested["minutes"],
@@ -78,7 +91,8 @@ def use_table(jobs: Sequence[JobUse]) -> Table:
         Column("Longest", "and its share of the time limit"),
         Column("CPU", "time in which the requested threads computed"),
         Column("Memory", "highest peak, and its share of the requested memory"),
-        Column("GPU memory", "highest peak"),
+        Column("GPU", "time in which the GPUs computed"),
+        Column("GPU memory", "highest peak, and its share of the GPU's memory"),
     ]
     by_rule: dict[str, list[JobUse]] = {}
     for job in jobs:
@@ -93,7 +107,10 @@ def _row(rule: str, jobs: list[JobUse]) -> list[Cell]:
     longest = max(jobs, key=lambda job: job.seconds)
     largest = max(jobs, key=lambda job: job.memory_share or 0.0)
     memory = max(job.memory_mb for job in jobs)
-    gpu = [job.gpu_memory_mb for job in jobs if job.gpu_memory_mb is not None]
+    gpu = max(jobs, key=lambda job: job.gpu_memory_mb or 0.0)
+    watched = [job for job in jobs if job.gpu_share is not None]
+    busy = sum(job.seconds * (job.gpu_share or 0.0) for job in watched)
+    gpu_share = busy / sum(job.seconds for job in watched) if watched else None
     held = sum(job.seconds * job.threads for job in jobs if job.threads)
     computed = sum(job.cpu_seconds for job in jobs if job.threads)
     return [
@@ -102,10 +119,15 @@ def _row(rule: str, jobs: list[JobUse]) -> list[Cell]:
         Cell(duration(seconds), value=seconds),
         Cell(duration(longest.seconds), _share(longest.time_share), longest.seconds),
         Cell(_share(computed / held if held else None), value=computed / held if held else None),
-        Cell(f"{memory:,.0f} MiB", _share(largest.memory_share), memory),
-        Cell(f"{max(gpu):,.0f} MiB" if gpu else "", value=max(gpu) if gpu else None),
+        Cell(_mebibytes(memory), _share(largest.memory_share), memory),
+        Cell(_share(gpu_share), value=gpu_share),
+        Cell(_mebibytes(gpu.gpu_memory_mb), _share(gpu.gpu_memory_share), gpu.gpu_memory_mb),
     ]
 
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.0f} %"
+
+
+def _mebibytes(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f} MiB"
