@@ -93,7 +93,7 @@ def read_partition(table: Table, data: Data, head: str, seed: int) -> list[Parti
     if not path.exists():
         return []
     with np.load(path) as file:
-        return [Partition(head, seed, file["train"], file["probabilities"] if "probabilities" in file else None)]
+        return [Partition(head, seed, file["train"], file.get("probabilities"))]
 
 
 def summary(rows: list[Row]) -> str:
