@@ -26,7 +26,7 @@ wildcard_constraints:
     backbone=NAME,
     backbones=f"{NAME}(\\+{NAME})*",
     head=NAME,
-    k="[0-9]+",
+    k="[0-9]+|auto",
     protocol="|".join(PROTOCOLS),
 
 

@@ -240,6 +240,11 @@ def neighbor_options(wildcards):
     return EXPERIMENT.find_neighbors()
 
 
+def choose_k_options(wildcards):
+    """How the number of clusters is chosen."""
+    return EXPERIMENT.choose_k(wildcards.dataset, wildcards.backbones.split("+"), wildcards.protocol)
+
+
 def cluster_options(wildcards):
     """The head, its options and its seeds."""
     return EXPERIMENT.cluster(run_of(wildcards))
@@ -254,6 +259,16 @@ def cluster_neighbors(wildcards):
 def neighbors_flag(wildcards, input):
     """Where the neighbors are, for heads that use them."""
     return f"--neighbor_files {' '.join(input.neighbors)}" if input.neighbors else ""
+
+
+def cluster_k(wildcards):
+    """The number of clusters that was chosen, for runs with `k: auto`."""
+    return CHOSEN_K.format(**dict(wildcards.items())) if wildcards.k == "auto" else []
+
+
+def k_flag(wildcards, input):
+    """Where that number is, for runs with `k: auto`."""
+    return f"--chosen_k {quote(input.chosen_k)}" if input.chosen_k else ""
 
 
 def cluster_members(wildcards):
@@ -344,6 +359,8 @@ LABELS = "results/labels/{dataset}/{split}/labels.npy"
 CLASSES = "results/labels/{dataset}/{split}/classes.json"
 
 
+CHOSEN_K = "results/clustering/{dataset}/{backbones}/k/{protocol}.json"
+CHOICE_FIGURE = "results/report/{dataset}/{backbones}/{protocol}/k.png"
 METRICS = "results/evaluation/{run}/metrics.json"
 RECORDS = "results/evaluation/{run}/metrics.provenance.json"
 FIGURES = [f"results/report/{{run}}/{figure}.png" for figure in ("confusion", "gallery", "map")]
@@ -387,6 +404,8 @@ def job_records():
             paths += [f"{folder}/features.provenance.json" for folder in features]
             if split in score or EXPERIMENT.head_facts(run.head).get("needs_neighbors"):
                 paths += [f"{folder}/neighbors.provenance.json" for folder in features]
+        if run.k == "auto":
+            paths.append(f"results/clustering/{run.dataset}/{joined}/k/{run.protocol}.provenance.json")
         paths.append(f"results/clustering/{run.path}/clusters.provenance.json")
         paths.append(f"results/evaluation/{run.dataset}/{joined}/probe/{run.protocol}.provenance.json")
         paths.append(f"results/report/{run.dataset}/{joined}/{run.protocol}/map.provenance.json")
@@ -420,6 +439,20 @@ def training_figure(wildcards):
 def training_flag(wildcards, input):
     """Where the training curves are."""
     return f"--training_figure {input.training}" if input.training else ""
+
+
+def choices_of_k(pattern):
+    """The pattern for every choice of k that runs ask for, in the order of the runs."""
+    chosen = [run for run in EXPERIMENT.plan.runs if run.k == "auto"]
+    settings = dict.fromkeys((run.dataset, "+".join(run.backbones), run.protocol) for run in chosen)
+    return [pattern.format(dataset=d, backbones=b, protocol=p) for d, b, p in settings]
+
+
+def choices_flag(wildcards, input):
+    """How numbers of clusters were chosen, if any were."""
+    if not input.choices:
+        return ""
+    return f"--choices {' '.join(input.choices)} --choice_figures {' '.join(input.choice_figures)}"
 
 
 STARTED = time.time()

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from deepclust.common import registry
 from deepclust.common.errors import DeepclustError
+from deepclust.common.files import read_json
 from deepclust.common.job import Job, JobArguments, run_job
 
 
@@ -18,8 +19,10 @@ class Files(JobArguments):
 
     method: str
     """Clustering head, e.g. kmeans."""
-    k: int = Field(ge=1)
+    k: int | None = Field(None, ge=1)
     """Number of clusters."""
+    chosen_k: Path | None = None
+    """The result of `choose_k`, which has the number of clusters where `k` is not given."""
     seeds: list[int] = Field(min_length=1)
     """Seeds, each of which gives a clustering of its own."""
     train: list[str] = Field(min_length=1)
@@ -51,7 +54,7 @@ def main(arguments: Files, job: Job) -> None:
     run = Run(
         method=arguments.method,
         options=options,
-        k=arguments.k,
+        k=number_of_clusters(arguments.k, arguments.chosen_k),
         seeds=arguments.seeds,
         backbones=arguments.backbones,
         train=arguments.train,
@@ -68,16 +71,32 @@ def main(arguments: Files, job: Job) -> None:
         progress=job.progress,
     )
     job.options = {
-        **{name: getattr(arguments, name) for name in ("method", "k", "seeds", "train", "splits", "backbones")},
+        **{name: getattr(arguments, name) for name in ("method", "seeds", "train", "splits", "backbones")},
+        "k": run.k,
         **options.model_dump(mode="json"),
     }
     for name, files in (("features", run.features), ("neighbors", run.neighbors)):
         for split, paths in files.items():
             job.inputs |= {f"{name}.{split}.{b}": path for b, path in zip(arguments.backbones, paths)}
     job.inputs |= {f"members.{name}": path for name, path in run.members.items()}
+    if arguments.chosen_k is not None:
+        job.inputs["chosen_k"] = arguments.chosen_k
     if run.native is not None:
         job.inputs["native"] = run.native
     job.outputs = {"clusters": arguments.output, "seeds": arguments.log}
+
+
+def number_of_clusters(k: int | None, chosen: Path | None) -> int:
+    """The number that is given, or the one that `choose_k` wrote.
+
+    Raises:
+        DeepclustError: there is neither.
+    """
+    if k is not None:
+        return k
+    if chosen is None:
+        raise DeepclustError("cluster: give the number of clusters (--k), or the result of choose_k (--chosen_k)")
+    return int(read_json(chosen)["k"])
 
 
 def by_split(

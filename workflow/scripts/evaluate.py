@@ -1,6 +1,7 @@
 """Score the clusters of a run: against labels where there are any, and without them."""
 
 from pathlib import Path
+from typing import Literal
 
 from deepclust.common.job import Job, JobArguments, run_job
 from deepclust.evaluation.options import ScoringOptions
@@ -37,8 +38,8 @@ class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic
     """What each of them saw in training, in a few words."""
     head: str
     """Name of the head."""
-    k: int
-    """Number of clusters."""
+    k_by: Literal["experiment", "auto"] = "experiment"
+    """Who chose the number of clusters."""
     protocol: str
     """`held-out` or `merged`."""
     published_as: str | None = None
@@ -56,26 +57,26 @@ def main(arguments: Arguments, job: Job) -> None:
     succeeded = [entry["seed"] for entry in log["seeds"] if entry["status"] == "ok"]
     if not succeeded:
         raise DeepclustError(f"{arguments.seeds_log}: every seed failed, so there is nothing to score")
-    splits = len(arguments.score)
+    splits, k = len(arguments.score), log["k"]
     classes = read_class_names(arguments.classes or [])
     scored = read_scored(
         arguments.clusters,
         succeeded,
         arguments.score,
-        arguments.k,
+        k,
         features=per_split(arguments.features, splits, "features"),
         neighbors=per_split(arguments.neighbors, splits, "neighbors"),
         labels=arguments.labels or [],
         classes=len(classes),
     )
-    result = score_run(scored, log["seeds"], log["selected"], arguments.k, options, job.progress)
+    result = score_run(scored, log["seeds"], log["selected"], k, options, job.progress)
     probe = read_json(arguments.probe) if arguments.probe else {}
     cost = read_json(arguments.cost) if arguments.cost else {}
     # Seeds may have been computed by several processes; the provenance knows the last one.
     cost["seconds"] = sum(entry["seconds"] for entry in log["seeds"])
-    run = {name: getattr(arguments, name) for name in ("dataset", "backbones", "trained_on", "head", "k", "protocol")}
+    run = {name: getattr(arguments, name) for name in ("dataset", "backbones", "trained_on", "head", "k_by", "protocol")}
     metrics = {
-        "run": {**run, "split": "+".join(arguments.score), "published_as": arguments.published_as},
+        "run": {**run, "k": k, "split": "+".join(arguments.score), "published_as": arguments.published_as},
         "classes": classes,
         **result,
         "selected": log["selected"],

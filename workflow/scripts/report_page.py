@@ -23,6 +23,10 @@ class Arguments(JobArguments, PageOptions):  # type: ignore[misc]  # pydantic me
     """The table over all runs, CSV."""
     leaderboard_figure: Path
     """The picture of all runs."""
+    choices: list[Path] = Field(default_factory=list)
+    """What `choose_k` found, each in a folder `<dataset>/<backbones>/k/<protocol>.json`."""
+    choice_figures: list[Path] = Field(default_factory=list)
+    """Figures of these, in the same order."""
     training_figure: Path | None = None
     """Training curves, if a backbone was pretrained here."""
     published: Path
@@ -58,6 +62,7 @@ def main(arguments: Arguments, job: Job) -> None:
         leaderboard=arguments.leaderboard,
         leaderboard_figure=arguments.leaderboard_figure,
         training_figure=arguments.training_figure,
+        choices=list(zip(arguments.choices, arguments.choice_figures, strict=True)),
         most_runs=arguments.page_runs,
         progress=job.progress,
     )
@@ -66,6 +71,7 @@ def main(arguments: Arguments, job: Job) -> None:
     job.options = {name: getattr(arguments, name) for name in PageOptions.model_fields}
     fixed = [arguments.leaderboard, arguments.leaderboard_figure, arguments.published, arguments.config]
     fixed += [arguments.training_figure] if arguments.training_figure is not None else []
+    fixed += [*arguments.choices, *arguments.choice_figures]
     job.inputs = {str(path): path for path in [*arguments.metrics, *arguments.figures, *arguments.records, *fixed]}
     job.outputs = {"page": arguments.output}
 

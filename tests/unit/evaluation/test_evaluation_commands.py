@@ -77,7 +77,6 @@ def evaluate(folder, output, score=("test",), labels="labels", **changes):
         "backbones": '["a", "b"]',
         "trained_on": '["ImageNet-1k, self-supervised", "nothing"]',
         "head": "kmeans",
-        "k": K,
         "protocol": "held-out",
         "bootstrap": 50,
         "output": output,
@@ -118,6 +117,7 @@ def test_metrics_name_the_run(scored):
         "trained_on": ["ImageNet-1k, self-supervised", "nothing"],
         "head": "kmeans",
         "k": K,
+        "k_by": "experiment",
         "protocol": "held-out",
         "split": "test",
         "published_as": None,
@@ -213,11 +213,14 @@ def test_a_split_without_the_highest_class(run, tmp_path, fewer):
     ("changes", "named"),
     [
         ({"score": ["validation"]}, "validation"),
-        ({"k": 3}, "expected 0 to 2"),
+        ({"seeds_log": "three.json"}, "expected 0 to 2"),
         ({"protocol": None}, "protocol"),
     ],
 )
 def test_errors_are_one_line(run, tmp_path, changes, named):
+    if "seeds_log" in changes:  # the number of clusters is in there
+        write_json(tmp_path / "three.json", json.loads((run / "seeds.json").read_text()) | {"k": 3})
+        changes = {"seeds_log": tmp_path / "three.json"}
     result = evaluate(run, tmp_path / "metrics.json", **changes)
     assert result.returncode == 1
     assert named in result.stderr
@@ -231,5 +234,5 @@ def test_leaderboard_from_metrics(run, scored, tmp_path):
     with (tmp_path / "leaderboard.csv").open(newline="") as file:
         first, second = csv.DictReader(file)
     assert first == second
-    assert first["acc_mean"] == f"{scored['summary']['acc']['mean']:.4f}"
+    assert first["acc_mean"] == f"{scored['summary']['acc']['mean']:.10g}"
     assert first["failed_seeds"] == "1"

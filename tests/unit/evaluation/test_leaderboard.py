@@ -28,6 +28,7 @@ def metrics(tmp_path):
             "trained_on": ["a"],
             "head": "kmeans",
             "k": 10,
+            "k_by": "experiment",
             "protocol": "held-out",
         }
         run = names | {"split": "test", "published_as": None} | {k: v for k, v in changes.items() if k in names}
@@ -71,7 +72,7 @@ def test_a_row(metrics):
     assert tuple(row) == COLUMNS
     assert (row["backbone"], row["k"], row["classes"], row["split"]) == ("a+b", "10", "2", "test")
     assert (row["seeds"], row["failed_seeds"], row["selected_seed"]) == ("2", "1", "2")
-    assert (row["acc_mean"], row["acc_low"], row["acc_selected"]) == ("0.5000", "0.4800", "0.5000")
+    assert (row["acc_mean"], row["acc_low"], row["acc_selected"]) == ("0.5", "0.48", "0.5")
     assert row["acc_oracle_best_seed"] == "0.6250"
     assert (row["knn_acc"], row["linear_acc"]) == ("0.9700", "")
     assert (row["seconds"], row["peak_memory_mb"], row["device"]) == ("3.1", "250.0", "a CPU, of sorts")
@@ -106,7 +107,7 @@ def test_rows_are_ordered_the_best_first(metrics):
 
 def test_rows_without_labels_have_empty_cells(metrics):
     (row,) = table([metrics(acc=None)])
-    assert (row["acc_mean"], row["acc_selected"], row["silhouette_mean"]) == ("", "", "0.1000")
+    assert (row["acc_mean"], row["acc_selected"], row["silhouette_mean"]) == ("", "", "0.1")
     assert row["acc_oracle_best_seed"] == ""
 
 

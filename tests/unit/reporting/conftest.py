@@ -43,6 +43,7 @@ def metrics(
     head: str = "kmeans",
     k: int = 3,
     *,
+    k_by: str = "experiment",
     labelled: bool = True,
     errors: int = 2,
     images: int = 30,
@@ -77,6 +78,7 @@ def metrics(
             "trained_on": [f"images for {backbone}" for backbone in backbones],
             "head": head,
             "k": k,
+            "k_by": k_by,
             "protocol": protocol,
             "split": split,
             "published_as": published_as,
@@ -104,7 +106,8 @@ def write_metrics(tmp_path: Path) -> Callable[..., Path]:
         content = metrics(**facts)
         run = content["run"]
         folder = tmp_path / "results/evaluation" / run["dataset"] / "+".join(run["backbones"]) / run["head"]
-        path = folder / f"k{run['k']}-{run['protocol']}" / "metrics.json"
+        k = "auto" if run["k_by"] == "auto" else run["k"]
+        path = folder / f"k{k}-{run['protocol']}" / "metrics.json"
         write_json(path, content)
         return path
 

@@ -48,7 +48,7 @@ class Page(HTMLParser):
 def render(write_metrics, tmp_path):
     """Render the page of runs given by what differs in their metrics."""
 
-    def make(*runs, most_runs=24, config=None, training=False, jobs=()):
+    def make(*runs, most_runs=24, config=None, training=False, jobs=(), choices=()):
         paths = [write_metrics(**facts) for facts in runs]
         read = [read_run(path) for path in paths]
         picture = tmp_path / "picture.png"
@@ -73,6 +73,7 @@ def render(write_metrics, tmp_path):
             leaderboard=table,
             leaderboard_figure=picture,
             training_figure=picture if training else None,
+            choices=[(path, picture) for path in choices],
             most_runs=most_runs,
             progress=Progress(),
         )
@@ -87,6 +88,22 @@ def test_what_jobs_used_is_shown_where_it_is_known(render):
     assert 'href="#jobs"' in html and "75 %" in html and "50 %" in html
     _, html = render({})
     assert "#jobs" not in html
+
+
+def test_chosen_numbers_of_clusters_are_explained(render, tmp_path):
+    path = tmp_path / "results/clustering/toy/net+pixels/k/merged.json"
+    criteria = {name: [0.1, 0.3] for name in ("silhouette", "stability", "modularity", "eigengap", "mean_rank")}
+    choice = {"k": 3, "reason": "because <it> is", "numbers": [2, 3], "criteria": criteria, "images": 9}
+    write_json(path, choice)
+    found, html = render({"k_by": "auto"}, {"head": "other"}, choices=[path])
+    text = "".join(found.text)
+    assert "because <it> is" in text and "toy · net+pixels · merged" in text and "3 (auto)" in text
+    assert "#number-of-clusters" in found.values("href")
+    _, html = render({})
+    assert "number-of-clusters" not in html
+    write_json(path, {**choice, "criteria": {}})
+    with pytest.raises(DeepclustError, match=r"merged\.json"):
+        render({"k_by": "auto"}, choices=[path])
 
 
 def test_the_page_needs_no_network(render):

@@ -15,6 +15,7 @@ COLUMNS = (
     "trained_on",
     "head",
     "k",
+    "k_by",
     "classes",
     "protocol",
     "split",
@@ -73,7 +74,7 @@ def _row(path: Path) -> Row:
 def _flat(metrics: Mapping[str, Any]) -> Row:
     run, summary, cost = metrics["run"], metrics["summary"], metrics["cost"]
     chosen = next(entry for entry in metrics["seeds"] if entry["seed"] == metrics["selected"])
-    row: Row = {name: run[name] for name in ("dataset", "head", "k", "protocol", "split")}
+    row: Row = {name: run[name] for name in ("dataset", "head", "k", "k_by", "protocol", "split")}
     row |= {f"{metric}_{part}": value for metric, numbers in summary.items() for part, value in numbers.items()}
     row |= {name: metrics["probe"].get(name) for name in ("knn_acc", "linear_acc")}
     row |= {name: cost[name] for name in ("seconds", "peak_memory_mb", "device")}
@@ -115,7 +116,10 @@ def version_warnings(rows: Sequence[Row]) -> list[str]:
 
 
 def to_csv(rows: Iterable[Row]) -> str:
-    """The table as CSV: scores with four digits, seconds and MiB with one, nothing where there is no number."""
+    """The table as CSV, nothing where there is no number.
+
+    Scores have ten digits, so that whoever rounds them further rounds them once, seconds and MiB one after the point.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -127,5 +131,5 @@ def _cell(column: str, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.1f}" if column in {"seconds", "peak_memory_mb"} else f"{value:.4f}"
+        return f"{value:.1f}" if column in {"seconds", "peak_memory_mb"} else f"{value:.10g}"
     return str(value)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.image_files import image_paths
@@ -44,7 +44,7 @@ class Run:
     dataset: str
     backbones: tuple[str, ...]
     head: str
-    k: int
+    k: int | Literal["auto"]
     protocol: str
     seeds: tuple[int, ...]
 
@@ -184,6 +184,13 @@ class _Checker:
         section = self.config.get("neighbors")
         number = section.get("k") if isinstance(section, dict) else None
         return number if isinstance(number, int) else None
+
+    def largest_tried(self) -> int | None:
+        """The largest number of clusters that `k: auto` tries; None where that is not well-formed."""
+        section = self.config.get("choose_k")
+        numbers = section.get("range") if isinstance(section, dict) else None
+        largest = numbers[-1] if isinstance(numbers, list) and numbers else None
+        return largest if isinstance(largest, int) else None
 
     def facts(self, dataset: str) -> Config | None:
         options = self.section("datasets").get(dataset, {})
@@ -444,6 +451,10 @@ class _Checker:
                 yield f"{where}.k: must be at least 1, got {k}"
             elif isinstance(k, int) and known is not None and k > known:
                 yield f"{where}.k: {k} clusters are more than the {known} images of {dataset} ({'+'.join(train)})"
+        largest = self.largest_tried()
+        if "auto" in numbers and known is not None and largest is not None and largest > known:
+            named = f"{known} images of {dataset} ({'+'.join(train)})"
+            yield f"choose_k.range: {largest} clusters are more than the {named}: lower it"
         neighbors = self.searched()
         smallest = min((size for size in splits.values() if size is not None), default=None)
         if neighbors is not None and smallest is not None and neighbors >= smallest:
