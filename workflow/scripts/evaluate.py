@@ -74,7 +74,9 @@ def main(arguments: Arguments, job: Job) -> None:
     cost = read_json(arguments.cost) if arguments.cost else {}
     # Seeds may have been computed by several processes; the provenance knows the last one.
     cost["seconds"] = sum(entry["seconds"] for entry in log["seeds"])
-    run = {name: getattr(arguments, name) for name in ("dataset", "backbones", "trained_on", "head", "k_by", "protocol")}
+    run = {
+        name: getattr(arguments, name) for name in ("dataset", "backbones", "trained_on", "head", "k_by", "protocol")
+    }
     metrics = {
         "run": {**run, "k": k, "split": "+".join(arguments.score), "published_as": arguments.published_as},
         "classes": classes,

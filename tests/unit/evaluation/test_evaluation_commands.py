@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from deepclust.common.code import SCRIPTS
 from deepclust.common.files import write_array, write_json, write_tensors
@@ -138,6 +139,7 @@ def test_every_seed_is_reported(scored):
     assert by_seed[5]["per_class"] == [1.0] * 4
     assert by_seed[5]["acc"] > by_seed[2]["acc"] > by_seed[0]["acc"]
     assert by_seed[5]["silhouette"] > by_seed[2]["silhouette"] > by_seed[0]["silhouette"]
+    assert by_seed[5]["modularity"] > by_seed[2]["modularity"] > by_seed[0]["modularity"]
     for seed in (0, 2, 5):
         assert sum(by_seed[seed]["sizes"]) == 60
     confusion = np.array(by_seed[2]["confusion"])
@@ -183,12 +185,28 @@ def test_everything_works_without_labels(run, scored, changes, tmp_path):
     assert metrics["gap"] == {"knn": None, "linear": None}
 
 
+def expected_modularity(run, seed, splits):
+    """Mean over backbones; the graph has no edges between splits."""
+    with safe_open(run / "clusters.safetensors", "numpy") as file:
+        clusters = [file.get_tensor(f"seed{seed}/assignments/{split}") for split in splits]
+    values = []
+    for backbone in "ab":
+        edges = np.zeros((K, K))
+        for split, own in zip(splits, clusters):
+            neighbors = np.load(run / f"{split}.{backbone}.neighbors.npy")
+            np.add.at(edges, (np.repeat(own, neighbors.shape[1]), own[neighbors].ravel()), 1)
+        edges /= edges.sum()
+        values.append(np.trace(edges) - edges.sum(0) @ edges.sum(1))
+    return np.mean(values)
+
+
 def test_splits_are_scored_together(run, scored, tmp_path):
     result = evaluate(run, tmp_path / "metrics.json", score=("train", "test"), bootstrap=0)
     assert result.returncode == 0, result.stderr
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["run"]["split"], metrics["images"]) == ("train+test", 180)
     assert metrics["seeds"][3]["acc"] == 1.0
+    assert metrics["seeds"][3]["modularity"] == pytest.approx(expected_modularity(run, 5, ("train", "test")))
     assert metrics["summary"]["acc"]["low"] is None
 
 
@@ -233,6 +251,7 @@ def test_leaderboard_from_metrics(run, scored, tmp_path):
     assert result.returncode == 0, result.stderr
     with (tmp_path / "leaderboard.csv").open(newline="") as file:
         first, second = csv.DictReader(file)
+    assert [row.pop("label_free_choice") for row in (first, second)] == ["yes", "no"]
     assert first == second
     assert first["acc_mean"] == f"{scored['summary']['acc']['mean']:.10g}"
     assert first["failed_seeds"] == "1"

@@ -4,8 +4,9 @@ import pytest
 from head_samples import accuracy
 from sklearn.neighbors import NearestNeighbors
 
+from deepclust.common.modularity import cohesion, modularity
 from deepclust.heads import agreement
-from deepclust.heads.agreement import LinearFit, Votes, alignment, candidates, cohesion, modularity, one_hot
+from deepclust.heads.agreement import LinearFit, Votes, alignment, candidates, one_hot
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ def test_every_criterion_is_drawn_against_k(choice):
     figure = choice_figure(choice)
     for axes, (name, values) in zip(figure.axes, choice.criteria.items()):
         assert axes.get_title(loc="left").lower().replace(" ", "_") == name
-        chosen, curve, own = axes.lines
+        chosen, curve, _ = axes.lines
         assert set(chosen.get_xdata()) == {5}
         np.testing.assert_array_equal(curve.get_xdata(), choice.numbers)
         np.testing.assert_array_equal(curve.get_ydata(), values)

@@ -90,6 +90,18 @@ def test_what_jobs_used_is_shown_where_it_is_known(render):
     assert "#jobs" not in html
 
 
+def test_the_choice_among_heads_stands_beside_its_oracle(render):
+    """The second head has the higher modularity, the first the higher accuracy."""
+    found, _ = render({"errors": 0}, {"head": "temi", "errors": 3, "modularity": 0.7}, {"head": "scan", "errors": 9})
+    text = "".join(found.text)
+    table = text[text.index("The choice among heads") :]
+    assert table.index("temi") < table.index("of 3 heads") < table.index("90.0") < table.index("100.0")
+    assert "Oracle: best head" in table and "10.0" in table
+    found, html = render({"labelled": False}, {"labelled": False, "head": "temi"})
+    assert "The choice among heads" in html and "Oracle" not in html
+    assert "The choice among heads" not in render({})[1]
+
+
 def test_chosen_numbers_of_clusters_are_explained(render, tmp_path):
     path = tmp_path / "results/clustering/toy/net+pixels/k/merged.json"
     criteria = {name: [0.1, 0.3] for name in ("silhouette", "stability", "modularity", "eigengap", "mean_rank")}

@@ -8,6 +8,7 @@ from typing import Any
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import read_json
+from deepclust.common.head_choice import choose_heads
 
 COLUMNS = (
     "dataset",
@@ -36,6 +37,8 @@ COLUMNS = (
     "silhouette_mean",
     "silhouette_std",
     "neighbor_agreement_mean",
+    "modularity_mean",
+    "modularity_std",
     "stability",
     "knn_acc",
     "linear_acc",
@@ -43,11 +46,19 @@ COLUMNS = (
     "criterion",
     "acc_selected",
     "acc_oracle_best_seed",
+    "modularity_selected",
+    "label_free_choice",
+    "acc_label_free_choice",
+    "acc_oracle_best_head",
+    "acc_lost_by_choice",
     "seconds",
     "peak_memory_mb",
     "device",
     "versions",
 )
+
+CHOICE = ("label_free_choice", "acc_label_free_choice", "acc_oracle_best_head", "acc_lost_by_choice")
+SETTING = ("dataset", "backbone", "k", "k_by", "protocol")  # where it is the same, heads are compared
 
 Row = dict[str, Any]
 
@@ -55,10 +66,23 @@ Row = dict[str, Any]
 def leaderboard(files: Iterable[Path]) -> list[Row]:
     """One row per run, by dataset, protocol and k, the best first (ACC; silhouette where there are no labels).
 
+    Of the heads on the same features, one is the label-free choice: that with the highest modularity of its selected
+    seed on the scored images' neighbor graph.
+
     Raises:
         DeepclustError: a file is not the metrics of a run.
     """
-    return sorted((_row(path) for path in files), key=_order)
+    rows = [_row(path) for path in files]
+    settings = [tuple(row[name] for name in SETTING) for row in rows]
+    criterion, accuracy = ([row[name] for row in rows] for name in ("modularity_selected", "acc_selected"))
+    for choice in choose_heads(settings, criterion, accuracy):
+        found = accuracy[choice.chosen]
+        best = None if choice.best is None else accuracy[choice.best]
+        lost = None if best is None or found is None else best - found
+        for position in choice.compared:
+            chosen = "yes" if position == choice.chosen else "no"
+            rows[position] |= dict(zip(CHOICE, (chosen, found, best, lost)))
+    return sorted(rows, key=_order)
 
 
 def _row(path: Path) -> Row:
@@ -89,6 +113,8 @@ def _flat(metrics: Mapping[str, Any]) -> Row:
         "selected_seed": metrics["selected"],
         "criterion": metrics["criterion"],
         "acc_selected": chosen["acc"],
+        "modularity_selected": chosen["modularity"],
+        **dict.fromkeys(CHOICE),
         # Chosen by labels: not a result, but what a perfect choice among the seeds would reach.
         "acc_oracle_best_seed": max((e["acc"] for e in metrics["seeds"] if e["acc"] is not None), default=None),
         "versions": " ".join(f"{name}={version}" for name, version in sorted(cost["packages"].items())),

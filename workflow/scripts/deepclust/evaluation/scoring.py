@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepclust.common.errors import DeepclustError
+from deepclust.common.modularity import modularity
 from deepclust.common.progress import Progress
 from deepclust.evaluation.bootstrap import Interval, mean_interval, score_intervals
 from deepclust.evaluation.inputs import (
@@ -26,7 +27,7 @@ from deepclust.evaluation.metrics import METRICS, Comparison, accuracy_per_class
 from deepclust.evaluation.options import ScoringOptions
 
 LABEL_FREE = ("silhouette", "neighbor_agreement")
-SUMMARISED = (*METRICS, *LABEL_FREE)
+SUMMARISED = (*METRICS, *LABEL_FREE, "modularity")
 SEED_KEYS = (*SUMMARISED, "sizes", "size_entropy", "matching", "confusion", "per_class")
 
 
@@ -167,7 +168,7 @@ def _score_seed(
     sizes = np.bincount(clusters, minlength=k)
     result: dict[str, Any] = dict.fromkeys(SEED_KEYS)
     result |= {name: _number(values[row].mean()) for name, values in per_image.items()}
-    result |= {"sizes": sizes.tolist(), "size_entropy": size_entropy(sizes)}
+    result |= {"sizes": sizes.tolist(), "size_entropy": size_entropy(sizes), "modularity": _modularity(scored, row, k)}
     if comparisons:
         table = contingency(scored.labels[scored.labelled], clusters[scored.labelled], scored.classes, k)
         matching = match(table)
@@ -191,6 +192,24 @@ def _neighbor_agreement(scored: ScoredSplits) -> npt.NDArray[np.float64]:
         for row, clusters in enumerate(scored.assignments[:, rows]):
             agreement[row, rows] = np.mean([neighbor_agreement(array, clusters) for array in arrays], axis=0)
     return agreement
+
+
+def _modularity(scored: ScoredSplits, row: int, k: int) -> float:
+    """Modularity of a seed's clusters on the neighbor graph of all scored splits, averaged over backbones."""
+    starts = np.cumsum([0, *scored.lengths])
+    of_backbones = zip(*scored.neighbors)  # of each backbone, the file of every split
+    return float(
+        np.mean(
+            [
+                modularity(
+                    scored.assignments[row],
+                    np.concatenate([load_array(path, 2, "i") + start for path, start in zip(files, starts)]),
+                    k,
+                )
+                for files in of_backbones
+            ]
+        )
+    )
 
 
 def _intervals(

@@ -27,10 +27,10 @@ from sklearn.neighbors import NearestNeighbors
 
 from deepclust.common.device import choose_device
 from deepclust.common.errors import DeepclustError
+from deepclust.common.modularity import modularity
 from deepclust.common.progress import Progress
 from deepclust.common.seeding import derive_seed
 from deepclust.heads import kmeans
-from deepclust.heads.agreement import modularity
 from deepclust.heads.graph import leading_eigenpairs, neighbor_graph
 from deepclust.heads.head import Features
 from deepclust.heads.lloyd import Points, assign

@@ -11,6 +11,7 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
 from deepclust.reporting.choice_of_k import read_choice
 from deepclust.reporting.embedding import data_uri, embed, figures_of
+from deepclust.reporting.head_table import head_table
 from deepclust.reporting.published import Published
 from deepclust.reporting.records import Facts
 from deepclust.reporting.runs import Run, by_dataset, seed_spread, show
@@ -87,6 +88,7 @@ def render_page(
         groups=groups,
         boards={dataset: leaderboard_table(group, gained) for dataset, group in groups.items()},
         comparisons={dataset: published_table(group, published) for dataset, group in groups.items()},
+        choices_of_heads={dataset: head_table(group) for dataset, group in groups.items()},
         gains=_best_gains(groups, gained),
         sections=details,
         anchors=anchors,
