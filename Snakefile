@@ -22,7 +22,7 @@ EXPERIMENT = plan_experiment(config, workflow.configfiles)
 
 wildcard_constraints:
     dataset=NAME,
-    split="train|test|unlabeled",
+    split=SPLIT,
     backbone=NAME,
     backbones=f"{NAME}(\\+{NAME})*",
     head=NAME,

@@ -26,6 +26,7 @@ from deepclust.planning.terminal import Watcher, closing_table, log_errors
 prefer_this_python()
 
 NAME = NAME_PATTERN.strip("^$")
+SPLIT = "train|test|unlabeled"
 RUN = "{dataset}/{backbones}/{head}/k{k}-{protocol}"
 
 
@@ -251,9 +252,9 @@ def cluster_options(wildcards):
 
 
 def cluster_neighbors(wildcards):
-    """Neighbors in the training splits, for heads that use them."""
+    """Neighbors among the images of all training splits, for heads that use them."""
     needed = EXPERIMENT.head_facts(wildcards.head).get("needs_neighbors")
-    return split_files("train", NEIGHBORS)(wildcards) if needed else []
+    return joined_neighbors("train")(wildcards) if needed else []
 
 
 def neighbors_flag(wildcards, input):
@@ -325,6 +326,24 @@ def split_files(which, pattern):
         ]
 
     return files
+
+
+def joined_neighbors(which):
+    """An input function: for each backbone of a run, neighbors among the images of all its "train" or "score" splits."""
+
+    def files(wildcards):
+        train, score = run_splits(wildcards)
+        split = "+".join({"train": train, "score": score}[which])
+        names = wildcards.backbones.split("+")
+        return [NEIGHBORS.format(dataset=wildcards.dataset, split=split, backbone=name) for name in names]
+
+    return files
+
+
+def joined_features(wildcards):
+    """Features of the splits whose images are searched together."""
+    names = {"dataset": wildcards.dataset, "backbone": wildcards.backbone}
+    return [FEATURES.format(split=split, **names) for split in wildcards.split.split("+")]
 
 
 def map_options(wildcards):
@@ -402,8 +421,10 @@ def job_records():
             paths.append(f"results/data/{run.dataset}/{split}/images.provenance.json")
             features = [f"results/features/{run.dataset}/{backbone}/{split}" for backbone in run.backbones]
             paths += [f"{folder}/features.provenance.json" for folder in features]
-            if split in score or EXPERIMENT.head_facts(run.head).get("needs_neighbors"):
-                paths += [f"{folder}/neighbors.provenance.json" for folder in features]
+        needed = EXPERIMENT.head_facts(run.head).get("needs_neighbors")
+        for splits in [score] + ([train] if needed else []):
+            folders = [f"results/features/{run.dataset}/{backbone}/{'+'.join(splits)}" for backbone in run.backbones]
+            paths += [f"{folder}/neighbors.provenance.json" for folder in folders]
         if run.k == "auto":
             paths.append(f"results/clustering/{run.dataset}/{joined}/k/{run.protocol}.provenance.json")
         paths.append(f"results/clustering/{run.path}/clusters.provenance.json")

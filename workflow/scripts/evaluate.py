@@ -8,7 +8,7 @@ from deepclust.evaluation.options import ScoringOptions
 
 
 class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic merges the configs
-    """Files are ordered by scored split, and by backbone within a split."""
+    """Features are ordered by scored split, and by backbone within a split."""
 
     clusters: Path
     """`clusters.safetensors` of the run."""
@@ -19,7 +19,7 @@ class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic
     features: list[Path]
     """`features.npy` of the scored splits."""
     neighbors: list[Path]
-    """`neighbors.npy` of the scored splits."""
+    """`neighbors.npy` of every backbone, among the images of all scored splits."""
     labels: list[Path] | None = None
     """`labels.npy` of the scored splits; none without labels."""
     classes: list[Path] | None = None
@@ -65,7 +65,7 @@ def main(arguments: Arguments, job: Job) -> None:
         arguments.score,
         k,
         features=per_split(arguments.features, splits, "features"),
-        neighbors=per_split(arguments.neighbors, splits, "neighbors"),
+        neighbors=arguments.neighbors,
         labels=arguments.labels or [],
         classes=len(classes),
     )

@@ -303,16 +303,16 @@ def test_the_published_number_of_neighbors_must_be_searched():
     plan(config)
 
 
-def test_a_neighbor_graph_needs_a_single_training_split():
-    config = changed(("runs", 0, "protocol"), "merged")
-    config["heads"] |= {"graph": {"method": "spectral"}, "tree": {"method": "agglomerative"}}
-    config["runs"][0]["heads"] = ["kmeans", "graph", "tree"]
-    graph, tree = errors(config)
-    assert graph.startswith("runs.0.protocol: graph needs neighbors across train+test")
-    assert tree.startswith("runs.0.protocol: tree needs")
-    for protocol in ("held-out", "train"):
-        config["runs"][0]["protocol"] = protocol
-        assert len(plan(config).runs) == 18
+def test_neighbors_are_searched_among_all_images_that_are_read_together():
+    """Digits have 1347 train and 450 test images."""
+    config = changed(("runs", 0, "heads"), ["graph"])
+    config["heads"] |= {"graph": {"method": "spectral"}}
+    config["neighbors"] = {"k": 1500}
+    config["runs"][0]["protocol"] = "merged"
+    assert len(plan(config).runs) == 6
+    config["runs"][0]["protocol"] = "held-out"
+    train, test = errors(config)
+    assert "1347 images of digits (train)" in train and "450 images of digits (test)" in test
 
 
 def test_what_a_backbone_starts_from_must_fit():

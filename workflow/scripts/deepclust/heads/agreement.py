@@ -1,6 +1,6 @@
 """Partitions of the same images: how well each fits the neighbors, and what several say together. No labels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,18 +10,13 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import linear_sum_assignment
 
 from deepclust.common.modularity import modularity
-from deepclust.heads.normalization import BLOCK
+from deepclust.heads.normalization import blocks
 
 RIDGE = 1e-4  # share of the mean variance that is added to every direction
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.integer]
-
-
-def blocks(count: int) -> Iterator[slice]:
-    """All rows, some at a time."""
-    return (slice(first, first + BLOCK) for first in range(0, count, BLOCK))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.seeding import derive_seed
+from deepclust.heads.normalization import blocks
 
 BLOCK = 1024  # components compared with all others at once
 DENSE = 1000  # up to so many images all eigenvectors are computed at once
@@ -53,11 +54,10 @@ def _bridges(rows: Float32, part: npt.NDArray[np.int32], parts: int) -> sparse.c
     middles = _middles(rows, part, means)
     squares = np.square(means).sum(axis=1)
     nearest = np.empty(parts, np.int64)
-    for first in range(0, parts, BLOCK):
-        block = means[first : first + BLOCK]
-        apart = squares - 2 * block @ means.T
-        apart[np.arange(len(block)), np.arange(first, first + len(block))] = np.inf
-        nearest[first : first + BLOCK] = apart.argmin(axis=1)
+    for block in blocks(parts, BLOCK):
+        apart = squares - 2 * means[block] @ means.T
+        apart[np.arange(len(apart)), np.arange(parts)[block]] = np.inf
+        nearest[block] = apart.argmin(axis=1)
     edges = np.unique(np.sort(np.stack([np.arange(parts), nearest]), axis=0), axis=1)
     one, other = middles[edges].astype(np.int32)
     directed = sparse.csr_array((np.full(len(one), ONE_SIDED), (one, other)), (len(rows), len(rows)))
@@ -66,8 +66,8 @@ def _bridges(rows: Float32, part: npt.NDArray[np.int32], parts: int) -> sparse.c
 
 def _middles(rows: Float32, part: npt.NDArray[np.int32], means: Float32) -> npt.NDArray[np.int64]:
     """For every part, its image nearest to its mean."""
-    blocks = range(0, len(rows), BLOCK)
-    apart = np.concatenate([np.square(rows[i : i + BLOCK] - means[part[i : i + BLOCK]]).sum(axis=1) for i in blocks])
+    parts = (rows[block] - means[part[block]] for block in blocks(len(rows), BLOCK))
+    apart = np.concatenate([np.square(own).sum(axis=1) for own in parts])
     order = np.lexsort((apart, part))
     first: npt.NDArray[np.int64] = order[np.searchsorted(part[order], np.arange(len(means)))]
     return first

@@ -25,7 +25,7 @@ from deepclust.heads.lloyd import Points, assign
 from deepclust.heads.normalization import fit_normalization, scale_rows
 from deepclust.heads.voting import filled, landmarks, vote
 
-FACTS = Facts(needs_neighbors=True, needs_graph=True, max_backbones=None)
+FACTS = Facts(needs_neighbors=True, max_backbones=None)
 
 Float32 = npt.NDArray[np.float32]
 

@@ -436,14 +436,8 @@ class _Checker:
             fix = "protocol: merged" if missing == ["test"] else "another protocol"
             yield f"{where}.protocol: {dataset} has no {missing[0]} split, which {named} needs: use {fix}"
             return
-        train, _ = protocol_splits(list(splits), _protocol(entry, splits))
-        for head in entry["heads"] if len(train) > 1 else []:
-            if self.head_facts(head).get("needs_graph"):
-                fix = "use held-out or train" if "test" in splits else "use train"
-                apart = f"{head} needs neighbors across {'+'.join(train)}, which are searched within each split"
-                yield f"{where}.protocol: {apart}: {fix}"
-        sizes = [splits[split] for split in train]
-        known = sum(size for size in sizes if size is not None) if None not in sizes else None
+        train, score = protocol_splits(list(splits), _protocol(entry, splits))
+        known, scored = (_total([splits[split] for split in part]) for part in (train, score))
         numbers = _as_list(entry.get("k"))
         yield from self.twice(f"{where}.k", numbers)
         for k in numbers:
@@ -456,9 +450,9 @@ class _Checker:
             named = f"{known} images of {dataset} ({'+'.join(train)})"
             yield f"choose_k.range: {largest} clusters are more than the {named}: lower it"
         neighbors = self.searched()
-        smallest = min((size for size in splits.values() if size is not None), default=None)
-        if neighbors is not None and smallest is not None and neighbors >= smallest:
-            yield f"neighbors.k: {neighbors} neighbors need more than the {smallest} images of a split of {dataset}"
+        for part, size in {"+".join(train): known, "+".join(score): scored}.items():
+            if neighbors is not None and size is not None and neighbors >= size:
+                yield f"neighbors.k: {neighbors} neighbors need more than the {size} images of {dataset} ({part})"
 
     def expand(self, entry: Config) -> Iterator[Run]:
         splits = self.splits(entry["dataset"])
@@ -472,6 +466,12 @@ class _Checker:
 
 def _protocol(entry: Config, splits: dict[str, int | None]) -> str:
     return entry.get("protocol") or ("held-out" if "test" in splits else "merged")
+
+
+def _total(sizes: list[int | None]) -> int | None:
+    """The sum, where all are known."""
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
 
 
 def _as_list(value: Any) -> list[Any]:
