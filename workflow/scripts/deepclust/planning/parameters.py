@@ -229,9 +229,8 @@ class Parameters:
         train, score = self.plan.run_splits(run.dataset, run.protocol)
         splits = train + [split for split in score if split not in train]
         names = {"seeds": run.seeds, "train": train, "splits": splits, "backbones": run.backbones}
-        if run.k != "auto":
-            names["k"] = run.k
-        return Flags({**self.config["heads"][run.head], **names})
+        given = {} if run.k == "auto" else {"k": run.k}
+        return Flags({**self.config["heads"][run.head], **names, **given})
 
     def probe(self) -> Flags:
         """Parameters of `probe`."""

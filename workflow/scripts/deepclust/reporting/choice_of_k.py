@@ -60,7 +60,7 @@ def choice_figure(choice: ChoiceOfK) -> Figure:
     figure = new_figure(8.2, 4.4)
     panels = figure.subplots(2, 3)
     for axes, (name, title, explanation) in zip(panels.flat, _PANELS):
-        _panel(axes, choice, choice.criteria[name], best=min if name == "mean_rank" else max)
+        _panel(axes, choice, choice.criteria[name], lowest=name == "mean_rank")
         axes.set_title(title, pad=18)
         note(axes, explanation)
     panels.flat[-1].axis("off")
@@ -69,12 +69,13 @@ def choice_figure(choice: ChoiceOfK) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, choice: ChoiceOfK, values: list[float], best: type[min] | type[max]) -> None:
+def _panel(axes: Axes, choice: ChoiceOfK, values: list[float], lowest: bool) -> None:
     axes.axvline(choice.k, color=ACCENT, linewidth=1.2)
     axes.plot(choice.numbers, values, color=INK, linewidth=1.2)
-    own = choice.numbers[values.index(best(values))]
-    axes.plot(own, best(values), marker="o", color=INK, markersize=5)
-    axes.annotate(str(own), (own, best(values)), (5, 2), textcoords="offset points", color=INK)
+    best = min(values) if lowest else max(values)
+    own = choice.numbers[values.index(best)]
+    axes.plot(own, best, marker="o", color=INK, markersize=5)
+    axes.annotate(str(own), (own, best), (5, 2), textcoords="offset points", color=INK)
     axes.grid(axis="y", color=RULE)
     axes.tick_params(length=0)
     axes.set_xlabel("number of clusters")
