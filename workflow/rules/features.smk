@@ -32,10 +32,10 @@ rule find_neighbors:
     output:
         neighbors="results/features/{dataset}/{backbone}/{split}/neighbors.npy",
         provenance="results/features/{dataset}/{backbone}/{split}/neighbors.provenance.json",
-    wildcard_constraints:
-        split=f"({SPLIT})(\\+({SPLIT}))*",
     log:
         "logs/find_neighbors/{dataset}/{backbone}/{split}.log",
+    wildcard_constraints:
+        split=f"({SPLIT})(\\+({SPLIT}))*",
     conda:
         "../../envs/clustering.yaml"
     threads: 16
