@@ -26,11 +26,11 @@ container: f"{workflow.basedir}/envs/deepclust.sif"
 
 wildcard_constraints:
     dataset=NAME,
-    split="train|test|unlabeled",
+    split=SPLIT,
     backbone=NAME,
     backbones=f"{NAME}(\\+{NAME})*",
     head=NAME,
-    k="[0-9]+",
+    k="[0-9]+|auto",
     protocol="|".join(PROTOCOLS),
 
 

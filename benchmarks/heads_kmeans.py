@@ -105,7 +105,7 @@ def search(path: Path, output: Path, recall: float) -> Callable:
     from deepclust.features.neighbors import find_neighbors
     from deepclust.features.options import NeighborOptions
 
-    return lambda: find_neighbors(path, output, NeighborOptions(k=NEIGHBORS, recall=recall), Progress())
+    return lambda: find_neighbors([path], output, NeighborOptions(k=NEIGHBORS, recall=recall), Progress())
 
 
 def rows(what: str, measured: Measured, baseline: Measured | None = None, gib: float | None = None) -> list[Row]:

@@ -21,6 +21,7 @@ from backbones import NETWORKS, PAGE, network_names, page_with_table  # noqa: E4
 from deepclust.common.options import Options  # noqa: E402
 from deepclust.evaluation.options import EvaluationOptions  # noqa: E402
 from deepclust.features.options import ExtractionOptions, NeighborOptions  # noqa: E402
+from deepclust.heads.options import ChooseKOptions  # noqa: E402
 from deepclust.planning.experiment_options import NAME_PATTERN, RunOptions  # noqa: E402
 from deepclust.reporting.options import ReportOptions  # noqa: E402
 from envs import environment_files  # noqa: E402
@@ -123,6 +124,7 @@ def config_schema() -> Json:
     }
     for section, model in (
         ("neighbors", NeighborOptions),
+        ("choose_k", ChooseKOptions),
         ("evaluation", EvaluationOptions),
         ("report", ReportOptions),
     ):

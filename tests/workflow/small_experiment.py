@@ -36,9 +36,10 @@ heads:
 runs:
   - {dataset: digits, backbones: [later, elsewhere, [pixels, simclr]], heads: [kmeans], k: 10}
   - {dataset: shapes, backbones: [small], heads: [kmeans, other, scan, both], k: 3}
-  - {dataset: shapes, backbones: [fetched], heads: [other], k: 3}
+  - {dataset: shapes, backbones: [fetched], heads: [other], k: [3, auto]}
 seeds: 2
 neighbors: {k: 5}
+choose_k: {range: [2, 5], resamples: 3}
 evaluation: {bootstrap: 50, layer_probe: {backbones: [simclr], dimension: 300}}
 report: {map_points: 50}
 """

@@ -179,6 +179,18 @@ CHANGES = {
     "seeds": (3, ["cluster"]),
     "neighbors.k": (4, ["find_neighbors"]),
     "neighbors.recall": (0.9, ["find_neighbors"]),
+    **{
+        f"choose_k.{key}": (value, ["choose_k shapes fetched"])
+        for key, value in {
+            "range": [2, 6],
+            "candidates": 3,
+            "samples": 50,
+            "resamples": 4,
+            "neighbors": 5,
+            "normalize": "none",
+            "components": 5,
+        }.items()
+    },
     "evaluation.bootstrap": (60, ["evaluate"]),
     "evaluation.confidence": (0.9, ["evaluate"]),
     "evaluation.probe.knn": (3, ["probe", "score_snapshots"]),
@@ -215,6 +227,9 @@ NAMING = {
     "runs.0.protocol",
     "runs.0.seeds",
 }
+
+
+SECTIONS = ("neighbors", "choose_k", "evaluation", "report")
 
 
 def changed(experiment, path, value):
@@ -260,7 +275,7 @@ def test_every_key_of_the_config_is_covered():
         *keys(definitions["head.scan"], "heads.scan"),
         *keys(definitions["head.consensus"], "heads.both"),
         *keys(definitions["run"], "runs.0"),
-        *(key for section in ("neighbors", "evaluation", "report") for key in keys(definitions[section], section)),
+        *(key for section in SECTIONS for key in keys(definitions[section], section)),
         "seeds",
     }
     # Extraction options are the same for every backbone.

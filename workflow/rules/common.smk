@@ -29,6 +29,7 @@ prefer_this_python()
 
 SCATTERED = ["extract_features"]
 NAME = NAME_PATTERN.strip("^$")
+SPLIT = "train|test|unlabeled"
 RUN = "{dataset}/{backbones}/{head}/k{k}-{protocol}"
 
 
@@ -266,20 +267,35 @@ def neighbor_options(wildcards):
     return EXPERIMENT.find_neighbors()
 
 
+def choose_k_options(wildcards):
+    """How the number of clusters is chosen."""
+    return EXPERIMENT.choose_k(wildcards.dataset, wildcards.backbones.split("+"), wildcards.protocol)
+
+
 def cluster_options(wildcards):
     """The head, its options and its seeds."""
     return EXPERIMENT.cluster(run_of(wildcards))
 
 
 def cluster_neighbors(wildcards):
-    """Neighbors in the training splits, for heads that use them."""
+    """Neighbors among the images of all training splits, for heads that use them."""
     needed = EXPERIMENT.head_facts(wildcards.head).get("needs_neighbors")
-    return split_files("train", NEIGHBORS)(wildcards) if needed else []
+    return joined_neighbors("train")(wildcards) if needed else []
 
 
 def neighbors_flag(wildcards, input):
     """Where the neighbors are, for heads that use them."""
     return f"--neighbor_files {' '.join(input.neighbors)}" if input.neighbors else ""
+
+
+def cluster_k(wildcards):
+    """The number of clusters that was chosen, for runs with `k: auto`."""
+    return CHOSEN_K.format(**dict(wildcards.items())) if wildcards.k == "auto" else []
+
+
+def k_flag(wildcards, input):
+    """Where that number is, for runs with `k: auto`."""
+    return f"--chosen_k {quote(input.chosen_k)}" if input.chosen_k else ""
 
 
 def cluster_members(wildcards):
@@ -399,6 +415,24 @@ def split_files(which, pattern):
     return files
 
 
+def joined_neighbors(which):
+    """An input function: for each backbone of a run, neighbors among the images of all its "train" or "score" splits."""
+
+    def files(wildcards):
+        train, score = run_splits(wildcards)
+        split = "+".join({"train": train, "score": score}[which])
+        names = wildcards.backbones.split("+")
+        return [NEIGHBORS.format(dataset=wildcards.dataset, split=split, backbone=name) for name in names]
+
+    return files
+
+
+def joined_features(wildcards):
+    """Features of the splits whose images are searched together."""
+    names = {"dataset": wildcards.dataset, "backbone": wildcards.backbone}
+    return [FEATURES.format(split=split, **names) for split in wildcards.split.split("+")]
+
+
 def map_options(wildcards):
     """How the features are mapped to two dimensions."""
     _, score = run_splits(wildcards)
@@ -433,6 +467,8 @@ CLASSES = "results/labels/{dataset}/{split}/classes.json"
 
 
 SNAPSHOTS = "results/evaluation/{dataset}/{backbone}/snapshots.json"
+CHOSEN_K = "results/clustering/{dataset}/{backbones}/k/{protocol}.json"
+CHOICE_FIGURE = "results/report/{dataset}/{backbones}/{protocol}/k.png"
 METRICS = "results/evaluation/{run}/metrics.json"
 RECORDS = "results/evaluation/{run}/metrics.provenance.json"
 FIGURES = [f"results/report/{{run}}/{figure}.png" for figure in ("confusion", "gallery", "map")]
@@ -474,8 +510,12 @@ def job_records():
             paths.append(f"results/data/{run.dataset}/{split}/images.provenance.json")
             features = [f"results/features/{run.dataset}/{backbone}/{split}" for backbone in run.backbones]
             paths += [f"{folder}/features.provenance.json" for folder in features]
-            if split in score or EXPERIMENT.head_facts(run.head).get("needs_neighbors"):
-                paths += [f"{folder}/neighbors.provenance.json" for folder in features]
+        needed = EXPERIMENT.head_facts(run.head).get("needs_neighbors")
+        for splits in [score] + ([train] if needed else []):
+            folders = [f"results/features/{run.dataset}/{backbone}/{'+'.join(splits)}" for backbone in run.backbones]
+            paths += [f"{folder}/neighbors.provenance.json" for folder in folders]
+        if run.k == "auto":
+            paths.append(f"results/clustering/{run.dataset}/{joined}/k/{run.protocol}.provenance.json")
         paths.append(f"results/clustering/{run.path}/clusters.provenance.json")
         paths.append(f"results/evaluation/{run.dataset}/{joined}/probe/{run.protocol}.provenance.json")
         paths.append(f"results/report/{run.dataset}/{joined}/{run.protocol}/map.provenance.json")
@@ -521,6 +561,20 @@ def snapshots_figure(wildcards):
 def snapshots_flag(wildcards, input):
     """Where the scores over epochs are drawn."""
     return f"--snapshots_figure {input.snapshots}" if input.snapshots else ""
+
+
+def choices_of_k(pattern):
+    """The pattern for every choice of k that runs ask for, in the order of the runs."""
+    chosen = [run for run in EXPERIMENT.plan.runs if run.k == "auto"]
+    settings = dict.fromkeys((run.dataset, "+".join(run.backbones), run.protocol) for run in chosen)
+    return [pattern.format(dataset=d, backbones=b, protocol=p) for d, b, p in settings]
+
+
+def choices_flag(wildcards, input):
+    """How numbers of clusters were chosen, if any were."""
+    if not input.choices:
+        return ""
+    return f"--choices {' '.join(input.choices)} --choice_figures {' '.join(input.choice_figures)}"
 
 
 STARTED = time.time()

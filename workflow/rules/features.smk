@@ -61,12 +61,14 @@ rule extract_features:
 
 rule find_neighbors:
     input:
-        features="results/features/{dataset}/{backbone}/{split}/features.npy",
+        features=joined_features,
     output:
         neighbors="results/features/{dataset}/{backbone}/{split}/neighbors.npy",
         provenance="results/features/{dataset}/{backbone}/{split}/neighbors.provenance.json",
     log:
         "logs/find_neighbors/{dataset}/{backbone}/{split}.log",
+    wildcard_constraints:
+        split=f"({SPLIT})(\\+({SPLIT}))*",
     conda:
         "../../envs/clustering.yaml"
     threads: 16

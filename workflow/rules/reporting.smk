@@ -76,6 +76,36 @@ rule plot_run:
         " {params.options} > {log} 2>&1"
 
 
+rule plot_choice_of_k:
+    input:
+        choice=CHOSEN_K,
+    output:
+        figure=report(
+            CHOICE_FIGURE,
+            caption="../report/choice_of_k.rst",
+            category="Number of clusters",
+            labels={
+                "dataset": "{dataset}",
+                "backbone": "{backbones}",
+                "protocol": "{protocol}",
+            },
+        ),
+        provenance="results/report/{dataset}/{backbones}/{protocol}/k.provenance.json",
+    log:
+        "logs/plot_choice_of_k/{dataset}/{backbones}/{protocol}.log",
+    localrule: True
+    conda:
+        "../../envs/report.yaml"
+    params:
+        *code("plot_choice_of_k"),
+        command=command("plot_choice_of_k"),
+    message:
+        "Draw how the number of clusters of {wildcards.dataset} was chosen by {wildcards.backbones}"
+    shell:
+        "python {params.command} --progress {log}.progress --provenance {output.provenance}"
+        " --choice {input.choice} --output {output.figure} > {log} 2>&1"
+
+
 rule plot_training:
     input:
         logs=training_logs,
@@ -233,6 +263,8 @@ rule report_page:
         training=training_figure,
         snapshots=snapshots_figure,
         layers=layer_figure,
+        choices=choices_of_k(CHOSEN_K),
+        choice_figures=choices_of_k(CHOICE_FIGURE),
         experiment="results/experiment.yaml",
     output:
         page=report(
@@ -256,6 +288,7 @@ rule report_page:
         training=training_flag,
         snapshots=snapshots_flag,
         layers=layer_flag,
+        choices=choices_flag,
     message:
         "Put everything on one page: results/report.html"
     shell:
@@ -263,4 +296,5 @@ rule report_page:
         " --metrics @{input.metric_list} --records @{input.record_list} --figures @{input.figure_list}"
         " --jobs @{input.job_list}"
         " --leaderboard {input.leaderboard} --leaderboard_figure {input.leaderboard_figure} {params.training}"
-        " {params.snapshots} {params.layers} {params.assets} --config {input.experiment} --output {output.page} {params.options} > {log} 2>&1"
+        " {params.snapshots} {params.layers} {params.choices} {params.assets} --config {input.experiment}"
+        " --output {output.page} {params.options} > {log} 2>&1"

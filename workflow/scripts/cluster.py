@@ -7,6 +7,7 @@ from pydantic import Field
 
 from deepclust.common import registry
 from deepclust.common.errors import DeepclustError
+from deepclust.common.files import read_json
 from deepclust.common.job import Job, JobArguments, run_job
 
 
@@ -18,8 +19,10 @@ class Files(JobArguments):
 
     method: str
     """Clustering head, e.g. kmeans."""
-    k: int = Field(ge=1)
+    k: int | None = Field(None, ge=1)
     """Number of clusters."""
+    chosen_k: Path | None = None
+    """The result of `choose_k`, which has the number of clusters where `k` is not given."""
     seeds: list[int] = Field(min_length=1)
     """Seeds, each of which gives a clustering of its own."""
     train: list[str] = Field(min_length=1)
@@ -31,7 +34,7 @@ class Files(JobArguments):
     features: list[Path]
     """`features.npy` for every split in `splits` and every backbone."""
     neighbor_files: list[Path] | None = None
-    """`neighbors.npy` for every split in `train` and every backbone, for heads that need them."""
+    """`neighbors.npy` of every backbone, among the images of all splits in `train`, for heads that need them."""
     member_clusters: list[Path] | None = None
     """`clusters.safetensors` of every head in the option `members`, for heads that combine others."""
     native: Path | None = None
@@ -51,12 +54,12 @@ def main(arguments: Files, job: Job) -> None:
     run = Run(
         method=arguments.method,
         options=options,
-        k=arguments.k,
+        k=number_of_clusters(arguments.k, arguments.chosen_k),
         seeds=arguments.seeds,
         backbones=arguments.backbones,
         train=arguments.train,
-        features=by_split(arguments.features, arguments.splits, arguments.backbones, "features"),
-        neighbors=by_split(arguments.neighbor_files, arguments.train, arguments.backbones, "neighbors"),
+        features=by_split(arguments.features, arguments.splits, arguments.backbones),
+        neighbors=by_backbone(arguments.neighbor_files or [], arguments.backbones),
         members=by_member(arguments.member_clusters or [], getattr(options, "members", [])),
         native=arguments.native,
     )
@@ -68,34 +71,57 @@ def main(arguments: Files, job: Job) -> None:
         progress=job.progress,
     )
     job.options = {
-        **{name: getattr(arguments, name) for name in ("method", "k", "seeds", "train", "splits", "backbones")},
+        **{name: getattr(arguments, name) for name in ("method", "seeds", "train", "splits", "backbones")},
+        "k": run.k,
         **options.model_dump(mode="json"),
     }
-    for name, files in (("features", run.features), ("neighbors", run.neighbors)):
-        for split, paths in files.items():
-            job.inputs |= {f"{name}.{split}.{b}": path for b, path in zip(arguments.backbones, paths)}
+    for split, paths in run.features.items():
+        job.inputs |= {f"features.{split}.{b}": path for b, path in zip(arguments.backbones, paths)}
+    job.inputs |= {f"neighbors.{b}": path for b, path in zip(arguments.backbones, run.neighbors)}
     job.inputs |= {f"members.{name}": path for name, path in run.members.items()}
+    if arguments.chosen_k is not None:
+        job.inputs["chosen_k"] = arguments.chosen_k
     if run.native is not None:
         job.inputs["native"] = run.native
     job.outputs = {"clusters": arguments.output, "seeds": arguments.log}
 
 
-def by_split(
-    paths: Sequence[Path] | None, splits: Sequence[str], backbones: Sequence[str], name: str
-) -> dict[str, list[Path]]:
-    """Files of every split, one per backbone; nothing where no files are given.
+def number_of_clusters(k: int | None, chosen: Path | None) -> int:
+    """The number that is given, or the one that `choose_k` wrote.
+
+    Raises:
+        DeepclustError: there is neither.
+    """
+    if k is not None:
+        return k
+    if chosen is None:
+        raise DeepclustError("cluster: give the number of clusters (--k), or the result of choose_k (--chosen_k)")
+    return int(read_json(chosen)["k"])
+
+
+def by_split(paths: Sequence[Path], splits: Sequence[str], backbones: Sequence[str]) -> dict[str, list[Path]]:
+    """Features of every split, one file per backbone.
 
     Raises:
         DeepclustError: their number does not fit.
     """
-    if paths is None:
-        return {}
     count = len(backbones)
     if len(paths) != len(splits) * count:
         raise DeepclustError(
-            f"cluster: {len(paths)} files of {name} for {len(splits)} splits and {count} backbones: give one for each"
+            f"cluster: {len(paths)} files of features for {len(splits)} splits and {count} backbones: give one for each"
         )
     return {split: list(paths[i * count : (i + 1) * count]) for i, split in enumerate(splits)}
+
+
+def by_backbone(paths: Sequence[Path], backbones: Sequence[str]) -> list[Path]:
+    """Neighbors of every backbone; nothing where no files are given.
+
+    Raises:
+        DeepclustError: their number does not fit.
+    """
+    if paths and len(paths) != len(backbones):
+        raise DeepclustError(f"cluster: {len(paths)} files of neighbors for {len(backbones)} backbones: give one each")
+    return list(paths)
 
 
 def by_member(paths: Sequence[Path], members: Sequence[str]) -> dict[str, Path]:

@@ -1,13 +1,14 @@
 """Score the clusters of a run: against labels where there are any, and without them."""
 
 from pathlib import Path
+from typing import Literal
 
 from deepclust.common.job import Job, JobArguments, run_job
 from deepclust.evaluation.options import ScoringOptions
 
 
 class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic merges the configs
-    """Files are ordered by scored split, and by backbone within a split."""
+    """Features are ordered by scored split, and by backbone within a split."""
 
     clusters: Path
     """`clusters.safetensors` of the run."""
@@ -18,7 +19,7 @@ class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic
     features: list[Path]
     """`features.npy` of the scored splits."""
     neighbors: list[Path]
-    """`neighbors.npy` of the scored splits."""
+    """`neighbors.npy` of every backbone, among the images of all scored splits."""
     labels: list[Path] | None = None
     """`labels.npy` of the scored splits; none without labels."""
     classes: list[Path] | None = None
@@ -37,8 +38,8 @@ class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic
     """What each of them saw in training, in a few words."""
     head: str
     """Name of the head."""
-    k: int
-    """Number of clusters."""
+    k_by: Literal["experiment", "auto"] = "experiment"
+    """Who chose the number of clusters."""
     protocol: str
     """`held-out` or `merged`."""
     published_as: str | None = None
@@ -56,26 +57,28 @@ def main(arguments: Arguments, job: Job) -> None:
     succeeded = [entry["seed"] for entry in log["seeds"] if entry["status"] == "ok"]
     if not succeeded:
         raise DeepclustError(f"{arguments.seeds_log}: every seed failed, so there is nothing to score")
-    splits = len(arguments.score)
+    splits, k = len(arguments.score), log["k"]
     classes = read_class_names(arguments.classes or [])
     scored = read_scored(
         arguments.clusters,
         succeeded,
         arguments.score,
-        arguments.k,
+        k,
         features=per_split(arguments.features, splits, "features"),
-        neighbors=per_split(arguments.neighbors, splits, "neighbors"),
+        neighbors=arguments.neighbors,
         labels=arguments.labels or [],
         classes=len(classes),
     )
-    result = score_run(scored, log["seeds"], log["selected"], arguments.k, options, job.progress)
+    result = score_run(scored, log["seeds"], log["selected"], k, options, job.progress)
     probe = read_json(arguments.probe) if arguments.probe else {}
     cost = read_json(arguments.cost) if arguments.cost else {}
     # Seeds may have been computed by several processes; the provenance knows the last one.
     cost["seconds"] = sum(entry["seconds"] for entry in log["seeds"])
-    run = {name: getattr(arguments, name) for name in ("dataset", "backbones", "trained_on", "head", "k", "protocol")}
+    run = {
+        name: getattr(arguments, name) for name in ("dataset", "backbones", "trained_on", "head", "k_by", "protocol")
+    }
     metrics = {
-        "run": {**run, "split": "+".join(arguments.score), "published_as": arguments.published_as},
+        "run": {**run, "k": k, "split": "+".join(arguments.score), "published_as": arguments.published_as},
         "classes": classes,
         **result,
         "selected": log["selected"],

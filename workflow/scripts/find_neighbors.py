@@ -7,10 +7,10 @@ from deepclust.features.options import NeighborOptions
 
 
 class Arguments(JobArguments, NeighborOptions):  # type: ignore[misc]  # pydantic merges the configs
-    """Find the nearest neighbors of every image of a split, by cosine similarity of features."""
+    """Find the nearest neighbors of every image, by cosine similarity of features."""
 
-    features: Path
-    """Features (`features.npy`)."""
+    features: list[Path]
+    """Features (`features.npy`) of one split, or of several that are searched together, one after the other."""
     output: Path
     """The `neighbors.npy` to write."""
 
@@ -21,7 +21,7 @@ def main(arguments: Arguments, job: Job) -> None:
     options = NeighborOptions(k=arguments.k, recall=arguments.recall)
     recall = find_neighbors(arguments.features, arguments.output, options, job.progress)
     job.options = {**options.model_dump(), "measured_recall": recall}
-    job.inputs = {"features": arguments.features}
+    job.inputs = {str(path): path for path in arguments.features}
     job.outputs = {"neighbors": arguments.output}
 
 

@@ -23,6 +23,10 @@ class Arguments(JobArguments, PageOptions):  # type: ignore[misc]  # pydantic me
     """The table over all runs, CSV."""
     leaderboard_figure: Path
     """The picture of all runs."""
+    choices: list[Path] = Field(default_factory=list)
+    """What `choose_k` found, each in a folder `<dataset>/<backbones>/k/<protocol>.json`."""
+    choice_figures: list[Path] = Field(default_factory=list)
+    """Figures of these, in the same order."""
     training_figure: Path | None = None
     """Training curves, if a backbone was pretrained here."""
     snapshots_figure: Path | None = None
@@ -64,6 +68,7 @@ def main(arguments: Arguments, job: Job) -> None:
         training_figure=arguments.training_figure,
         snapshots_figure=arguments.snapshots_figure,
         layer_figure=arguments.layer_figure,
+        choices=list(zip(arguments.choices, arguments.choice_figures, strict=True)),
         most_runs=arguments.page_runs,
         progress=job.progress,
     )
@@ -73,6 +78,7 @@ def main(arguments: Arguments, job: Job) -> None:
     fixed = [arguments.leaderboard, arguments.leaderboard_figure, arguments.published, arguments.config]
     figures = (arguments.training_figure, arguments.snapshots_figure, arguments.layer_figure)
     fixed += [path for path in figures if path is not None]
+    fixed += [*arguments.choices, *arguments.choice_figures]
     job.inputs = {str(path): path for path in [*arguments.metrics, *arguments.figures, *arguments.records, *fixed]}
     job.outputs = {"page": arguments.output}
 

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from deepclust.common.code import SCRIPTS
 from deepclust.common.files import write_array, write_json, write_tensors
@@ -27,24 +28,31 @@ def command(name, **flags):
     return subprocess.run([sys.executable, SCRIPTS / f"{name}.py", *words], capture_output=True, text=True)
 
 
+def write_neighbors(path, features):
+    write_array(path, np.argsort(-features @ features.T, axis=1)[:, 1:6].astype(np.int32))
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Files of a run with two backbones, three seeds and a failed one; cluster c holds class c, seed 5 has it right."""
     folder = tmp_path_factory.mktemp("run")
     generator = np.random.default_rng(0)
     tensors = {}
+    together: dict[str, list] = {"a": [], "b": []}
     for split, images in LENGTHS.items():
         labels = generator.integers(K, size=images)
         write_array(folder / f"{split}.labels.npy", labels.astype(np.int32))
         write_array(folder / f"{split}.unknown.npy", np.full(images, -1, np.int32))
         for backbone in ("a", "b"):
             features = np.eye(K)[labels] + generator.normal(0, 0.1, size=(images, K))
-            neighbors = np.argsort(-features @ features.T, axis=1)[:, 1:6]
             write_array(folder / f"{split}.{backbone}.features.npy", features.astype(np.float32))
-            write_array(folder / f"{split}.{backbone}.neighbors.npy", neighbors.astype(np.int32))
+            write_neighbors(folder / f"{split}.{backbone}.neighbors.npy", features)
+            together[backbone].append(features)
         for seed, right in ((0, 0.5), (2, 0.7), (5, 1.0)):
             clusters = np.where(generator.random(images) < right, labels, generator.integers(K, size=images))
             tensors[f"seed{seed}/assignments/{split}"] = clusters.astype(np.int32)
+    for backbone, features in together.items():
+        write_neighbors(folder / f"train+test.{backbone}.neighbors.npy", np.concatenate(features))
     write_tensors(folder / "clusters.safetensors", tensors)
     entries = [
         {"seed": seed, "status": "ok", "reason": "", "objective": 1.0 / (seed + 1), "seconds": 1.0, "sizes": []}
@@ -69,7 +77,7 @@ def evaluate(folder, output, score=("test",), labels="labels", **changes):
         "seeds_log": folder / "seeds.json",
         "cost": folder / "cost.json",
         "features": files(folder, "features", score),
-        "neighbors": files(folder, "neighbors", score),
+        "neighbors": files(folder, "neighbors", ["+".join(score)]),
         "labels": [folder / f"{split}.{labels}.npy" for split in score] if labels else None,
         "classes": folder / "classes.json",
         "score": json.dumps(list(score)),
@@ -77,7 +85,6 @@ def evaluate(folder, output, score=("test",), labels="labels", **changes):
         "backbones": '["a", "b"]',
         "trained_on": '["ImageNet-1k, self-supervised", "nothing"]',
         "head": "kmeans",
-        "k": K,
         "protocol": "held-out",
         "bootstrap": 50,
         "output": output,
@@ -118,6 +125,7 @@ def test_metrics_name_the_run(scored):
         "trained_on": ["ImageNet-1k, self-supervised", "nothing"],
         "head": "kmeans",
         "k": K,
+        "k_by": "experiment",
         "protocol": "held-out",
         "split": "test",
         "published_as": None,
@@ -138,6 +146,7 @@ def test_every_seed_is_reported(scored):
     assert by_seed[5]["per_class"] == [1.0] * 4
     assert by_seed[5]["acc"] > by_seed[2]["acc"] > by_seed[0]["acc"]
     assert by_seed[5]["silhouette"] > by_seed[2]["silhouette"] > by_seed[0]["silhouette"]
+    assert by_seed[5]["modularity"] > by_seed[2]["modularity"] > by_seed[0]["modularity"]
     for seed in (0, 2, 5):
         assert sum(by_seed[seed]["sizes"]) == 60
     confusion = np.array(by_seed[2]["confusion"])
@@ -183,12 +192,27 @@ def test_everything_works_without_labels(run, scored, changes, tmp_path):
     assert metrics["gap"] == {"knn": None, "linear": None}
 
 
+def expected_modularity(run, seed):
+    """On the graph of both splits, mean over backbones."""
+    with safe_open(run / "clusters.safetensors", "numpy") as file:
+        clusters = np.concatenate([file.get_tensor(f"seed{seed}/assignments/{split}") for split in LENGTHS])
+    values = []
+    for backbone in "ab":
+        neighbors = np.load(run / f"train+test.{backbone}.neighbors.npy")
+        edges = np.zeros((K, K))
+        np.add.at(edges, (np.repeat(clusters, neighbors.shape[1]), clusters[neighbors].ravel()), 1)
+        edges /= edges.sum()
+        values.append(np.trace(edges) - edges.sum(0) @ edges.sum(1))
+    return np.mean(values)
+
+
 def test_splits_are_scored_together(run, scored, tmp_path):
     result = evaluate(run, tmp_path / "metrics.json", score=("train", "test"), bootstrap=0)
     assert result.returncode == 0, result.stderr
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["run"]["split"], metrics["images"]) == ("train+test", 180)
     assert metrics["seeds"][3]["acc"] == 1.0
+    assert metrics["seeds"][3]["modularity"] == pytest.approx(expected_modularity(run, 5))
     assert metrics["summary"]["acc"]["low"] is None
 
 
@@ -213,11 +237,14 @@ def test_a_split_without_the_highest_class(run, tmp_path, fewer):
     ("changes", "named"),
     [
         ({"score": ["validation"]}, "validation"),
-        ({"k": 3}, "expected 0 to 2"),
+        ({"seeds_log": "three.json"}, "expected 0 to 2"),
         ({"protocol": None}, "protocol"),
     ],
 )
 def test_errors_are_one_line(run, tmp_path, changes, named):
+    if "seeds_log" in changes:  # the number of clusters is in there
+        write_json(tmp_path / "three.json", json.loads((run / "seeds.json").read_text()) | {"k": 3})
+        changes = {"seeds_log": tmp_path / "three.json"}
     result = evaluate(run, tmp_path / "metrics.json", **changes)
     assert result.returncode == 1
     assert named in result.stderr
@@ -230,6 +257,7 @@ def test_leaderboard_from_metrics(run, scored, tmp_path):
     assert result.returncode == 0, result.stderr
     with (tmp_path / "leaderboard.csv").open(newline="") as file:
         first, second = csv.DictReader(file)
+    assert [row.pop("label_free_choice") for row in (first, second)] == ["yes", "no"]
     assert first == second
-    assert first["acc_mean"] == f"{scored['summary']['acc']['mean']:.4f}"
+    assert first["acc_mean"] == f"{scored['summary']['acc']['mean']:.10g}"
     assert first["failed_seeds"] == "1"

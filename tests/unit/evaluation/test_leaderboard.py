@@ -21,13 +21,14 @@ def numbers(mean, std=0.01):
 def metrics(tmp_path):
     count = iter(range(10_000))
 
-    def write(acc=0.5, silhouette=0.1, **changes):
+    def write(acc=0.5, silhouette=0.1, modularity=None, **changes):
         names = {
             "dataset": "digits",
             "backbones": ["simclr"],
             "trained_on": ["a"],
             "head": "kmeans",
             "k": 10,
+            "k_by": "experiment",
             "protocol": "held-out",
         }
         run = names | {"split": "test", "published_as": None} | {k: v for k, v in changes.items() if k in names}
@@ -38,10 +39,10 @@ def metrics(tmp_path):
             "seeds": [
                 {"seed": 0, "status": "ok", "acc": acc if acc is None else acc + 0.125},
                 {"seed": 1, "status": "failed", "acc": None},
-                {"seed": 2, "status": "ok", "acc": acc},
+                {"seed": 2, "status": "ok", "acc": acc, "modularity": modularity},
             ],
             "summary": {metric: numbers(acc) for metric in ("acc", "nmi", "ari", "ami", "purity")}
-            | {"silhouette": numbers(silhouette), "neighbor_agreement": numbers(0.7)},
+            | {"silhouette": numbers(silhouette), "neighbor_agreement": numbers(0.7), "modularity": numbers(0.5)},
             "failed": [1],
             "stability": 0.9,
             "selected": 2,
@@ -71,9 +72,9 @@ def test_a_row(metrics):
     assert tuple(row) == COLUMNS
     assert (row["backbone"], row["k"], row["classes"], row["split"]) == ("a+b", "10", "2", "test")
     assert (row["seeds"], row["failed_seeds"], row["selected_seed"]) == ("2", "1", "2")
-    assert (row["acc_mean"], row["acc_low"], row["acc_selected"]) == ("0.5000", "0.4800", "0.5000")
-    assert row["acc_oracle_best_seed"] == "0.6250"
-    assert (row["knn_acc"], row["linear_acc"]) == ("0.9700", "")
+    assert (row["acc_mean"], row["acc_low"], row["acc_selected"]) == ("0.5", "0.48", "0.5")
+    assert row["acc_oracle_best_seed"] == "0.625"
+    assert (row["knn_acc"], row["linear_acc"]) == ("0.97", "")
     assert (row["seconds"], row["peak_memory_mb"], row["device"]) == ("3.1", "250.0", "a CPU, of sorts")
 
 
@@ -106,8 +107,30 @@ def test_rows_are_ordered_the_best_first(metrics):
 
 def test_rows_without_labels_have_empty_cells(metrics):
     (row,) = table([metrics(acc=None)])
-    assert (row["acc_mean"], row["acc_selected"], row["silhouette_mean"]) == ("", "", "0.1000")
+    assert (row["acc_mean"], row["acc_selected"], row["silhouette_mean"]) == ("", "", "0.1")
     assert row["acc_oracle_best_seed"] == ""
+
+
+def test_one_head_is_chosen_without_labels_and_compared_with_the_best(metrics):
+    heads = {"a": (0.6, 0.31), "b": (0.7, 0.25), "c": (0.5, 0.30)}
+    files = [metrics(acc=acc, modularity=modularity, head=head) for head, (acc, modularity) in heads.items()]
+    files += [metrics(acc=0.9, modularity=0.9, head="a", k=20), metrics(acc=0.9, modularity=0.9, k_by="auto")]
+    rows = {(row["head"], row["k"], row["k_by"]): row for row in table(files)}
+    chosen = {head: rows[head, "10", "experiment"]["label_free_choice"] for head in heads}
+    assert chosen == {"a": "yes", "b": "no", "c": "no"}
+    for head in heads:
+        row = rows[head, "10", "experiment"]
+        assert (row["acc_label_free_choice"], row["acc_oracle_best_head"]) == ("0.6", "0.7")
+        assert float(row["acc_lost_by_choice"]) == pytest.approx(0.1)
+    alone = rows["a", "20", "experiment"], rows["kmeans", "10", "auto"]
+    assert {row["label_free_choice"] for row in alone} == {""}
+
+
+def test_a_head_is_chosen_where_there_are_no_labels(metrics):
+    files = [metrics(acc=None, modularity=value, head=f"{value}") for value in (0.2, 0.4, 0.3)]
+    rows = table(files)
+    assert {row["head"]: row["label_free_choice"] for row in rows} == {"0.2": "no", "0.4": "yes", "0.3": "no"}
+    assert {row["acc_oracle_best_head"] for row in rows} == {""}
 
 
 def test_mixed_versions_are_named(metrics):

@@ -19,7 +19,7 @@ from deepclust.features.options import NeighborOptions
 def search(features, k, folder, **options):
     path = folder / "features.npy"
     np.save(path, features)
-    recall = find_neighbors(path, folder / "neighbors.npy", NeighborOptions(k=k, **options), Progress())
+    recall = find_neighbors([path], folder / "neighbors.npy", NeighborOptions(k=k, **options), Progress())
     assert recall >= options.get("recall", 1)
     return np.load(folder / "neighbors.npy")
 
@@ -108,6 +108,18 @@ def test_approximate_search_among_duplicates(tmp_path):
     found = search(features, 7, tmp_path, recall=0.5)
     assert not (found == np.arange(6000)[:, None]).any()
     assert (found % 2 == np.arange(6000)[:, None] % 2).all()
+
+
+def test_splits_are_searched_together(tmp_path):
+    features = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float16)
+    paths = [tmp_path / name for name in ("train.npy", "test.npy")]
+    for path, part in zip(paths, np.split(features, [45])):
+        np.save(path, part)
+    find_neighbors(paths, tmp_path / "neighbors.npy", NeighborOptions(k=50), Progress())
+    check(np.load(tmp_path / "neighbors.npy"), features)
+    np.save(paths[1], features[45:, :5])
+    with pytest.raises(DeepclustError, match=r"train.npy has 8, .*test.npy has 5"):
+        find_neighbors(paths, tmp_path / "neighbors.npy", NeighborOptions(k=5), Progress())
 
 
 def test_the_command(tmp_path):

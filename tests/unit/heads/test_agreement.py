@@ -4,8 +4,10 @@ import pytest
 from head_samples import accuracy
 from sklearn.neighbors import NearestNeighbors
 
+from deepclust.common.modularity import cohesion, modularity
 from deepclust.heads import agreement
-from deepclust.heads.agreement import LinearFit, Votes, alignment, candidates, cohesion, modularity, one_hot
+from deepclust.heads.agreement import LinearFit, Votes, alignment, candidates, one_hot
+from deepclust.heads.normalization import blocks
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ def test_votes_of_noisy_partitions_are_better_than_each_of_them():
 
 def test_mean_votes_are_put_together_in_blocks(monkeypatch):
     """Clusters and probabilities give what whole matrices would."""
-    monkeypatch.setattr(agreement, "BLOCK", 64)
+    monkeypatch.setattr(agreement, "blocks", lambda count: blocks(count, 64))
     generator = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), 50)
     points = (np.eye(3)[labels] * 3 + generator.normal(0, 1, (150, 3))).astype(np.float32)

@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
+from deepclust.heads import graph as graphs
 from deepclust.heads import spectral
 from deepclust.heads.graph import neighbor_graph
 
@@ -62,7 +63,7 @@ def test_eigenvectors_are_the_same_by_both_ways(monkeypatch):
     points, _ = mixture(300, 3, spread=0.8)
     graph = neighbor_graph([nearest(points, 10)], 10, points.astype(np.float32))
     dense = spectral.embedding(graph, 3)
-    monkeypatch.setattr(spectral, "DENSE", 10)
+    monkeypatch.setattr(graphs, "DENSE", 10)
     np.testing.assert_allclose(
         dense @ dense.T, spectral.embedding(graph, 3) @ spectral.embedding(graph, 3).T, atol=0.02
     )
@@ -70,7 +71,7 @@ def test_eigenvectors_are_the_same_by_both_ways(monkeypatch):
 
 @pytest.mark.parametrize("missing", [0, 1, 2])
 def test_as_many_clusters_as_images(monkeypatch, missing):
-    monkeypatch.setattr(spectral, "DENSE", 10)
+    monkeypatch.setattr(graphs, "DENSE", 10)
     points, _ = mixture(40, 4, spread=0.8)
     graph = neighbor_graph([nearest(points, 5)], 5, points.astype(np.float32))
     embedded = spectral.embedding(graph, 40 - missing)

@@ -47,6 +47,18 @@ def test_clusters_and_records_what_was_done(files):
     assert set(provenance["outputs"]) == {"clusters", "seeds"}
 
 
+def test_the_number_of_clusters_may_come_from_a_file(files):
+    (files / "k.json").write_text('{"k": 2, "reason": "it was told"}')
+    flags = [flag for flag in COMMON if flag not in {"--k", "2"}]
+    done = run(files, *flags, *ONE, "--chosen_k", "k.json", "--provenance", "out/provenance.json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((files / "out/seeds.json").read_text())["k"] == 2
+    provenance = json.loads((files / "out/provenance.json").read_text())
+    assert provenance["options"]["k"] == 2 and "chosen_k" in provenance["inputs"]
+    failed = run(files, *flags, *ONE)
+    assert failed.returncode == 1 and "--chosen_k" in failed.stderr and failed.stderr.count("\n") == 1
+
+
 def test_files_are_ordered_by_split_then_backbone(files):
     order = [f"{backbone}/{split}/features.npy" for split in ("train", "test") for backbone in ("pixels", "simclr")]
     done = run(files, *COMMON, "--backbones", '["pixels", "simclr"]', "--features", *order)

@@ -2,7 +2,6 @@ import json
 import sys
 import types
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +36,7 @@ def splits(tmp_path):
 
 def make_run(splits, method="kmeans", options=None, seeds=(0, 1), **changes):
     options = options or kmeans.Options(n_init=2)
-    facts = {"k": 4, "backbones": ["a", "b"], "train": ["train"], "features": splits, "neighbors": {}, **changes}
+    facts = {"k": 4, "backbones": ["a", "b"], "train": ["train"], "features": splits, **changes}
     return Run(method=method, options=options, seeds=list(seeds), **facts)
 
 
@@ -138,17 +137,18 @@ def test_fitting_on_two_splits(splits, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["spectral", "agglomerative"])
-def test_a_graph_of_two_splits_has_no_edges_between_them(splits, tmp_path, method):
-    """Neighbors of a split are in the split: the clusters would be those of the splits."""
-    neighbors = {split: [tmp_path / f"{split}-near.npy"] * 2 for split in ("train", "unlabeled")}
-    for split, [path, _] in neighbors.items():
-        np.save(path, nearest(np.load(splits[split][0]), 5))
+def test_a_graph_of_two_splits_joins_them(splits, tmp_path, method):
+    """Neighbors of images of both: clusters are those of the classes, not those of the splits."""
+    joined = np.concatenate([np.load(splits[split][0]) for split in ("train", "unlabeled")])
+    np.save(tmp_path / "near.npy", nearest(joined, 5))
     options = registry.load("heads", method).Options()
-    with pytest.raises(DeepclustError, match=f"{method} needs neighbors across train.unlabeled"):
-        execute(make_run(splits, method, options, train=["train", "unlabeled"], neighbors=neighbors), tmp_path / "run")
-    run = make_run(splits, method, options, neighbors={"train": neighbors["train"]})
-    _, log = execute(run, tmp_path / "run")
-    assert log["seeds"][0]["sizes"] == [20] * 4
+    changes = {"train": ["train", "unlabeled"], "neighbors": [tmp_path / "near.npy"] * 2}
+    tensors, log = execute(make_run(splits, method, options, **changes), tmp_path / "run")
+    assert log["seeds"][0]["sizes"] == [35] * 4
+    first, second = (tensors[f"seed0/assignments/{split}"] for split in ("train", "unlabeled"))
+    assert np.array_equal(first[:4], second[:4])
+    with pytest.raises(DeepclustError, match="not those of the 80 training images"):
+        execute(make_run(splits, method, options, **{**changes, "train": ["train"]}), tmp_path / "other")
 
 
 @pytest.mark.parametrize(("split", "seeds"), [("test", [0, 1]), ("train", [0])])
@@ -232,21 +232,15 @@ def neighbor_head(monkeypatch):
 
 
 def test_a_head_with_neighbors_probabilities_and_a_failing_seed(splits, tmp_path, neighbor_head):
-    neighbors: dict[str, list[Path]] = {}
-    for split, count in (("train", 80), ("unlabeled", 60)):
-        neighbors[split] = []
-        for backbone in ("a", "b"):
-            path = tmp_path / f"{split}-{backbone}.npy"
-            np.save(
-                path, np.stack([(np.arange(count) + 1) % count, (np.arange(count) + 2) % count], 1).astype(np.int32)
-            )
-            neighbors[split].append(path)
+    neighbors = [tmp_path / f"{backbone}.npy" for backbone in ("a", "b")]
+    for path in neighbors:
+        np.save(path, (np.arange(140)[:, None] + [1, 2]).astype(np.int32) % 140)
     run = make_run(splits, "neighbor_head", HeadOptions(), [0, 1, 2], train=["train", "unlabeled"], neighbors=neighbors)
     tensors, log = execute(run, tmp_path / "run")
     assert len(neighbor_head.data.features) == len(neighbor_head.data.neighbors) == 2
     joined = neighbor_head.data.neighbors[1]
     assert joined.dtype == np.int32
-    assert np.array_equal(joined[[0, 79, 80, 139]], [[1, 2], [0, 1], [81, 82], [80, 81]])
+    assert np.array_equal(joined[[0, 79, 139]], [[1, 2], [80, 81], [0, 1]])
     assert [(entry["seed"], entry["status"]) for entry in log["seeds"]] == [(0, "ok"), (1, "failed"), (2, "ok")]
     assert log["seeds"][1]["reason"] == "one cluster took all: lower something"
     assert log["selected"] == 2

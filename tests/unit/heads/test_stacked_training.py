@@ -117,6 +117,22 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path, monkeypatch, stack
     assert not list(tmp_path.iterdir())
 
 
+def test_seconds_are_those_of_all_attempts_and_shared_in_a_stack(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "stacks", together)
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        run([0, 1], tmp_path, stop_at=6)
+    states = StateFolder(tmp_path)
+    for seed in (0, 1):
+        state = states.load(seed)
+        assert 0 < float(state.tensors["run/seconds"]) < 60
+        earlier = torch.tensor([1000.0 * (1 + seed)], dtype=torch.float64)
+        states.save(seed, State(state.step, state.log, {**state.tensors, "run/seconds": earlier}))
+    resumed = run([0, 1, 2], tmp_path)
+    assert 1000 < resumed[0].seconds < 1060 and 2000 < resumed[1].seconds < 2060 and resumed[2].seconds < 60
+    assert resumed[1].seconds - resumed[0].seconds == pytest.approx(1000)
+
+
 def test_states_come_back_as_they_were(tmp_path):
     tensors = {"a": torch.randn(1, 2, 3), "b/c": torch.tensor([7])}
     StateFolder(tmp_path).save(4, State(11, "[]", tensors))

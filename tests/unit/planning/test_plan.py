@@ -59,6 +59,44 @@ def test_runs_are_all_combinations():
     assert "digits/pixels+simclr/kmeans/k10-held-out" in paths
 
 
+def test_the_number_of_clusters_may_be_chosen():
+    for value, ends in (("auto", ["kauto"]), ([5, "auto"], ["k5", "kauto"])):
+        found = plan(changed(("runs", 0, "k"), value)).runs
+        assert [run.path.split("/")[-1] for run in found] == [f"{k}-held-out" for k in ends] * 3
+    assert plan(BASE).config["choose_k"]["range"] == [2, 30]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "where", "what"),
+    [
+        ([2, 1348], "choose_k.range", "1347 images of digits"),
+        ([1, 5], "choose_k.range.0", "at least 2"),
+        ([9, 5], "choose_k.range", "smallest, largest"),
+        ([2], "choose_k.range", "2 items"),
+        ("2-30", "choose_k.range", "list"),
+    ],
+)
+def test_bad_ranges_of_numbers_of_clusters(numbers, where, what):
+    config = changed(("runs", 0, "k"), "auto")
+    config["choose_k"] = {"range": numbers}
+    (line,) = errors(config)
+    assert line.startswith(f"{where}:") and what in line
+
+
+@pytest.mark.parametrize("k", ["ten", ["auto", "many"], 2.5, None])
+def test_other_numbers_of_clusters(k):
+    lines = errors(changed(("runs", 0, "k"), k))
+    assert lines[0].startswith("runs.0.k") and len(lines) == 1
+
+
+def test_a_head_with_clusters_of_its_own_takes_no_other_number():
+    config = changed(("backbones", "secu"), {"method": "secu", "dataset": "digits", "batch_size": 32, "clusters": 10})
+    config["heads"]["own"] = {"method": "native"}
+    config["runs"] = [{"dataset": "digits", "backbones": ["secu"], "heads": ["own"], "k": "auto"}]
+    (line,) = errors(config)
+    assert line.startswith("runs.0.k:") and "10 clusters" in line
+
+
 def test_defaults_are_filled_in_everywhere():
     config = plan(BASE).config
     assert config["seeds"] == 5
@@ -268,16 +306,16 @@ def test_the_published_number_of_neighbors_must_be_searched():
     plan(config)
 
 
-def test_a_neighbor_graph_needs_a_single_training_split():
-    config = changed(("runs", 0, "protocol"), "merged")
-    config["heads"] |= {"graph": {"method": "spectral"}, "tree": {"method": "agglomerative"}}
-    config["runs"][0]["heads"] = ["kmeans", "graph", "tree"]
-    graph, tree = errors(config)
-    assert graph.startswith("runs.0.protocol: graph needs neighbors across train+test")
-    assert tree.startswith("runs.0.protocol: tree needs")
-    for protocol in ("held-out", "train"):
-        config["runs"][0]["protocol"] = protocol
-        assert len(plan(config).runs) == 18
+def test_neighbors_are_searched_among_all_images_that_are_read_together():
+    """Digits have 1347 train and 450 test images."""
+    config = changed(("runs", 0, "heads"), ["graph"])
+    config["heads"] |= {"graph": {"method": "spectral"}}
+    config["neighbors"] = {"k": 1500}
+    config["runs"][0]["protocol"] = "merged"
+    assert len(plan(config).runs) == 6
+    config["runs"][0]["protocol"] = "held-out"
+    train, test = errors(config)
+    assert "1347 images of digits (train)" in train and "450 images of digits (test)" in test
 
 
 def test_what_a_backbone_starts_from_must_fit():

@@ -105,9 +105,9 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
-TABLE = """dataset,backbone,head,k,protocol,split,acc_mean,acc_std,nmi_mean,nmi_std,ari_mean,ari_std,versions
-d,net,kmeans,10,held-out,test,0.9,0.01,0.8,,0.7,,torch=1
-d,raw,kmeans,10,held-out,test,0.75,0.02,0.6,,0.5,,torch=2
+TABLE = """dataset,backbone,head,k,k_by,protocol,split,acc_mean,acc_std,nmi_mean,nmi_std,ari_mean,ari_std,versions
+d,net,kmeans,10,experiment,held-out,test,0.9,0.01,0.8,,0.7,,torch=1
+d,raw,kmeans,10,experiment,held-out,test,0.75,0.02,0.6,,0.5,,torch=2
 """
 
 
@@ -122,8 +122,8 @@ def test_closing_table(tmp_path):
 
 def test_closing_table_without_labels(tmp_path):
     (tmp_path / "leaderboard.csv").write_text(
-        "dataset,backbone,head,k,protocol,split,acc_mean,silhouette_mean,silhouette_std,versions\n"
-        "d,net,kmeans,3,merged,train,,0.25,0.01,a\n"
+        "dataset,backbone,head,k,k_by,protocol,split,acc_mean,silhouette_mean,silhouette_std,versions\n"
+        "d,net,kmeans,3,auto,merged,train,,0.25,0.01,a\n"
     )
     text = closing_table(tmp_path / "leaderboard.csv", tmp_path / "report.html", [])
-    assert "0.250 ± 0.010" in text and "ACC" not in text
+    assert "0.250 ± 0.010" in text and "ACC" not in text and "3 (auto)" in text

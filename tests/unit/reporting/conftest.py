@@ -15,7 +15,9 @@ from deepclust.common.images import write_raw
 CLASSES = ["cat", "dog & <b>wolf</b>", "$x_1$"]
 
 
-def seed_entry(seed: int, labels: np.ndarray, clusters: np.ndarray, k: int, classes: int) -> dict[str, Any]:
+def seed_entry(
+    seed: int, labels: np.ndarray, clusters: np.ndarray, k: int, classes: int, modularity: float
+) -> dict[str, Any]:
     """What the evaluation says about a seed whose cluster `i` is matched to class `i`."""
     table = np.zeros((classes, k), int)
     np.add.at(table, (labels, clusters), 1)
@@ -30,6 +32,7 @@ def seed_entry(seed: int, labels: np.ndarray, clusters: np.ndarray, k: int, clas
         "ari": float(adjusted_rand_score(labels, clusters)),
         "silhouette": 0.25,
         "neighbor_agreement": 0.8,
+        "modularity": modularity,
         "sizes": np.bincount(clusters, minlength=k).tolist(),
         "matching": [c if c < classes else -1 for c in range(k)],
         "confusion": table.tolist(),
@@ -43,6 +46,8 @@ def metrics(
     head: str = "kmeans",
     k: int = 3,
     *,
+    k_by: str = "experiment",
+    modularity: float = 0.6,
     labelled: bool = True,
     errors: int = 2,
     images: int = 30,
@@ -57,10 +62,10 @@ def metrics(
     labels = np.arange(images) % len(names)
     clusters = labels % k
     clusters[:errors] = (clusters[:errors] + 1) % k
-    entry = seed_entry(1, labels, clusters, k, len(names))
+    entry = seed_entry(1, labels, clusters, k, len(names), modularity)
     summary = {
         name: {"mean": entry[name], "std": 0.01, "low": entry[name] - 0.02, "high": entry[name] + 0.02}
-        for name in ("acc", "nmi", "ari", "silhouette", "neighbor_agreement")
+        for name in ("acc", "nmi", "ari", "silhouette", "neighbor_agreement", "modularity")
     }
     if not labelled:
         names = []
@@ -77,6 +82,7 @@ def metrics(
             "trained_on": [f"images for {backbone}" for backbone in backbones],
             "head": head,
             "k": k,
+            "k_by": k_by,
             "protocol": protocol,
             "split": split,
             "published_as": published_as,
@@ -104,7 +110,8 @@ def write_metrics(tmp_path: Path) -> Callable[..., Path]:
         content = metrics(**facts)
         run = content["run"]
         folder = tmp_path / "results/evaluation" / run["dataset"] / "+".join(run["backbones"]) / run["head"]
-        path = folder / f"k{run['k']}-{run['protocol']}" / "metrics.json"
+        k = "auto" if run["k_by"] == "auto" else run["k"]
+        path = folder / f"k{k}-{run['protocol']}" / "metrics.json"
         write_json(path, content)
         return path
 

@@ -48,7 +48,7 @@ class Page(HTMLParser):
 def render(write_metrics, tmp_path):
     """Render the page of runs given by what differs in their metrics."""
 
-    def make(*runs, most_runs=24, config=None, training=False, snapshots=False, jobs=()):
+    def make(*runs, most_runs=24, config=None, training=False, snapshots=False, jobs=(), choices=()):
         paths = [write_metrics(**facts) for facts in runs]
         read = [read_run(path) for path in paths]
         picture = tmp_path / "picture.png"
@@ -75,6 +75,7 @@ def render(write_metrics, tmp_path):
             training_figure=picture if training else None,
             snapshots_figure=picture if snapshots else None,
             layer_figure=None,
+            choices=[(path, picture) for path in choices],
             most_runs=most_runs,
             progress=Progress(),
         )
@@ -89,6 +90,34 @@ def test_what_jobs_used_is_shown_where_it_is_known(render):
     assert 'href="#jobs"' in html and "75 %" in html and "50 %" in html
     _, html = render({})
     assert "#jobs" not in html
+
+
+def test_the_choice_among_heads_stands_beside_its_oracle(render):
+    """The second head has the higher modularity, the first the higher accuracy."""
+    found, _ = render({"errors": 0}, {"head": "temi", "errors": 3, "modularity": 0.7}, {"head": "scan", "errors": 9})
+    text = "".join(found.text)
+    table = text[text.index("The choice among heads") :]
+    assert table.index("temi") < table.index("of 3 heads") < table.index("90.0") < table.index("100.0")
+    assert "Oracle: best head" in table and "10.0" in table
+    found, html = render({"labelled": False}, {"labelled": False, "head": "temi"})
+    assert "The choice among heads" in html and "Oracle" not in html
+    assert "The choice among heads" not in render({})[1]
+
+
+def test_chosen_numbers_of_clusters_are_explained(render, tmp_path):
+    path = tmp_path / "results/clustering/toy/net+pixels/k/merged.json"
+    criteria = {name: [0.1, 0.3] for name in ("silhouette", "stability", "modularity", "eigengap", "mean_rank")}
+    choice = {"k": 3, "reason": "because <it> is", "numbers": [2, 3], "criteria": criteria, "images": 9}
+    write_json(path, choice)
+    found, html = render({"k_by": "auto"}, {"head": "other"}, choices=[path])
+    text = "".join(found.text)
+    assert "because <it> is" in text and "toy · net+pixels · merged" in text and "3 (auto)" in text
+    assert "#number-of-clusters" in found.values("href")
+    _, html = render({})
+    assert "number-of-clusters" not in html
+    write_json(path, {**choice, "criteria": {}})
+    with pytest.raises(DeepclustError, match=r"merged\.json"):
+        render({"k_by": "auto"}, choices=[path])
 
 
 def test_the_page_needs_no_network(render):

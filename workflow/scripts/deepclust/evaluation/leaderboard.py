@@ -8,6 +8,7 @@ from typing import Any
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import read_json
+from deepclust.common.head_choice import choose_heads
 
 COLUMNS = (
     "dataset",
@@ -15,6 +16,7 @@ COLUMNS = (
     "trained_on",
     "head",
     "k",
+    "k_by",
     "classes",
     "protocol",
     "split",
@@ -35,6 +37,8 @@ COLUMNS = (
     "silhouette_mean",
     "silhouette_std",
     "neighbor_agreement_mean",
+    "modularity_mean",
+    "modularity_std",
     "stability",
     "knn_acc",
     "linear_acc",
@@ -42,11 +46,19 @@ COLUMNS = (
     "criterion",
     "acc_selected",
     "acc_oracle_best_seed",
+    "modularity_selected",
+    "label_free_choice",
+    "acc_label_free_choice",
+    "acc_oracle_best_head",
+    "acc_lost_by_choice",
     "seconds",
     "peak_memory_mb",
     "device",
     "versions",
 )
+
+CHOICE = ("label_free_choice", "acc_label_free_choice", "acc_oracle_best_head", "acc_lost_by_choice")
+SETTING = ("dataset", "backbone", "k", "k_by", "protocol")  # where it is the same, heads are compared
 
 Row = dict[str, Any]
 
@@ -54,10 +66,23 @@ Row = dict[str, Any]
 def leaderboard(files: Iterable[Path]) -> list[Row]:
     """One row per run, by dataset, protocol and k, the best first (ACC; silhouette where there are no labels).
 
+    Of the heads on the same features, one is the label-free choice: that with the highest modularity of its selected
+    seed on the scored images' neighbor graph.
+
     Raises:
         DeepclustError: a file is not the metrics of a run.
     """
-    return sorted((_row(path) for path in files), key=_order)
+    rows = [_row(path) for path in files]
+    settings = [tuple(row[name] for name in SETTING) for row in rows]
+    criterion, accuracy = ([row[name] for row in rows] for name in ("modularity_selected", "acc_selected"))
+    for choice in choose_heads(settings, criterion, accuracy):
+        found = accuracy[choice.chosen]
+        best = None if choice.best is None else accuracy[choice.best]
+        lost = None if best is None or found is None else best - found
+        for position in choice.compared:
+            chosen = "yes" if position == choice.chosen else "no"
+            rows[position] |= dict(zip(CHOICE, (chosen, found, best, lost)))
+    return sorted(rows, key=_order)
 
 
 def _row(path: Path) -> Row:
@@ -73,7 +98,7 @@ def _row(path: Path) -> Row:
 def _flat(metrics: Mapping[str, Any]) -> Row:
     run, summary, cost = metrics["run"], metrics["summary"], metrics["cost"]
     chosen = next(entry for entry in metrics["seeds"] if entry["seed"] == metrics["selected"])
-    row: Row = {name: run[name] for name in ("dataset", "head", "k", "protocol", "split")}
+    row: Row = {name: run[name] for name in ("dataset", "head", "k", "k_by", "protocol", "split")}
     row |= {f"{metric}_{part}": value for metric, numbers in summary.items() for part, value in numbers.items()}
     row |= {name: metrics["probe"].get(name) for name in ("knn_acc", "linear_acc")}
     row |= {name: cost[name] for name in ("seconds", "peak_memory_mb", "device")}
@@ -88,6 +113,8 @@ def _flat(metrics: Mapping[str, Any]) -> Row:
         "selected_seed": metrics["selected"],
         "criterion": metrics["criterion"],
         "acc_selected": chosen["acc"],
+        "modularity_selected": chosen["modularity"],
+        **dict.fromkeys(CHOICE),
         # Chosen by labels: not a result, but what a perfect choice among the seeds would reach.
         "acc_oracle_best_seed": max((e["acc"] for e in metrics["seeds"] if e["acc"] is not None), default=None),
         "versions": " ".join(f"{name}={version}" for name, version in sorted(cost["packages"].items())),
@@ -115,7 +142,10 @@ def version_warnings(rows: Sequence[Row]) -> list[str]:
 
 
 def to_csv(rows: Iterable[Row]) -> str:
-    """The table as CSV: scores with four digits, seconds and MiB with one, nothing where there is no number."""
+    """The table as CSV, nothing where there is no number.
+
+    Scores have ten digits, so that whoever rounds them further rounds them once, seconds and MiB one after the point.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -127,5 +157,5 @@ def _cell(column: str, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.1f}" if column in {"seconds", "peak_memory_mb"} else f"{value:.4f}"
+        return f"{value:.1f}" if column in {"seconds", "peak_memory_mb"} else f"{value:.10g}"
     return str(value)

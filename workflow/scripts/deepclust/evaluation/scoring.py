@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepclust.common.errors import DeepclustError
+from deepclust.common.modularity import modularity
 from deepclust.common.progress import Progress
 from deepclust.evaluation.bootstrap import Interval, mean_interval, score_intervals
 from deepclust.evaluation.inputs import (
@@ -26,7 +27,7 @@ from deepclust.evaluation.metrics import METRICS, Comparison, accuracy_per_class
 from deepclust.evaluation.options import ScoringOptions
 
 LABEL_FREE = ("silhouette", "neighbor_agreement")
-SUMMARISED = (*METRICS, *LABEL_FREE)
+SUMMARISED = (*METRICS, *LABEL_FREE, "modularity")
 SEED_KEYS = (*SUMMARISED, "sizes", "size_entropy", "matching", "confusion", "per_class")
 
 
@@ -39,16 +40,14 @@ class ScoredSplits:
         labels: class of each image, -1 where unknown, int64 [N].
         classes: number of classes, 0 without labels.
         features: per split, `features.npy` of each backbone.
-        neighbors: per split, `neighbors.npy` of each backbone.
-        lengths: images of each split.
+        neighbors: `neighbors.npy` of each backbone, among the images of all splits.
     """
 
     assignments: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
     classes: int
     features: list[list[Path]]
-    neighbors: list[list[Path]]
-    lengths: list[int]
+    neighbors: list[Path]
 
     @property
     def labelled(self) -> npt.NDArray[np.bool_]:
@@ -68,14 +67,15 @@ def read_scored(
     k: int,
     *,
     features: list[list[Path]],
-    neighbors: list[list[Path]],
+    neighbors: list[Path],
     labels: Sequence[Path],
     classes: int,
 ) -> ScoredSplits:
     """Read what a run is scored on.
 
     Args:
-        features, neighbors: per split, one file per backbone.
+        features: per split, one file per backbone.
+        neighbors: one file per backbone, of all splits together.
         labels: `labels.npy` of each split; empty without labels.
         classes: number of named classes.
 
@@ -88,8 +88,8 @@ def read_scored(
     lengths = [tensor.shape[1] for tensor in assignments]
     for split, length, files in zip(splits, lengths, features):
         check_lengths({f"{clusters}, {split}": length, str(files[0]): feature_count(files)})
-    for split, length, files in zip(splits, lengths, neighbors):
-        check_lengths({f"{clusters}, {split}": length} | {str(path): len(load_array(path, 2, "i")) for path in files})
+    found_neighbors = {str(path): len(load_array(path, 2, "i")) for path in neighbors}
+    check_lengths({f"{clusters}, {'+'.join(splits)}": sum(lengths)} | found_neighbors)
     known = [read_labels(path) for path in labels] or [np.full(length, UNKNOWN, np.int64) for length in lengths]
     for split, length, values in zip(splits, lengths, known):
         check_lengths({f"{clusters}, {split}": length, f"labels of {split}": len(values)})
@@ -99,7 +99,7 @@ def read_scored(
     found = int(together.max()) + 1
     if classes and found > classes:
         raise DeepclustError(f"label {found - 1} has no name among the {classes} classes: prepare the dataset again")
-    return ScoredSplits(np.concatenate(assignments, axis=1), together, classes or found, features, neighbors, lengths)
+    return ScoredSplits(np.concatenate(assignments, axis=1), together, classes or found, features, neighbors)
 
 
 def score_run(
@@ -167,7 +167,7 @@ def _score_seed(
     sizes = np.bincount(clusters, minlength=k)
     result: dict[str, Any] = dict.fromkeys(SEED_KEYS)
     result |= {name: _number(values[row].mean()) for name, values in per_image.items()}
-    result |= {"sizes": sizes.tolist(), "size_entropy": size_entropy(sizes)}
+    result |= {"sizes": sizes.tolist(), "size_entropy": size_entropy(sizes), "modularity": _modularity(scored, row, k)}
     if comparisons:
         table = contingency(scored.labels[scored.labelled], clusters[scored.labelled], scored.classes, k)
         matching = match(table)
@@ -182,15 +182,16 @@ def _score_seed(
 
 def _neighbor_agreement(scored: ScoredSplits) -> npt.NDArray[np.float64]:
     """Agreement of each image with its neighbors, averaged over backbones, [S, N]."""
-    agreement = np.empty(scored.assignments.shape)
-    start = 0
-    for length, files in zip(scored.lengths, scored.neighbors):
-        rows = slice(start, start + length)
-        start += length
-        arrays = [load_array(path, 2, "i") for path in files]
-        for row, clusters in enumerate(scored.assignments[:, rows]):
-            agreement[row, rows] = np.mean([neighbor_agreement(array, clusters) for array in arrays], axis=0)
-    return agreement
+    arrays = [load_array(path, 2, "i") for path in scored.neighbors]
+    return np.stack(
+        [np.mean([neighbor_agreement(array, clusters) for array in arrays], axis=0) for clusters in scored.assignments]
+    )
+
+
+def _modularity(scored: ScoredSplits, row: int, k: int) -> float:
+    """Modularity of a seed's clusters on the neighbor graph of the scored images, averaged over backbones."""
+    graphs = [load_array(path, 2, "i") for path in scored.neighbors]
+    return float(np.mean([modularity(scored.assignments[row], graph, k) for graph in graphs]))
 
 
 def _intervals(

@@ -1,5 +1,6 @@
-"""Neighbors: for every image the nearest others of its split by cosine similarity."""
+"""Neighbors: for every image the nearest others, in its split or in several together, by cosine similarity."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import faiss
@@ -19,8 +20,11 @@ SAMPLE = 1000  # images on which the recall of an approximate search is measured
 Float32 = npt.NDArray[np.float32]
 
 
-def find_neighbors(features: Path, output: Path, options: NeighborOptions, progress: Progress) -> float:
-    """Write the k nearest neighbors of every row of `features` (.npy [N, D]) as int32 [N, k] to `output`.
+def find_neighbors(features: Sequence[Path], output: Path, options: NeighborOptions, progress: Progress) -> float:
+    """Write the k nearest neighbors of every row of `features` as int32 [N, k] to `output`.
+
+    Args:
+        features: .npy files [N_i, D]; their rows follow one another, N is the sum of the N_i.
 
     The nearest comes first; of equally near ones, the lower index. No image is its own neighbor, also where others have
     the very same features. A zero vector has similarity 0 to all. Besides blocks, one float32 copy is held in memory;
@@ -36,7 +40,8 @@ def find_neighbors(features: Path, output: Path, options: NeighborOptions, progr
     directions = read_directions(features)
     if k >= len(directions):
         raise DeepclustError(
-            f"{k} neighbors need at least {k + 1} images, {features} has {len(directions)}: lower neighbors.k"
+            f"{k} neighbors need at least {k + 1} images, {' + '.join(map(str, features))} has {len(directions)}: "
+            "lower neighbors.k"
         )
     search: Search = ExactSearch(directions)
     recall = 1.0
@@ -83,17 +88,27 @@ def _approximate(directions: Float32, options: NeighborOptions) -> tuple[Search,
             return ExactSearch(directions), 1.0
 
 
-def read_directions(path: Path) -> Float32:
-    """Rows of an .npy file [N, D], scaled to length 1, as float32; zero rows stay zero.
-
-    Read block by block without a memory map, whose pages would count as this process's memory.
+def read_directions(paths: Sequence[Path]) -> Float32:
+    """Rows of .npy files [N_i, D], scaled to length 1, as float32 [N, D]; zero rows stay zero.
 
     Raises:
-        DeepclustError: a row is not finite.
+        DeepclustError: a row is not finite, or the files have different dimensions.
     """
-    header = np.load(path, mmap_mode="r")
+    headers = [np.load(path, mmap_mode="r") for path in paths]
+    if len({header.shape[1] for header in headers}) > 1:
+        dimensions = ", ".join(f"{path} has {header.shape[1]}" for path, header in zip(paths, headers))
+        raise DeepclustError(f"features of splits differ in their dimensions, {dimensions}: extract them again")
+    directions = np.empty((sum(map(len, headers)), headers[0].shape[1]), np.float32)
+    end = 0
+    for path, header in zip(paths, headers):
+        start, end = end, end + len(header)
+        _read(path, header, directions[start:end])
+    return directions
+
+
+def _read(path: Path, header: np.memmap, directions: Float32) -> None:
+    """Block by block without a memory map, whose pages would count as this process's memory."""
     rows, columns = header.shape
-    directions = np.empty((rows, columns), np.float32)
     for first in range(0, rows, BLOCK):
         count = min(BLOCK, rows - first)
         offset = header.offset + first * columns * header.itemsize
@@ -103,7 +118,6 @@ def read_directions(path: Path) -> Float32:
             raise DeepclustError(f"{path} has NaN or infinite values from row {first} on: extract the features again")
         lengths = np.linalg.norm(block, axis=1, keepdims=True)
         directions[first : first + count] = np.divide(block, lengths, out=np.zeros_like(block), where=lengths > 0)
-    return directions
 
 
 def nearest_others(

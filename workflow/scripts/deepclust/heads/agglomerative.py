@@ -20,7 +20,7 @@ from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedR
 from deepclust.heads.normalization import fit_normalization
 from deepclust.heads.voting import filled, landmarks, vote
 
-FACTS = Facts(needs_neighbors=True, needs_graph=True, max_backbones=None)
+FACTS = Facts(needs_neighbors=True, max_backbones=None)
 
 Float32 = npt.NDArray[np.float32]
 

@@ -26,7 +26,7 @@ from deepclust.heads.head import (
 )
 from deepclust.heads.members import read_members
 from deepclust.heads.monitors import empty_clusters
-from deepclust.heads.normalization import BLOCK
+from deepclust.heads.normalization import blocks
 from deepclust.heads.store import SeedStore, fitted_seed, write_clusters
 
 CRITERION = "objective on the training splits (label-free)"
@@ -47,8 +47,8 @@ class Run:
     """Splits that the head is fitted on."""
     features: dict[str, list[Path]]
     """For every split that is assigned, training splits included, `features.npy` of every backbone."""
-    neighbors: dict[str, list[Path]]
-    """For every training split `neighbors.npy` of every backbone; empty for heads that need none."""
+    neighbors: list[Path] = field(default_factory=list)
+    """`neighbors.npy` of every backbone, among the images of all training splits; empty for heads that need none."""
     members: dict[str, Path] = field(default_factory=dict)
     """`clusters.safetensors` of other heads' runs, by name; empty for heads that read none."""
     native: Path | None = None
@@ -91,13 +91,12 @@ def cluster(run: Run, clusters: Path, log: Path, *, code: str, progress: Progres
 
 def fingerprint(run: Run) -> str:
     """Digest of everything but the code that decides a seed's result; the list of seeds is not part of it."""
-    hashes = {
-        name: {split: [sha256_file(path) for path in paths] for split, paths in files.items()}
-        for name, files in (("features", run.features), ("neighbors", run.neighbors))
-    }
+    features = {split: [sha256_file(path) for path in paths] for split, paths in run.features.items()}
+    neighbors = [sha256_file(path) for path in run.neighbors]
     members = {name: sha256_file(path) for name, path in run.members.items()}
     native = None if run.native is None else sha256_file(run.native)
-    facts = [run.method, run.options.model_dump(mode="json"), run.k, list(run.train), hashes, members, native]
+    facts = [run.method, run.options.model_dump(mode="json"), run.k, list(run.train), features, neighbors, members]
+    facts.append(native)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -112,11 +111,6 @@ def _check(run: Run, facts: Facts, features: Arrays) -> None:
         raise DeepclustError(f"{run.method} reads at most {most} backbones, got {', '.join(run.backbones)}")
     if facts.needs_neighbors and not run.neighbors:
         raise DeepclustError(f"{run.method} needs neighbors.npy of the training splits (--neighbor_files)")
-    if facts.needs_graph and len(run.train) > 1:
-        splits = "+".join(run.train)
-        raise DeepclustError(
-            f"{run.method} needs neighbors across {splits}, which are searched within each split: fit it on one split"
-        )
     if facts.needs_native and run.native is None:
         raise DeepclustError(f"{run.method} needs the clusters of the backbone's method: give its file (--native)")
     if isinstance(run.options, CombiningOptions) and set(run.options.members) != set(run.members):
@@ -137,8 +131,7 @@ def _check_finite(run: Run, features: Arrays) -> None:
     """That no split has features with which no image can be assigned, before hours of fitting."""
     for split, arrays in features.items():
         for array, path in zip(arrays, run.features[split]):
-            starts = range(0, len(array), BLOCK)
-            broken = sum(int((~np.isfinite(array[i : i + BLOCK]).all(axis=1)).sum()) for i in starts)
+            broken = sum(int((~np.isfinite(array[rows]).all(axis=1)).sum()) for rows in blocks(len(array)))
             if broken:
                 raise DeepclustError(
                     f"features of {broken} images of {split} have NaN or infinite values: extract {path} again"
@@ -150,12 +143,14 @@ def _fit(run: Run, head: Head, features: Arrays, seeds: Sequence[int], store: Se
     data = _training_data(run, features, store.folder)
     started = time.perf_counter()
     for result in head.fit(data, run.k, seeds, run.options, progress):
+        fitted = time.perf_counter()
+        seconds = fitted - started if result.seconds is None else result.seconds
         predictions = _predict(run, head, result, features)
         sizes = _sizes(run, predictions)
         if result.advice is not None and (failure := empty_clusters(sizes, result.advice)):
             result = SeedResult(result.seed, {}, None, failure, result.log)
             predictions, sizes = {}, sizes[:0]
-        store.write(fitted_seed(result, predictions, sizes.tolist(), time.perf_counter() - started))
+        store.write(fitted_seed(result, predictions, sizes.tolist(), seconds + time.perf_counter() - fitted))
         started = time.perf_counter()
 
 
@@ -176,15 +171,10 @@ def _training_data(run: Run, features: Arrays, scratch: Path) -> TrainingData:
     """The training splits, one after the other; a single one is not copied."""
     joined = [_concatenate([features[split][b] for split in run.train]) for b in range(len(run.backbones))]
     members = read_members(run.members, run.k, run.train, len(joined[0])) if run.members else None
-    if not run.neighbors:
-        return TrainingData(joined, None, members, scratch, run.native)
-    neighbors: dict[str, list[npt.NDArray[np.int32]]] = _open(run.neighbors)
-    offsets = np.cumsum([0, *(len(features[split][0]) for split in run.train)])
-    shifted = [
-        _concatenate([neighbors[split][b] + np.int32(offset) for split, offset in zip(run.train, offsets)])
-        for b in range(len(run.backbones))
-    ]
-    return TrainingData(joined, shifted, members, scratch, run.native)
+    neighbors: list[npt.NDArray[np.int32]] = [np.load(path, mmap_mode="r") for path in run.neighbors]
+    if any(len(array) != len(joined[0]) for array in neighbors):
+        raise DeepclustError(f"neighbors are not those of the {len(joined[0])} training images: search them again")
+    return TrainingData(joined, neighbors or None, members, scratch, run.native)
 
 
 def _concatenate(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from deepclust.common.modularity import modularity
 from deepclust.common.seeding import derive_seed
-from deepclust.heads.agreement import LinearFit, Votes, modularity
+from deepclust.heads.agreement import LinearFit, Votes
 from deepclust.heads.head import Weights
 from deepclust.heads.monitors import watched
 from deepclust.heads.neighbor_consistency import scan_loss

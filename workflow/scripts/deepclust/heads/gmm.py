@@ -18,7 +18,7 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
 from deepclust.common.seeding import derive_seed
 from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
-from deepclust.heads.normalization import BLOCK, apply_normalization, fit_normalization, principal_axes
+from deepclust.heads.normalization import blocks, fit_normalization, normalized_blocks, principal_axes
 
 REGULARIZATION = 1e-4  # of the mean variance of the components
 
@@ -102,15 +102,14 @@ def predict(weights: Weights, features: list[Features], options: Options) -> Pre
     mixture.precisions_cholesky_ = weights["factors"]
     assignments = np.empty(len(features[0]), np.int32)
     probabilities = np.empty((len(assignments), len(mixture.means_)), np.float16)
-    for first in range(0, len(assignments), BLOCK):
-        rows = apply_normalization([array[first : first + BLOCK] for array in features], options, weights)
+    for block, rows in normalized_blocks(features, options, weights):
         posterior = mixture.predict_proba(_project(rows, weights))
-        assignments[first : first + BLOCK] = posterior.argmax(axis=1)
-        probabilities[first : first + BLOCK] = posterior
+        assignments[block] = posterior.argmax(axis=1)
+        probabilities[block] = posterior
     return Prediction(assignments, probabilities)
 
 
 def _project(rows: Float32, weights: Weights) -> npt.NDArray[np.float64]:
     """Components of normalised features, in blocks: [N, P]."""
-    blocks = (rows[first : first + BLOCK] for first in range(0, len(rows), BLOCK))
-    return np.concatenate([((block - weights["origin"]) @ weights["axes"]).astype(np.float64) for block in blocks])
+    parts = (rows[block] - weights["origin"] for block in blocks(len(rows)))
+    return np.concatenate([(part @ weights["axes"]).astype(np.float64) for part in parts])

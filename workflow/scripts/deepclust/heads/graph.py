@@ -1,14 +1,22 @@
-"""The neighbor graph of the training images, sparse and connected."""
+"""The neighbor graph of images, sparse and connected, and its leading eigenvectors."""
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.seeding import derive_seed
+from deepclust.heads.normalization import blocks
 
 BLOCK = 1024  # components compared with all others at once
+DENSE = 1000  # up to so many images all eigenvectors are computed at once
+TOLERANCE = 1e-4  # of eigenvalues, relative
 ONE_SIDED = 0.5  # weight of an edge that only one of its two images has among its neighbors, and of bridges
 
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 
 
 def neighbor_graph(neighbors: list[npt.NDArray[np.int32]], limit: int, rows: Float32) -> sparse.csr_array:
@@ -46,11 +54,10 @@ def _bridges(rows: Float32, part: npt.NDArray[np.int32], parts: int) -> sparse.c
     middles = _middles(rows, part, means)
     squares = np.square(means).sum(axis=1)
     nearest = np.empty(parts, np.int64)
-    for first in range(0, parts, BLOCK):
-        block = means[first : first + BLOCK]
-        apart = squares - 2 * block @ means.T
-        apart[np.arange(len(block)), np.arange(first, first + len(block))] = np.inf
-        nearest[first : first + BLOCK] = apart.argmin(axis=1)
+    for block in blocks(parts, BLOCK):
+        apart = squares - 2 * means[block] @ means.T
+        apart[np.arange(len(apart)), np.arange(parts)[block]] = np.inf
+        nearest[block] = apart.argmin(axis=1)
     edges = np.unique(np.sort(np.stack([np.arange(parts), nearest]), axis=0), axis=1)
     one, other = middles[edges].astype(np.int32)
     directed = sparse.csr_array((np.full(len(one), ONE_SIDED), (one, other)), (len(rows), len(rows)))
@@ -59,8 +66,33 @@ def _bridges(rows: Float32, part: npt.NDArray[np.int32], parts: int) -> sparse.c
 
 def _middles(rows: Float32, part: npt.NDArray[np.int32], means: Float32) -> npt.NDArray[np.int64]:
     """For every part, its image nearest to its mean."""
-    blocks = range(0, len(rows), BLOCK)
-    apart = np.concatenate([np.square(rows[i : i + BLOCK] - means[part[i : i + BLOCK]]).sum(axis=1) for i in blocks])
+    parts = (rows[block] - means[part[block]] for block in blocks(len(rows), BLOCK))
+    apart = np.concatenate([np.square(own).sum(axis=1) for own in parts])
     order = np.lexsort((apart, part))
     first: npt.NDArray[np.int64] = order[np.searchsorted(part[order], np.arange(len(means)))]
     return first
+
+
+def leading_eigenpairs(graph: sparse.csr_array, k: int) -> tuple[Float64, Float64]:
+    """The `k` (at most N) largest eigenvalues of D^-1/2 A D^-1/2, in falling order, and their eigenvectors [N, k].
+
+    Raises:
+        DeepclustError: they do not converge.
+    """
+    count = graph.shape[0]
+    degrees = graph.sum(axis=1)
+    scale = sparse.diags_array(1 / np.sqrt(np.where(degrees > 0, degrees, 1)))  # a single image has no neighbors
+    matrix = scale @ graph @ scale
+    if count <= DENSE or k >= count - 1:  # Lanczos iterations do not find them all
+        values, vectors = np.linalg.eigh(matrix.toarray())
+        return values[::-1][:k], vectors[:, ::-1][:, :k]
+    start = np.random.default_rng(derive_seed("spectral")).normal(size=count)
+    try:
+        values, vectors = eigsh(matrix, k, which="LA", v0=start, tol=TOLERANCE)
+    except ArpackNoConvergence as error:
+        found = len(error.eigenvalues)
+        raise DeepclustError(
+            f"only {found} of {k} eigenvectors of the neighbor graph converged: use more neighbors"
+        ) from error
+    order = np.argsort(-values)
+    return values[order], vectors[:, order]

@@ -48,9 +48,6 @@ class Facts(BaseModel):
 
     needs_neighbors: bool
     """Whether `fit` reads neighbors."""
-    needs_graph: bool = False
-    """Whether the neighbors must join all training images, which those of several splits do not: they are searched
-    within each split."""
     max_backbones: int | None
     """How many backbones it can read together; None: any number."""
     needs_native: bool = False
@@ -104,6 +101,9 @@ class SeedResult:
     """Why this seed has no usable result, in one line: what was seen and what to try."""
     log: list[dict[str, Any]] = field(default_factory=list)
     """One entry per step worth showing (epoch, restart); numbers and strings."""
+    seconds: float | None = None
+    """What its fit took, in all attempts, and its share where seeds were trained together; None: the time that passed
+    since the result before."""
     advice: str | None = None
     """What to try where too few clusters have training images; None if the head has seen to that itself."""
 

@@ -23,7 +23,7 @@ from deepclust.common.progress import Progress
 from deepclust.common.seeding import derive_seed
 from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
 from deepclust.heads.lloyd import Clustering, Points, assign, iterate, polish
-from deepclust.heads.normalization import BLOCK, apply_normalization, fit_normalization, scale_rows
+from deepclust.heads.normalization import fit_normalization, normalized_blocks, scale_rows
 from deepclust.heads.plusplus import plus_plus
 
 COARSE, FINE = 1e-4, 1e-6  # relative improvement of the objective in one iteration
@@ -117,11 +117,10 @@ def predict(weights: Weights, features: list[Features], options: Options) -> Pre
     device = choose_device()
     matrix = torch.from_numpy(centroids - center).to(device)
     assignments = np.empty(len(features[0]), np.int32)
-    for first in range(0, len(assignments), BLOCK):
-        rows = apply_normalization([array[first : first + BLOCK] for array in features], options, weights)
+    for block, rows in normalized_blocks(features, options, weights):
         if options.spherical:
             scale_rows(rows)
         rows -= center
         points = Points(torch.from_numpy(rows).to(device), options.spherical)
-        assignments[first : first + BLOCK] = assign(points, matrix[None], coarse=False)[:, 0].cpu().numpy()
+        assignments[block] = assign(points, matrix[None], coarse=False)[:, 0].cpu().numpy()
     return Prediction(assignments)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from deepclust.heads.head import Features, HeadOptions, Prediction, Weights
-from deepclust.heads.normalization import BLOCK, apply_normalization
+from deepclust.heads.normalization import normalized_blocks
 
 
 def predict_linear(weights: Weights, features: list[Features], options: HeadOptions) -> Prediction:
@@ -15,9 +15,7 @@ def predict_linear(weights: Weights, features: list[Features], options: HeadOpti
     count, k = len(features[0]), len(weights["bias"])
     assignments = np.empty(count, np.int32)
     probabilities = np.empty((count, k), np.float16)
-    for first in range(0, count, BLOCK):
-        block = slice(first, first + BLOCK)
-        points = apply_normalization([array[block] for array in features], options, weights)
+    for block, points in normalized_blocks(features, options, weights):
         logits = points @ weights["weight"].T + weights["bias"]
         assignments[block] = logits.argmax(axis=1)
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))

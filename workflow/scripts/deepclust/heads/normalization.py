@@ -1,5 +1,7 @@
 """Features of one or several backbones as one normalised matrix; see `HeadOptions.normalize`."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -49,10 +51,23 @@ def apply_normalization(features: list[Features], options: HeadOptions, weights:
     return _finish(_join(features, options), options, weights)
 
 
+def normalized_blocks(
+    features: list[Features], options: HeadOptions, weights: Weights
+) -> Iterator[tuple[slice, Float32]]:
+    """`apply_normalization` to some rows at a time: which rows, and what they are."""
+    for rows in blocks(len(features[0])):
+        yield rows, apply_normalization([array[rows] for array in features], options, weights)
+
+
+def blocks(count: int, size: int = BLOCK) -> Iterator[slice]:
+    """All of `count` rows, `size` at a time."""
+    return (slice(first, first + size) for first in range(0, count, size))
+
+
 def scale_rows(rows: npt.NDArray[np.floating]) -> None:
     """Scale every row to length 1, in place; zero rows stay zero."""
-    for first in range(0, len(rows), BLOCK):
-        block = rows[first : first + BLOCK]
+    for part in blocks(len(rows)):
+        block = rows[part]
         # Squares of large values overflow float32.
         lengths = np.linalg.norm(block.astype(np.float64), axis=1, keepdims=True)
         np.divide(block, lengths, out=block, where=lengths > 0, casting="same_kind")
@@ -63,9 +78,9 @@ def _join(features: list[Features], options: HeadOptions) -> Float32:
     unit = options.normalize == "l2" or len(features) > 1
     broken, column = 0, 0
     for array in features:
-        for first in range(0, len(joined), BLOCK):
-            part = joined[first : first + BLOCK, column : column + array.shape[1]]
-            part[:] = array[first : first + BLOCK]
+        for rows in blocks(len(joined)):
+            part = joined[rows, column : column + array.shape[1]]
+            part[:] = array[rows]
             broken += int(np.count_nonzero(~np.isfinite(part).all(axis=1)))
             if unit:
                 scale_rows(part)
@@ -77,8 +92,8 @@ def _join(features: list[Features], options: HeadOptions) -> Float32:
 
 def _inverse_deviation(joined: Float32, mean: Float64) -> Float64:
     squares = np.zeros_like(mean)
-    for first in range(0, len(joined), BLOCK):
-        squares += np.square(joined[first : first + BLOCK] - mean).sum(axis=0)
+    for rows in blocks(len(joined)):
+        squares += np.square(joined[rows] - mean).sum(axis=0)
     deviation = np.sqrt(squares / len(joined))
     deviation[deviation <= CONSTANT * np.abs(mean)] = 1
     inverse: Float64 = 1 / deviation
@@ -98,8 +113,8 @@ def _whitening(joined: Float32, mean: Float64, components: int) -> Float64:
 def principal_axes(points: Float32, mean: Float64, components: int) -> tuple[Float64, Float64]:
     """Variances [P], in falling order, and orthonormal axes [D, P] of the `components` (at most D) principal ones."""
     covariance = np.zeros((len(mean), len(mean)))
-    for first in range(0, len(points), BLOCK):
-        block = points[first : first + BLOCK] - mean
+    for rows in blocks(len(points)):
+        block = points[rows] - mean
         covariance += block.T @ block
     variances, axes = np.linalg.eigh(covariance / len(points))
     return variances[::-1][:components], axes[:, ::-1][:, :components]
@@ -120,6 +135,6 @@ def _finish(joined: Float32, options: HeadOptions, weights: Weights) -> Float32:
 
 def _projected(joined: Float32, projection: Float32) -> Float32:
     projected = np.empty((len(joined), projection.shape[1]), np.float32)
-    for first in range(0, len(joined), BLOCK):
-        np.matmul(joined[first : first + BLOCK], projection, out=projected[first : first + BLOCK])
+    for rows in blocks(len(joined)):
+        np.matmul(joined[rows], projection, out=projected[rows])
     return projected

@@ -13,23 +13,19 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 from scipy import sparse
-from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
 from deepclust.common.device import choose_device
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
 from deepclust.common.seeding import derive_seed
 from deepclust.heads import kmeans
-from deepclust.heads.graph import neighbor_graph
+from deepclust.heads.graph import leading_eigenpairs, neighbor_graph
 from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
 from deepclust.heads.lloyd import Points, assign
 from deepclust.heads.normalization import fit_normalization, scale_rows
 from deepclust.heads.voting import filled, landmarks, vote
 
-DENSE = 1000  # up to so many images all eigenvectors are computed at once
-TOLERANCE = 1e-4  # of eigenvalues, relative
-
-FACTS = Facts(needs_neighbors=True, needs_graph=True, max_backbones=None)
+FACTS = Facts(needs_neighbors=True, max_backbones=None)
 
 Float32 = npt.NDArray[np.float32]
 
@@ -79,21 +75,7 @@ def embedding(graph: sparse.csr_array, k: int) -> Float32:
     Raises:
         DeepclustError: they do not converge.
     """
-    count = graph.shape[0]
-    degrees = graph.sum(axis=1)
-    scale = sparse.diags_array(1 / np.sqrt(np.where(degrees > 0, degrees, 1)))  # a single image has no neighbors
-    matrix = scale @ graph @ scale
-    if count <= DENSE or k >= count - 1:  # Lanczos iterations do not find them all
-        vectors = np.linalg.eigh(matrix.toarray())[1][:, ::-1][:, :k]
-    else:
-        start = np.random.default_rng(derive_seed("spectral")).normal(size=count)
-        try:
-            vectors = eigsh(matrix, k, which="LA", v0=start, tol=TOLERANCE)[1]
-        except ArpackNoConvergence as error:
-            raise DeepclustError(
-                f"only {len(error.eigenvalues)} of {k} eigenvectors of the neighbor graph converged: use more neighbors"
-            ) from error
-    embedded = vectors.astype(np.float32)
+    embedded = leading_eigenpairs(graph, k)[1].astype(np.float32)
     scale_rows(embedded)
     return embedded
 

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from deepclust.heads.agreement import Integers, cohesion, modularity
+from deepclust.common.modularity import Integers, cohesion, modularity
 
 LLOYD = 20  # iterations of 2-means, at most
 SAMPLE = 20_000  # images of a cluster that decide where it is split

@@ -22,7 +22,7 @@ from deepclust.common.progress import Progress
 from deepclust.common.seeding import derive_seed
 from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
 from deepclust.heads.monitors import watched
-from deepclust.heads.normalization import BLOCK, apply_normalization, fit_normalization
+from deepclust.heads.normalization import fit_normalization, normalized_blocks
 from deepclust.heads.stacked import Rows, orders
 from deepclust.heads.stacked_mlp import StackedMLP, build_parameters, last_weight
 from deepclust.heads.training import Plan, Training, train
@@ -244,11 +244,10 @@ def predict(weights: Weights, features: list[Features], options: Options) -> Pre
     count = len(features[0])
     probabilities = np.empty((count, len(weights["third"])), np.float16)
     assignments = np.empty(count, np.int32)
-    for first in range(0, count, BLOCK):
-        block = apply_normalization([array[first : first + BLOCK] for array in features], options, weights)
-        found = _probabilities(tensors, torch.from_numpy(block).to(device), options.temperature).cpu().numpy()
-        assignments[first : first + BLOCK] = found.argmax(1)
-        probabilities[first : first + BLOCK] = found
+    for block, rows in normalized_blocks(features, options, weights):
+        found = _probabilities(tensors, torch.from_numpy(rows).to(device), options.temperature).cpu().numpy()
+        assignments[block] = found.argmax(1)
+        probabilities[block] = found
     return Prediction(assignments, probabilities)
 
 

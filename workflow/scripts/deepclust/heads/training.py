@@ -109,6 +109,8 @@ class _Run:
         self.step = 0
         self.logs = [_Log() for _ in seeds]
         self.losses: Tensor | None = None  # sum over the steps since the last entry
+        self.started = time.perf_counter()
+        self.earlier = torch.zeros(len(seeds), dtype=torch.float64)  # seconds of earlier attempts
 
     def finish(self) -> Iterator[SeedResult]:
         """Train to the end."""
@@ -126,17 +128,20 @@ class _Run:
         self.task.advance((self.plan.steps - self.step) * len(self.seeds))  # where all seeds failed before the end
         if all(log.failure for log in self.logs):
             yield from (
-                SeedResult(seed, {}, None, log.failure, log.entries) for seed, log in zip(self.seeds, self.logs)
+                SeedResult(seed, {}, None, log.failure, log.entries, seconds)
+                for seed, log, seconds in zip(self.seeds, self.logs, self._seconds().tolist())
             )
             return
-        for seed, log, (weights, objective) in zip(self.seeds, self.logs, self.training.results()):
+        results = self.training.results()
+        spent = self._seconds().tolist()
+        for seed, log, seconds, (weights, objective) in zip(self.seeds, self.logs, spent, results):
             failure = log.failure or collapse(log.entries[-1], self.plan.k, self.plan.advice)
             if failure is None and objective is not None and not math.isfinite(objective):
                 failure = self._diverged()
             if failure is None:
-                yield SeedResult(seed, weights, objective, log=log.entries, advice=self.plan.advice)
+                yield SeedResult(seed, weights, objective, None, log.entries, seconds, self.plan.advice)
             else:
-                yield SeedResult(seed, {}, None, failure, log.entries)
+                yield SeedResult(seed, {}, None, failure, log.entries, seconds)
 
     def restore(self, states: Sequence[State]) -> None:
         """Go on from states of the same step, one for every seed."""
@@ -144,6 +149,7 @@ class _Run:
         stacked = {name: torch.cat([state.tensors[name] for state in states]) for name in states[0].tensors}
         self.losses = stacked.pop("run/losses", None)
         assignments = stacked.pop("run/assignments", None)
+        self.earlier = stacked.pop("run/seconds")
         _load(self.training, stacked)
         for i, state in enumerate(states):
             self.logs[i] = _Log(json.loads(state.log), None if assignments is None else assignments[i].numpy())
@@ -171,6 +177,7 @@ class _Run:
 
     def _save(self, states: StateFolder) -> None:
         tensors = {name: tensor.detach().cpu() for name, tensor in _tensors(self.training)}
+        tensors["run/seconds"] = self._seconds()
         if self.losses is not None:
             tensors["run/losses"] = self.losses.cpu()
         for i, (seed, log) in enumerate(zip(self.seeds, self.logs)):
@@ -180,6 +187,10 @@ class _Run:
             if log.assignments is not None:
                 own["run/assignments"] = torch.from_numpy(log.assignments).unsqueeze(0)
             states.save(seed, State(self.step, json.dumps(log.entries), own))
+
+    def _seconds(self) -> Tensor:
+        """What every seed took so far, [S]: those that are trained together share the time."""
+        return self.earlier + (time.perf_counter() - self.started) / len(self.seeds)
 
     def _names(self) -> str:
         return ", ".join(map(str, self.seeds))

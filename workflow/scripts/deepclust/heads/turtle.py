@@ -31,7 +31,7 @@ from deepclust.common.progress import Progress
 from deepclust.common.seeding import derive_seed
 from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
 from deepclust.heads.monitors import watched
-from deepclust.heads.normalization import BLOCK, apply_normalization, fit_normalization
+from deepclust.heads.normalization import apply_normalization, blocks, fit_normalization
 from deepclust.heads.stacked import Rows, draw, orders
 from deepclust.heads.training import Plan, Training, train
 
@@ -260,11 +260,11 @@ def predict(weights: Weights, features: list[Features], options: Options) -> Pre
     count = len(features[0])
     probabilities = np.empty((count, len(encoders[0])), np.float16)
     assignments = np.empty(count, np.int32)
-    for first in range(0, count, BLOCK):
-        block = [apply_normalization([f[first : first + BLOCK]], options, w) for f, w in zip(features, own)]
-        inputs = [torch.from_numpy(values).to(device).mT[None] for values in block]
+    for block in blocks(count):
+        spaces = [apply_normalization([f[block]], options, w) for f, w in zip(features, own)]
+        inputs = [torch.from_numpy(values).to(device).mT[None] for values in spaces]
         labels = [linear(encoder[None], x).softmax(1) for encoder, x in zip(encoders, inputs)]
         found = mean_label(labels)[0].mT.cpu().numpy()
-        assignments[first : first + BLOCK] = found.argmax(1)
-        probabilities[first : first + BLOCK] = found
+        assignments[block] = found.argmax(1)
+        probabilities[block] = found
     return Prediction(assignments, probabilities)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deepclust.common.device import choose_device
 from deepclust.heads.head import Features, HeadOptions, Prediction, Weights
-from deepclust.heads.normalization import BLOCK, apply_normalization, scale_rows
+from deepclust.heads.normalization import BLOCK, normalized_blocks, scale_rows
 
 LANDMARKS = 10_000
 VOTERS = 20  # nearest landmarks that vote
@@ -60,12 +60,11 @@ def vote(weights: Weights, features: list[Features], options: HeadOptions) -> Pr
     device = choose_device()
     assignments = np.empty(len(features[0]), np.int32)
     probabilities = np.empty((len(features[0]), int(weights["clusters"][0])), np.float16)
-    for first in range(0, len(assignments), BLOCK):
-        rows = apply_normalization([array[first : first + BLOCK] for array in features], options, weights)
+    for block, rows in normalized_blocks(features, options, weights):
         scale_rows(rows)
         shares = _shares(weights, torch.from_numpy(rows.astype(np.float16).astype(np.float32)).to(device)).cpu()
-        assignments[first : first + BLOCK] = shares.argmax(1).numpy()
-        probabilities[first : first + BLOCK] = shares.numpy()
+        assignments[block] = shares.argmax(1).numpy()
+        probabilities[block] = shares.numpy()
     return Prediction(assignments, probabilities)
 
 

@@ -19,8 +19,9 @@ class RunOptions(Options):
     """Names of backbones. A list inside the list is one run that reads several backbones together."""
     heads: list[str] = Field(min_length=1)
     """Names of clustering heads."""
-    k: int | Annotated[list[int], Field(min_length=1)]
-    """Number of clusters, or a list of numbers."""
+    k: int | Literal["auto"] | Annotated[list[int | Literal["auto"]], Field(min_length=1)]
+    """Number of clusters, or a list of numbers. `auto`: chosen without labels on the features of the training splits,
+    see `choose_k`."""
     protocol: Literal["held-out", "merged", "train", "with-unlabeled"] | None = None
     """Which splits a head is fitted on and which are scored. `held-out`: fitted on train, scored on test. `merged`:
     fitted and scored on train and test together, which flatters the scores. `train`: fitted and scored on train alone,

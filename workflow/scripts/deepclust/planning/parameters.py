@@ -225,12 +225,18 @@ class Parameters:
         """What a head says about itself (`needs_neighbors`, `max_backbones`)."""
         return self.plan.schema.facts("head", self.config["heads"][head]["method"])
 
+    def choose_k(self, dataset: str, backbones: list[str], protocol: str) -> Flags:
+        """Parameters of `choose_k`."""
+        train, _ = self.plan.run_splits(dataset, protocol)
+        return Flags({**self.config["choose_k"], "train": train, "backbones": backbones})
+
     def cluster(self, run: Run) -> Flags:
         """Parameters of `cluster`."""
         train, score = self.plan.run_splits(run.dataset, run.protocol)
         splits = train + [split for split in score if split not in train]
-        names = {"k": run.k, "seeds": run.seeds, "train": train, "splits": splits, "backbones": run.backbones}
-        return Flags({**self.config["heads"][run.head], **names})
+        names = {"seeds": run.seeds, "train": train, "splits": splits, "backbones": run.backbones}
+        given = {} if run.k == "auto" else {"k": run.k}
+        return Flags({**self.config["heads"][run.head], **names, **given})
 
     def probed_layers(self) -> list[tuple[str, str]]:
         """The datasets and backbones whose stages are probed: each dataset that runs cluster by that backbone."""
@@ -266,7 +272,8 @@ class Parameters:
         apart = {"probe", "layer_probe", "snapshots"}
         options = {key: value for key, value in self.config["evaluation"].items() if key not in apart}
         _, score = self.plan.run_splits(run.dataset, run.protocol)
-        names = {"dataset": run.dataset, "backbones": run.backbones, "head": run.head, "k": run.k}
+        names = {"dataset": run.dataset, "backbones": run.backbones, "head": run.head}
+        names["k_by"] = "auto" if run.k == "auto" else "experiment"
         names["trained_on"] = [self.trained_on(backbone) for backbone in run.backbones]
         published = self.plan.dataset_facts(run.dataset).get("published_as")
         return Flags({**options, **names, "protocol": run.protocol, "score": score, "published_as": published})

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.image_files import image_paths
@@ -45,7 +45,7 @@ class Run:
     dataset: str
     backbones: tuple[str, ...]
     head: str
-    k: int
+    k: int | Literal["auto"]
     protocol: str
     seeds: tuple[int, ...]
 
@@ -185,6 +185,13 @@ class _Checker:
         section = self.config.get("neighbors")
         number = section.get("k") if isinstance(section, dict) else None
         return number if isinstance(number, int) else None
+
+    def largest_tried(self) -> int | None:
+        """The largest number of clusters that `k: auto` tries; None where that is not well-formed."""
+        section = self.config.get("choose_k")
+        numbers = section.get("range") if isinstance(section, dict) else None
+        largest = numbers[-1] if isinstance(numbers, list) and numbers else None
+        return largest if isinstance(largest, int) else None
 
     def facts(self, dataset: str) -> Config | None:
         options = self.section("datasets").get(dataset, {})
@@ -443,14 +450,8 @@ class _Checker:
             fix = "protocol: merged" if missing == ["test"] else "another protocol"
             yield f"{where}.protocol: {dataset} has no {missing[0]} split, which {named} needs: use {fix}"
             return
-        train, _ = protocol_splits(list(splits), _protocol(entry, splits))
-        for head in entry["heads"] if len(train) > 1 else []:
-            if self.head_facts(head).get("needs_graph"):
-                fix = "use held-out or train" if "test" in splits else "use train"
-                apart = f"{head} needs neighbors across {'+'.join(train)}, which are searched within each split"
-                yield f"{where}.protocol: {apart}: {fix}"
-        sizes = [splits[split] for split in train]
-        known = sum(size for size in sizes if size is not None) if None not in sizes else None
+        train, score = protocol_splits(list(splits), _protocol(entry, splits))
+        known, scored = (_total([splits[split] for split in part]) for part in (train, score))
         numbers = _as_list(entry.get("k"))
         yield from self.twice(f"{where}.k", numbers)
         for k in numbers:
@@ -458,10 +459,14 @@ class _Checker:
                 yield f"{where}.k: must be at least 1, got {k}"
             elif isinstance(k, int) and known is not None and k > known:
                 yield f"{where}.k: {k} clusters are more than the {known} images of {dataset} ({'+'.join(train)})"
+        largest = self.largest_tried()
+        if "auto" in numbers and known is not None and largest is not None and largest > known:
+            named = f"{known} images of {dataset} ({'+'.join(train)})"
+            yield f"choose_k.range: {largest} clusters are more than the {named}: lower it"
         neighbors = self.searched()
-        smallest = min((size for size in splits.values() if size is not None), default=None)
-        if neighbors is not None and smallest is not None and neighbors >= smallest:
-            yield f"neighbors.k: {neighbors} neighbors need more than the {smallest} images of a split of {dataset}"
+        for part, size in {"+".join(train): known, "+".join(score): scored}.items():
+            if neighbors is not None and size is not None and neighbors >= size:
+                yield f"neighbors.k: {neighbors} neighbors need more than the {size} images of {dataset} ({part})"
 
     def expand(self, entry: Config) -> Iterator[Run]:
         splits = self.splits(entry["dataset"])
@@ -475,6 +480,12 @@ class _Checker:
 
 def _protocol(entry: Config, splits: dict[str, int | None]) -> str:
     return entry.get("protocol") or ("held-out" if "test" in splits else "merged")
+
+
+def _total(sizes: list[int | None]) -> int | None:
+    """The sum, where all are known."""
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
 
 
 def _as_list(value: Any) -> list[Any]:

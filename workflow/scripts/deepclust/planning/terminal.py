@@ -158,12 +158,16 @@ def closing_table(leaderboard: Path, page: Path, floors: Sequence[str]) -> str:
     ]
     lines = [header + (["vs pixels"] if labelled else [])]
     for row in shown:
-        cells = [row["dataset"], row["backbone"], row["head"], row["k"], row["split"]]
+        cells = [row["dataset"], row["backbone"], row["head"], _clusters(row), row["split"]]
         cells += [_score(row, metric) for metric in metrics]
         lines.append(cells + ([_gain(row, rows, floors)] if labelled else []))
     more = f"\n  … and {len(rows) - len(shown)} more rows in {leaderboard}" if len(rows) > len(shown) else ""
     where = f"\n\n  Report: {page}   Table: {leaderboard}" if page.exists() else f"\n\n  Table: {leaderboard}"
     return "\n" + _columns(lines) + more + where + _version_warning(rows) + "\n"
+
+
+def _clusters(row: dict[str, str]) -> str:
+    return f"{row['k']} (auto)" if row["k_by"] == "auto" else row["k"]
 
 
 def _version_warning(rows: list[dict[str, str]]) -> str:
@@ -182,7 +186,7 @@ def _score(row: dict[str, str], metric: str) -> str:
 
 def _gain(row: dict[str, str], rows: list[dict[str, str]], floors: Sequence[str]) -> str:
     """ACC above that of the same run on raw pixels."""
-    same = ("dataset", "head", "k", "protocol")
+    same = ("dataset", "head", "k", "k_by", "protocol")
     floor = next((r for r in rows if r["backbone"] in floors and all(r[key] == row[key] for key in same)), None)
     if floor is None or floor is row or not row["acc_mean"] or not floor["acc_mean"]:
         return ""

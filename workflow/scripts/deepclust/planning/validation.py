@@ -75,8 +75,9 @@ def _fill(value: Any, node: dict[str, Any], schema: Schema) -> Any:
 
 
 def _types(node: dict[str, Any], schema: Schema) -> set[str]:
-    """The JSON types that a node allows."""
-    found = {str(schema.resolve(option).get("type")) for option in node.get("anyOf", [node])}
+    """The JSON types that a node allows; certain words, such as `auto`, are no text."""
+    options = [schema.resolve(option) for option in node.get("anyOf", [node])]
+    found = {str(option.get("type")) for option in options if not {"const", "enum"} & set(option)}
     return found - {"integer"} if "number" in found else found
 
 
@@ -183,7 +184,8 @@ def _describe(error: jsonschema.ValidationError, path: tuple[str, ...]) -> str:
         types = limit if isinstance(limit, list) else [limit]
         parent = error.parent
         if parent is not None and error.parent.validator == "anyOf":
-            types = [item["type"] for item in parent.validator_value if "type" in item and item["type"] != "null"]
+            options = [item for item in parent.validator_value if "type" in item and item["type"] != "null"]
+            types = [f"'{item['const']}'" if "const" in item else item["type"] for item in options]
         return f"{where}: must be {_a(types)}, got {got}"
     if error.validator in {"enum", "const"}:
         known = limit if isinstance(limit, list) else [limit]
@@ -194,7 +196,7 @@ def _describe(error: jsonschema.ValidationError, path: tuple[str, ...]) -> str:
 def _a(types: Iterable[str]) -> str:
     names = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "a text"}
     names |= {"array": "a list", "object": "a mapping", "null": "null"}
-    return " or ".join(names[kind] for kind in types)
+    return " or ".join(names.get(kind, kind) for kind in types)
 
 
 def did_you_mean(name: Any, known: Iterable[str]) -> str:

@@ -63,7 +63,7 @@ def leaderboard_figure(runs: Sequence[Run], published: Sequence[Published]) -> F
 
 
 def _run_rows(group: Sequence[Run]) -> list[_Row]:
-    several_k = len({run.k for run in group}) > 1
+    several_k = len({run.k_text for run in group}) > 1
     several_protocols = len({run.protocol for run in group}) > 1
     metric = group[0].metric
     rows = []
@@ -72,7 +72,7 @@ def _run_rows(group: Sequence[Run]) -> list[_Row]:
         if run.metric != metric or "mean" not in numbers:
             continue
         parts = ["+".join(run.backbones), run.head]
-        parts += [f"k = {run.k}"] if several_k else []
+        parts += [f"k = {run.k_text}"] if several_k else []
         parts += [run.protocol] if several_protocols else []
         rows.append(
             _Row(
@@ -108,8 +108,8 @@ def _description(group: Sequence[Run], rows: Sequence[_Row]) -> str:
     parts = [f"{shown} of {len(group)} runs" if shown < len(group) else f"{len(group)} run{'s' if shown > 1 else ''}"]
     if len({(run.protocol, run.split) for run in group}) == 1:
         parts.append(f"{some.protocol}, {some.images:,} images ({some.split})")
-    if len({run.k for run in group}) == 1:
-        parts.append(f"k = {some.k}")
+    if len({run.k_text for run in group}) == 1:
+        parts.append(f"k = {some.k_text}")
     return ", ".join(parts)
 
 

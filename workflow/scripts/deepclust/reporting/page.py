@@ -9,7 +9,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
+from deepclust.reporting.choice_of_k import read_choice
 from deepclust.reporting.embedding import data_uri, embed, figures_of
+from deepclust.reporting.head_table import head_table
 from deepclust.reporting.published import Published
 from deepclust.reporting.records import Facts
 from deepclust.reporting.runs import Run, by_dataset, seed_spread, show
@@ -49,6 +51,7 @@ def render_page(
     training_figure: Path | None,
     snapshots_figure: Path | None,
     layer_figure: Path | None,
+    choices: Sequence[tuple[Path, Path]],
     most_runs: int,
     progress: Progress,
 ) -> str:
@@ -62,6 +65,7 @@ def render_page(
         jobs: what the jobs used.
         template, style: Jinja template and style sheet of the page.
         leaderboard: the table over all runs, CSV, offered as a download.
+        choices: for every choice of k the file `<dataset>/<backbones>/k/<protocol>.json` and its figure.
         most_runs: runs with a section of their own.
     """
     groups = by_dataset(runs)
@@ -86,6 +90,7 @@ def render_page(
         groups=groups,
         boards={dataset: leaderboard_table(group, gained) for dataset, group in groups.items()},
         comparisons={dataset: published_table(group, published) for dataset, group in groups.items()},
+        choices_of_heads={dataset: head_table(group) for dataset, group in groups.items()},
         gains=_best_gains(groups, gained),
         sections=details,
         anchors=anchors,
@@ -94,6 +99,7 @@ def render_page(
         training_figure=embed(training_figure) if training_figure is not None else None,
         snapshots_figure=embed(snapshots_figure) if snapshots_figure is not None else None,
         layer_figure=embed(layer_figure) if layer_figure is not None else None,
+        choices=[_choice(*files) for files in choices],
         facts=facts,
         jobs=jobs,
         config=_as_yaml(config),
@@ -132,8 +138,8 @@ def _facts_of(group: Sequence[Run]) -> str:
     facts = [f"{len(some.classes)} classes" if some.classes else "no labels"]
     if len({(run.protocol, run.split) for run in group}) == 1:
         facts.insert(0, f"{some.protocol}: {some.images:,} images ({some.split})")
-    if len({run.k for run in group}) == 1:
-        facts.append(f"k = {some.k}")
+    if len({run.k_text for run in group}) == 1:
+        facts.append(f"k = {some.k_text}")
     return ", ".join(facts)
 
 
@@ -181,6 +187,14 @@ def _section(run: Run, files: dict[str, Path]) -> dict[str, Any]:
         "seeds": seed_table(run),
         "cost": _cost(run),
     }
+
+
+def _choice(path: Path, figure: Path) -> dict[str, Any]:
+    """What the template shows of one choice of k."""
+    dataset, backbones, _, name = path.parts[-4:]
+    choice = read_choice(path)
+    title = f"{dataset} · {backbones} · {Path(name).stem}"
+    return {"title": title, "k": choice.k, "reason": choice.reason, "figure": embed(figure)}
 
 
 def _scores(run: Run) -> list[tuple[str, str, str]]:

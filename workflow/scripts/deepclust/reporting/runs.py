@@ -53,6 +53,7 @@ class Run:
 
     Attributes:
         trained_on: what each backbone saw in training, in a few words.
+        k_by: who chose k: `experiment`, or `auto`.
         split: the scored split, or several joined by `+`.
         published_as: the dataset's name in the literature, empty where it has none.
         images: number of scored images.
@@ -72,6 +73,7 @@ class Run:
     trained_on: tuple[str, ...]
     head: str
     k: int
+    k_by: str
     protocol: str
     split: str
     published_as: str
@@ -89,7 +91,13 @@ class Run:
     @property
     def path(self) -> str:
         """Where its results are, below the folder of a stage."""
-        return f"{self.dataset}/{'+'.join(self.backbones)}/{self.head}/k{self.k}-{self.protocol}"
+        k = "auto" if self.k_by == "auto" else self.k
+        return f"{self.dataset}/{'+'.join(self.backbones)}/{self.head}/k{k}-{self.protocol}"
+
+    @property
+    def k_text(self) -> str:
+        """`10`, or `12 (auto)`."""
+        return f"{self.k} (auto)" if self.k_by == "auto" else str(self.k)
 
     @property
     def metric(self) -> str:
@@ -129,6 +137,7 @@ def _run(content: dict[str, Any]) -> Run:
         trained_on=tuple(names["trained_on"]),
         head=names["head"],
         k=int(names["k"]),
+        k_by=names["k_by"],
         protocol=names["protocol"],
         split=names["split"],
         published_as=names.get("published_as") or "",

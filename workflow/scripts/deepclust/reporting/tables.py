@@ -65,14 +65,14 @@ def gains(runs: Sequence[Run], pixels: Collection[str]) -> dict[str, Gain]:
     }
 
 
-def _setting(run: Run) -> tuple[str, str, int, str]:
-    return run.dataset, run.head, run.k, run.protocol
+def _setting(run: Run) -> tuple[str, str, str, str]:
+    return run.dataset, run.head, run.k_by if run.k_by == "auto" else str(run.k), run.protocol
 
 
 def leaderboard_table(group: Sequence[Run], gained: dict[str, Gain]) -> Table:
     """The runs of one dataset, best first."""
     labelled = group[0].metric == "acc"
-    several_k = len({run.k for run in group}) > 1
+    several_k = len({run.k_text for run in group}) > 1
     several_protocols = len({run.protocol for run in group}) > 1
     some_gained = any(run.path in gained for run in group)
 
@@ -104,7 +104,7 @@ def leaderboard_table(group: Sequence[Run], gained: dict[str, Gain]) -> Table:
     table = Table(columns)
     for run in group:
         row = [Cell("+".join(run.backbones), " + ".join(run.trained_on)), Cell(run.head)]
-        row += [Cell(str(run.k), value=run.k)] if several_k else []
+        row += [Cell(run.k_text, value=run.k)] if several_k else []
         row += [Cell(run.protocol)] if several_protocols else []
         row.append(_main_score(run))
         if labelled:
@@ -190,7 +190,7 @@ def published_table(group: Sequence[Run], published: Sequence[Published]) -> Tab
     protocols = {run.protocol for run in group}
     entries: list[tuple[float, list[Cell], Run | None]] = []
     for run in group[:MOST_OWN]:
-        head = run.head if run.k == len(run.classes) else f"{run.head}, k = {run.k}"
+        head = run.head if run.k == len(run.classes) else f"{run.head}, k = {run.k_text}"
         row = [Cell(head), Cell("+".join(run.backbones), " + ".join(run.trained_on)), Cell(run.protocol)]
         row += [_score(run, metric) for metric in ("acc", "nmi", "ari")]
         entries.append((run.mean("acc") or 0, [*row, Cell("measured here")], run))

@@ -1,0 +1,140 @@
+"""All heads × seeds on features in a file: scores on the test split, CPU seconds, and the ceilings beside them.
+
+    python benchmarks/heads_table.py FEATURES.npz TABLE.csv [--heads scan temi] [--seeds 0 1 2 3 4]
+
+Every seed of a head is fitted alone and appended to TABLE.csv as soon as it is there; a run that is interrupted goes on
+from there. Clusters are kept in a folder beside it. A consensus reads all `--seeds` of its members, which are fitted
+first. The table of docs/results.md is printed at the end.
+"""
+
+import argparse
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from heads_on_features import HEADS, MEMBERS, Data, Fitted, ceilings, find_neighbors, fit, read
+
+from deepclust.common.device import choose_device, device_name
+from deepclust.heads.head import Partition
+
+COLUMNS = ("features", "head", "seed", "acc", "nmi", "ari", "objective", "cpu_seconds", "seconds", "device", "failure")
+CEILINGS = ("20-NN", "linear probe")
+
+Row = dict[str, str]
+
+
+class Table:
+    """The rows that are there, in a CSV file; clusters in a folder beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.folder = path, path.with_name(f"{path.stem}-clusters")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text(",".join(COLUMNS) + "\n")
+
+    def rows(self) -> list[Row]:
+        """All rows."""
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def append(self, data: Data, head: str, seed: int, **cells: object) -> None:
+        """Add a row."""
+        row = {"features": data.name, "head": head, "seed": seed, "device": device_name(choose_device()), **cells}
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, COLUMNS).writerow(row)
+        print(", ".join(f"{name} {value}" for name, value in row.items() if value != ""), flush=True)
+
+    def clusters(self, data: Data, head: str, seed: int) -> Path:
+        """Where the clusters of a row are kept."""
+        return self.folder / f"{data.name}-{head}-{seed}.npz"
+
+
+def write_ceilings(table: Table, data: Data) -> None:
+    """A row for each ceiling."""
+    if all((data.name, name) in {(row["features"], row["head"]) for row in table.rows()} for name in CEILINGS):
+        return
+    for name, accuracy in ceilings(data).items():
+        table.append(data, name, 0, acc=f"{accuracy:.4f}")
+
+
+def write_seed(table: Table, data: Data, neighbors: np.ndarray, head: str, seed: int, seeds: Iterable[int]) -> None:
+    """A row for one seed of a head."""
+    members = []
+    if head == "consensus":
+        members = [member for name in MEMBERS for s in seeds for member in read_partition(table, data, name, s)]
+    result = fit(head, seed, data, neighbors, members)
+    if isinstance(result, str):
+        table.append(data, head, seed, failure=result)
+        return
+    keep(table.clusters(data, head, seed), result)
+    table.append(
+        data,
+        head,
+        seed,
+        **{name: f"{result.scores[name]:.4f}" for name in ("acc", "nmi", "ari")},
+        objective=f"{result.objective:.6g}",
+        cpu_seconds=f"{result.cpu:.1f}",
+        seconds=f"{result.wall:.1f}",
+    )
+
+
+def keep(path: Path, result: Fitted) -> None:
+    """Write the clusters of both splits."""
+    arrays = {"train": result.partition.assignments, "test": result.test}
+    if result.partition.probabilities is not None:
+        arrays["probabilities"] = result.partition.probabilities
+    np.savez(path, **arrays)
+
+
+def read_partition(table: Table, data: Data, head: str, seed: int) -> list[Partition]:
+    """The clusters of the training split, in a list; none where the seed failed."""
+    path = table.clusters(data, head, seed)
+    if not path.exists():
+        return []
+    with np.load(path) as file:
+        return [Partition(head, seed, file["train"], file.get("probabilities"))]
+
+
+def summary(rows: list[Row]) -> str:
+    """Mean and standard deviation over seeds, as a Markdown table; the highest accuracy first."""
+    lines = []
+    for features, head in dict.fromkeys((row["features"], row["head"]) for row in rows):
+        own = [row for row in rows if (row["features"], row["head"]) == (features, head)]
+        scored = [row for row in own if row["acc"]]
+        cells = [_spread([100 * float(row[name]) for row in scored if row[name]]) for name in ("acc", "nmi", "ari")]
+        cells.append(_spread([float(row["cpu_seconds"]) for row in scored if row["cpu_seconds"]]))
+        failed = f", {len(own) - len(scored)} failed" if len(own) > len(scored) else ""
+        best = np.mean([float(row["acc"]) for row in scored]) if scored else 0.0
+        lines.append((features, -best, f"| {features} | {head} | {len(scored)}{failed} | {' | '.join(cells)} |"))
+    header = "| features | head | seeds | ACC | NMI | ARI | CPU s per seed |\n|---|---|---|---|---|---|---|"
+    return "\n".join([header, *(line for *_, line in sorted(lines))])
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return ""
+    mean = f"{np.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.1f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("features", help=".npz with x_train, x_test, y_train and y_test, or 'digits'")
+    parser.add_argument("table", type=Path, help="CSV file that rows are appended to")
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
+    arguments = parser.parse_args()
+    data, table = read(arguments.features), Table(arguments.table)
+    write_ceilings(table, data)
+    wanted = {*arguments.heads, *(MEMBERS if "consensus" in arguments.heads else ())}
+    neighbors = find_neighbors(data, table.folder / f"{data.name}-neighbors.npy")
+    for head in (name for name in HEADS if name in wanted):  # a consensus comes after its members
+        for seed in arguments.seeds:
+            if (data.name, head, str(seed)) not in {(r["features"], r["head"], r["seed"]) for r in table.rows()}:
+                write_seed(table, data, neighbors, head, seed, arguments.seeds)
+    print(summary(table.rows()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Which head a look without labels would choose, and how far that is from the best."""
+
+from collections.abc import Sequence
+
+from deepclust.common.head_choice import HeadChoice, choose_heads
+from deepclust.reporting.runs import Run, show
+from deepclust.reporting.tables import Cell, Column, Table
+
+
+def head_choices(runs: Sequence[Run]) -> list[HeadChoice]:
+    """The choice among the heads on the same features, by the modularity of their selected seeds."""
+    settings = [(run.dataset, run.backbones, run.k_text, run.protocol) for run in runs]
+    scores = [run.chosen.scores for run in runs]
+    return choose_heads(settings, [s.get("modularity") for s in scores], [s.get("acc") for s in scores])
+
+
+def head_table(group: Sequence[Run]) -> Table | None:
+    """The choices among the runs of one dataset, with their oracle where there are labels; None without a choice."""
+    choices = head_choices(group)
+    if not choices:
+        return None
+    labelled = any(choice.best is not None for choice in choices)
+    columns = [Column("Backbone", numeric=False), Column("k"), Column("Protocol", numeric=False)]
+    columns += [
+        Column("Chosen head", "that with the highest modularity, without labels", numeric=False),
+        Column("Modularity", "neighbors in the same cluster, percent, less what chance would give"),
+    ]
+    if labelled:
+        columns += [
+            Column("ACC", "of the chosen head, selected seed"),
+            Column("Oracle: best head", "by ACC: chosen with labels, so no result", numeric=False),
+            Column("Oracle: ACC", "of the head that labels would choose, selected seed"),
+            Column("Lost by the choice", "points of ACC"),
+        ]
+    table = Table(columns)
+    for choice in choices:
+        run = group[choice.chosen]
+        row = [Cell("+".join(run.backbones)), Cell(run.k_text, value=run.k), Cell(run.protocol)]
+        detail = f"of {len(choice.compared)} heads"
+        row += [Cell(run.head, detail, look="chosen"), _percent(run, "modularity")]
+        if labelled:
+            row += _oracle(run, None if choice.best is None else group[choice.best])
+        table.rows.append(row)
+        table.runs.append(None)
+    return table
+
+
+def _percent(run: Run, name: str) -> Cell:
+    value = run.chosen.scores.get(name)
+    return Cell(show(value, name), value=value)
+
+
+def _oracle(chosen: Run, best: Run | None) -> list[Cell]:
+    if best is None:
+        return [Cell("") for _ in range(4)]
+    lost = best.chosen.scores["acc"] - chosen.chosen.scores["acc"] if "acc" in chosen.chosen.scores else None
+    return [
+        _percent(chosen, "acc"),
+        Cell(best.head, look="other"),
+        Cell(show(best.chosen.scores["acc"], "acc"), value=best.chosen.scores["acc"], look="other"),
+        Cell(show(lost, "acc"), value=lost),
+    ]
