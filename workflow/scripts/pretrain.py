@@ -2,13 +2,20 @@
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from deepclust.common import registry
 from deepclust.common.code import code_digest
 from deepclust.common.job import Job, JobArguments, on_terminate, run_job
+from deepclust.common.progress import Progress
 from deepclust.common.time_limit import default_checkpoint_seconds
+
+if TYPE_CHECKING:
+    import torch
+
+    from deepclust.pretraining.distributed import Team
 
 
 class Files(JobArguments):
@@ -31,25 +38,37 @@ class Files(JobArguments):
 
 
 def main(arguments: Files, job: Job) -> None:
-    from deepclust.common.device import choose_device, device_name
+    from deepclust.pretraining.distributed import local_device, team_of_environment
+
+    device = local_device()
+    with team_of_environment(device) as team:
+        train(arguments, job, device, team)
+
+
+def train(arguments: Files, job: Job, device: "torch.device", team: "Team") -> None:
+    """Train as one of the processes of a team."""
+    from deepclust.common.device import device_name
     from deepclust.common.images import Images
     from deepclust.pretraining import engine
     from deepclust.pretraining.native import FILE as NATIVE
 
     module = registry.load("pretraining", arguments.method)
     options = module.Options(**{name: getattr(arguments, name) for name in module.Options.model_fields})
-    device = choose_device()
     session = engine.Session(
         device=device,
-        progress=job.progress,
+        progress=job.progress if team.first else Progress(hidden=True),
         code=code_digest("pretrain", [f"deepclust.pretraining.{arguments.method}"]),
         checkpoint_seconds=arguments.checkpoint_seconds,
         listen=partial(on_terminate, minutes=arguments.minutes),
+        team=team,
     )
     splits = [Images(path.parent) for path in arguments.images]
     files = engine.Files(splits, arguments.start_model, arguments.model, arguments.log, arguments.neighbors)
     job.when_done.append(engine.pretrain(arguments.method, module, options, files, session))
 
+    job.recorded = team.first
+    if not team.first:
+        return
     job.device = device_name(device)
     job.options = {"method": arguments.method, **options.model_dump(mode="json")}
     job.inputs = {f"images.{i}": path.with_suffix(".json") for i, path in enumerate(arguments.images)}

@@ -85,6 +85,8 @@ class Job:
         """Files to hash into the provenance. Name a large file's small manifest instead, if it holds the hash."""
         self.outputs: dict[str, Path] = {}
         """Results to hash into the provenance."""
+        self.recorded = True
+        """Whether this process writes the provenance; False where another one that it works with does."""
         self.when_done: list[Callable[[], None]] = []
         """Called when the result stands, for instance to remove the state that it could be computed from again."""
 
@@ -126,7 +128,7 @@ def run_job(
         main(parsed, job)
         _check_code(rule, modules, parsed.code, written=job.outputs)
         _check_modules(rule, modules)
-        if parsed.provenance is not None:
+        if parsed.provenance is not None and job.recorded:
             write_json(parsed.provenance, _provenance(recorder, job, code, parsed))
         for callback in job.when_done:
             callback()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,9 @@ from deepclust.common.networks import build_network
 from deepclust.common.progress import Progress
 from deepclust.common.seeding import derive_seed
 from deepclust.common.training_log import TrainingLog
-from deepclust.pretraining.checkpoint import StateFolder, load_state
+from deepclust.pretraining.batch_norm import synchronise
+from deepclust.pretraining.checkpoint import StateFolder, load_state, packed, unpacked
+from deepclust.pretraining.distributed import ALONE, Team
 from deepclust.pretraining.image_store import ImageStore
 from deepclust.pretraining.method import ImageFacts, Method
 from deepclust.pretraining.native import FILE, read_native, write_native
@@ -55,6 +58,8 @@ class Session:
     """Time between two checkpoints."""
     listen: Callable[[Callable[[int], None]], None]
     """Called with the function that a termination signal is to call."""
+    team: Team = ALONE
+    """The processes that train together."""
 
 
 def pretrain(
@@ -74,13 +79,16 @@ def pretrain(
     """
     start = None if files.start_model is None else Model.load(files.start_model, torch.device("cpu"))
     _check_start(name, module, files)
-    states = StateFolder(files.model, fingerprint(session.code, options, files, start))
+    team = session.team
+    states = StateFolder(files.model, fingerprint(session.code, options, files, start)) if team.first else None
     store = ImageStore(files.splits, options.image_size, session.device, session.progress, torch.get_num_threads())
     spec = _spec(name, options, store, start)
     method = _build_method(module, options, store, spec, start, files)
     method.to(session.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if team.count > 1 and options.sync_batch_norm:
+        synchronise(method)
 
-    log = TrainingLog(states.path / "training.jsonl")
+    log = TrainingLog(Path(os.devnull) if states is None else states.path / "training.jsonl")
     trainer = Trainer(
         method,
         Model(method.backbone, spec),
@@ -90,15 +98,22 @@ def pretrain(
         log,
         session.progress,
         session.checkpoint_seconds,
+        team,
     )
     _restore(trainer, states, options.resume_from)
+    team.follow_first(method, parameters=True)
     session.listen(trainer.stop)
     trainer.run()
+    if states is not None:
+        _write(files, method, spec, log)
+    team.wait()
+    return states.remove if states is not None else lambda: None
 
+
+def _write(files: Files, method: Method, spec: dict[str, Any], log: TrainingLog) -> None:
     save_model(files.model, method.backbone, spec)
     write_native(files.model.with_name(FILE), method.native_head())
     log.write(files.log)
-    return states.remove
 
 
 def _check_start(name: str, module: ModuleType, files: Files) -> None:
@@ -189,12 +204,19 @@ def _read_neighbors(files: Files) -> torch.Tensor | None:
     return torch.from_numpy(np.concatenate([part[:, :width] + np.int32(s) for part, s in zip(parts, starts)]))
 
 
-def _restore(trainer: Trainer, states: StateFolder, resume_from: str | None) -> None:
-    state, origin = states.load(), str(states.path)
-    if state is None and resume_from is not None:
-        state, origin = load_state(Path(resume_from)), resume_from
+def _restore(trainer: Trainer, states: StateFolder | None, resume_from: str | None) -> None:
+    """Let the first process look for a state, and all go on from it."""
+    state = None
+    if states is not None:
+        state, origin = states.load(), str(states.path)
+        if state is None and resume_from is not None:
+            state, origin = load_state(Path(resume_from)), resume_from
+    if trainer.team.count > 1:
+        content = trainer.team.bytes_of_first(None if state is None else packed(state))
+        state = None if content is None else unpacked(content)
     if state is None:
         return
     trainer.restore(state)
-    position = trainer.position
-    print(f"continuing from {origin}: epoch {position.epoch + 1}, step {position.step}", flush=True)
+    if states is not None:
+        position = trainer.position
+        print(f"continuing from {origin}: epoch {position.epoch + 1}, step {position.step}", flush=True)

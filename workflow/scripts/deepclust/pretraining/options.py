@@ -94,5 +94,7 @@ class PretrainingOptions(Options):
     """Seed of the initial weights, the order of the images and the augmentation."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Number format of the network's computations; `auto`: bf16 where the hardware is fast at it."""
+    sync_batch_norm: bool = True
+    """Whether batch normalisation sees all images of a batch where several GPUs share it, or only each its own."""
     resume_from: str | None = None
     """State to continue from although the code or the options changed: a `.state-...` folder or a file in it."""
