@@ -33,15 +33,25 @@ class Files(JobArguments):
     """Backbone to write (`model.json`; the weights go beside it)."""
     log: Path
     """Training log to write."""
+    processes: int | None = Field(None, ge=1)
+    """Processes that train together on this machine, each on a GPU of its own; unless given, one for each GPU."""
     checkpoint_seconds: float = Field(default_factory=default_checkpoint_seconds, gt=0)
     """Time between two checkpoints; unless given, DEEPCLUST_CHECKPOINT_SECONDS or 5 minutes."""
 
 
 def main(arguments: Files, job: Job) -> None:
-    from deepclust.pretraining.distributed import local_device, team_of_environment
+    from deepclust.pretraining import distributed
 
-    device = local_device()
-    with team_of_environment(device) as team:
+    if distributed.started_by_a_launcher():
+        distributed.die_with_parent()
+    elif (count := distributed.processes_here(arguments.processes)) > 1:
+        from deepclust.pretraining import torchrun
+
+        job.recorded = False
+        torchrun.run([__file__, *job.argv], count)
+        return
+    device = distributed.local_device()
+    with distributed.team_of_environment(device) as team:
         train(arguments, job, device, team)
 
 

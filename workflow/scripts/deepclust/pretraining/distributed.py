@@ -5,7 +5,9 @@ are added up. A training by one process needs none of this and no communication 
 """
 
 import contextlib
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from deepclust.common.device import choose_devices
 from deepclust.common.errors import DeepclustError
 
 TIMEOUT = timedelta(hours=2)  # in which one process may read images or write a result while the others wait
+PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,31 @@ def other_processes() -> Iterator[None]:
         raise DeepclustError("another process of this training ended: its message says why; run again") from error
 
 
+def started_by_a_launcher() -> bool:
+    """Whether this process is one of a team."""
+    return "WORLD_SIZE" in os.environ
+
+
+def processes_here(wanted: int | None) -> int:
+    """How many processes train on this machine: as many as are wanted, else one for each GPU.
+
+    Raises:
+        DeepclustError: more are wanted than there are GPUs.
+    """
+    devices = choose_devices()
+    if wanted is None or devices[0].type == "cpu":
+        return wanted or len(devices)
+    if wanted > len(devices):
+        raise DeepclustError(f"{wanted} GPUs are asked for, but this job sees {len(devices)}: ask for fewer")
+    return wanted
+
+
+def die_with_parent() -> None:
+    """Let this process be killed when the one that started it is: it must not train on beside its successor."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def local_device() -> torch.device:
     """The device of this process, and its share of the CPUs, among those of the team on this machine."""
     rank, count = (int(os.environ.get(name, default)) for name, default in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)))
@@ -168,7 +196,7 @@ def team_of_environment(device: torch.device) -> Iterator[Team]:
     Args:
         device: of this process.
     """
-    if "WORLD_SIZE" not in os.environ:
+    if not started_by_a_launcher():
         yield ALONE
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
