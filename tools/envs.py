@@ -10,7 +10,7 @@ FRAME = ["numpy", "pydantic", "pydantic-settings", "safetensors", "threadpoolctl
 # What the scripts of each kind of rule import.
 ENVIRONMENTS = {
     "data": [*FRAME, "httpx", "pillow", "pyarrow", "scikit-learn", "simplejpeg"],
-    "torch": [*FRAME, "huggingface-hub", "pillow", "simplejpeg", "timm", "torch", "torchvision"],
+    "torch": [*FRAME, "huggingface-hub", "pillow", "simplejpeg", "submitit", "timm", "torch", "torchvision"],
     "clustering": [*FRAME, "faiss-cpu", "scikit-learn", "scipy", "torch"],
     "evaluation": [*FRAME, "faiss-cpu", "scikit-learn", "scipy"],
     "report": [*FRAME, "jinja2", "matplotlib", "openTSNE", "pillow", "pyyaml", "scikit-learn", "simplejpeg"],

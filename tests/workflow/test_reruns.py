@@ -78,6 +78,7 @@ PRETRAINING = {
     "warmup_epochs": 1,
     "seed": 1,
     "precision": "fp32",
+    "sync_batch_norm": False,
     "temperature": 0.2,
     "projection_dim": 64,
 }
@@ -134,6 +135,22 @@ CONSENSUS = {
     "batch_size": 16,
     "learning_rate": 0.1,
 }
+# How pretraining is started changes no result.
+LAUNCHER = {
+    "method": "submitit",
+    "cluster": "slurm",
+    "nodes": 2,
+    "gpus_per_node": 4,
+    "processes_per_node": 2,
+    "cpus_per_process": 4,
+    "memory_gb": 100,
+    "minutes": 60,
+    "time_slices": 3,
+    "account": "me",
+    "partition": "gpu",
+    "constraint": "a100",
+    "sbatch": {"qos": "high"},
+}
 # Whatever changes in an experiment, the page shows it.
 SHOWS_THE_EXPERIMENT = {"write_experiment", "report_page"}
 
@@ -186,6 +203,7 @@ CHANGES = {
     "report.gallery_images": (5, ["plot_run"]),
     "report.gallery_clusters": (2, ["plot_run"]),
     "report.page_runs": (1, []),
+    **{f"launcher.{key}": (value, []) for key, value in LAUNCHER.items()},
 }
 # Keys that name things: what they change is another experiment, tested on its own below.
 NAMING = {
@@ -251,7 +269,11 @@ def test_every_key_of_the_config_is_covered():
         *keys(definitions["head.scan"], "heads.scan"),
         *keys(definitions["head.consensus"], "heads.both"),
         *keys(definitions["run"], "runs.0"),
-        *(key for section in ("neighbors", "evaluation", "report") for key in keys(definitions[section], section)),
+        *(
+            key
+            for section in ("neighbors", "evaluation", "report", "launcher")
+            for key in keys(definitions[section], section)
+        ),
         "seeds",
     }
     # Extraction options are the same for every backbone.

@@ -1,5 +1,6 @@
 """Train a backbone on images without labels."""
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +12,16 @@ from deepclust.common.code import code_digest
 from deepclust.common.job import Job, JobArguments, on_terminate, run_job
 from deepclust.common.progress import Progress
 from deepclust.common.time_limit import default_checkpoint_seconds
+from deepclust.pretraining.launcher_options import LauncherOptions
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import torch
 
+    from deepclust.pretraining import engine
     from deepclust.pretraining.distributed import Team
+    from deepclust.pretraining.options import PretrainingOptions
 
 
 class Files(JobArguments):
@@ -35,6 +41,10 @@ class Files(JobArguments):
     """Training log to write."""
     processes: int | None = Field(None, ge=1)
     """Processes that train together on this machine, each on a GPU of its own; unless given, one for each GPU."""
+    launcher: LauncherOptions = LauncherOptions()
+    """How the processes are started."""
+    keep_state: bool = False
+    """Whether the state stays when the result stands; who started this command then removes it."""
     checkpoint_seconds: float = Field(default_factory=default_checkpoint_seconds, gt=0)
     """Time between two checkpoints; unless given, DEEPCLUST_CHECKPOINT_SECONDS or 5 minutes."""
 
@@ -44,6 +54,9 @@ def main(arguments: Files, job: Job) -> None:
 
     if distributed.started_by_a_launcher():
         distributed.die_with_parent()
+    elif arguments.launcher.method == "submitit":
+        submit(arguments, job)
+        return
     elif (count := distributed.processes_here(arguments.processes)) > 1:
         from deepclust.pretraining import torchrun
 
@@ -55,26 +68,48 @@ def main(arguments: Files, job: Job) -> None:
         train(arguments, job, device, team)
 
 
-def train(arguments: Files, job: Job, device: "torch.device", team: "Team") -> None:
-    """Train as one of the processes of a team."""
-    from deepclust.common.device import device_name
+def submit(arguments: Files, job: Job) -> None:
+    """Let a job of its own train, and wait for it."""
+    from deepclust.pretraining import engine
+    from deepclust.pretraining.submission import Submission, task_arguments
+
+    job.recorded = False
+    _, options, files, code = training(arguments)
+    command = [sys.executable, str(Path(__file__).resolve()), *task_arguments(job.argv, arguments.launcher)]
+    Submission(arguments.launcher, arguments.model, command).run(on_terminate)
+    job.when_done.append(engine.state_folder(code, options, files).remove)
+
+
+def training(arguments: Files) -> "tuple[ModuleType, PretrainingOptions, engine.Files, str]":
+    """Method, its options, files, and digest of the code."""
     from deepclust.common.images import Images
     from deepclust.pretraining import engine
-    from deepclust.pretraining.native import FILE as NATIVE
 
     module = registry.load("pretraining", arguments.method)
     options = module.Options(**{name: getattr(arguments, name) for name in module.Options.model_fields})
+    splits = [Images(path.parent) for path in arguments.images]
+    files = engine.Files(splits, arguments.start_model, arguments.model, arguments.log, arguments.neighbors)
+    return module, options, files, code_digest("pretrain", [f"deepclust.pretraining.{arguments.method}"])
+
+
+def train(arguments: Files, job: Job, device: "torch.device", team: "Team") -> None:
+    """Train as one of the processes of a team."""
+    from deepclust.common.device import device_name
+    from deepclust.pretraining import engine
+    from deepclust.pretraining.native import FILE as NATIVE
+
+    module, options, files, code = training(arguments)
     session = engine.Session(
         device=device,
         progress=job.progress if team.first else Progress(hidden=True),
-        code=code_digest("pretrain", [f"deepclust.pretraining.{arguments.method}"]),
+        code=code,
         checkpoint_seconds=arguments.checkpoint_seconds,
         listen=partial(on_terminate, minutes=arguments.minutes),
         team=team,
     )
-    splits = [Images(path.parent) for path in arguments.images]
-    files = engine.Files(splits, arguments.start_model, arguments.model, arguments.log, arguments.neighbors)
-    job.when_done.append(engine.pretrain(arguments.method, module, options, files, session))
+    remove_state = engine.pretrain(arguments.method, module, options, files, session)
+    if not arguments.keep_state:
+        job.when_done.append(remove_state)
 
     job.recorded = team.first
     if not team.first:

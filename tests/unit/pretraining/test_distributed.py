@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from teams import SCRIPTS, Teams
 
 from deepclust.common.images import write_raw
 from deepclust.common.networks import build_network
 from deepclust.common.seeding import derive_seed
-from teams import SCRIPTS, Teams
 
 COUNT = 66  # images: 3 batches of 21, and 3 left over; two processes get 10 and 11 of a batch
 

@@ -174,6 +174,14 @@ class Parameters:
         options = {key: value for key, value in options.items() if key not in {"features", "resume_from"}}
         return Flags(pretrained.resolved(options) if self.is_fetched(backbone) else options)
 
+    def launches_elsewhere(self) -> bool:
+        """Whether pretraining is a job that its rule submits itself."""
+        return bool(self.config["launcher"]["method"] != "here")
+
+    def launcher(self) -> Flags:
+        """How pretraining is started, as flags of its command; nothing that Snakemake is to record."""
+        return Flags({"launcher": self.config["launcher"]} if self.launches_elsewhere() else {})
+
     def _downloaded_weights(self) -> Iterator[tuple[str, str, Config]]:
         for name in self.config["backbones"]:
             if self.is_fetched(name):

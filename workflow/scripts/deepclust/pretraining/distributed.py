@@ -196,7 +196,7 @@ def team_of_environment(device: torch.device) -> Iterator[Team]:
     Args:
         device: of this process.
     """
-    if not started_by_a_launcher():
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"

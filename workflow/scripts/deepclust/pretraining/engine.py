@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from deepclust.common.errors import DeepclustError
-from deepclust.common.files import sha256_file
+from deepclust.common.files import read_json, sha256_file
 from deepclust.common.images import Images
 from deepclust.common.models import Model, save_model
 from deepclust.common.networks import build_network
@@ -80,7 +80,7 @@ def pretrain(
     start = None if files.start_model is None else Model.load(files.start_model, torch.device("cpu"))
     _check_start(name, module, files)
     team = session.team
-    states = StateFolder(files.model, fingerprint(session.code, options, files, start)) if team.first else None
+    states = state_folder(session.code, options, files) if team.first else None
     store = ImageStore(files.splits, options.image_size, session.device, session.progress, torch.get_num_threads())
     spec = _spec(name, options, store, start)
     method = _build_method(module, options, store, spec, start, files)
@@ -124,17 +124,19 @@ def _check_start(name: str, module: ModuleType, files: Files) -> None:
         raise DeepclustError(f"{name} starts from a backbone: name it (start_from)")
 
 
-def fingerprint(code: str, options: PretrainingOptions, files: Files, start: Model | None) -> str:
-    """A name for a training: equal as long as its state can be continued."""
+def state_folder(code: str, options: PretrainingOptions, files: Files) -> StateFolder:
+    """Where the state of a training is; it is another one if that state cannot be continued."""
+    start = files.start_model
     parts: list[Any] = [
         code,
         options.model_dump(mode="json", exclude={"resume_from"}),
         [split.sha256 for split in files.splits],
-        None if start is None else start.spec["sha256"],
+        None if start is None else read_json(start)["sha256"],
         [sha256_file(path) for path in files.neighbors],
-        None if files.start_model is None else sha256_file(files.start_model.with_name(FILE)),
+        None if start is None else sha256_file(start.with_name(FILE)),
     ]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return StateFolder(files.model, digest[:16])
 
 
 def _spec(name: str, options: PretrainingOptions, store: ImageStore, start: Model | None) -> dict[str, Any]:
