@@ -76,8 +76,9 @@ def submit(arguments: Files, job: Job) -> None:
     job.recorded = False
     _, options, files, code = training(arguments)
     command = [sys.executable, str(Path(__file__).resolve()), *task_arguments(job.argv, arguments.launcher)]
-    Submission(arguments.launcher, arguments.model, command).run(on_terminate)
-    job.when_done.append(engine.state_folder(code, options, files).remove)
+    submission = Submission(arguments.launcher, arguments.model, command)
+    submission.run(on_terminate)
+    job.when_done += [engine.state_folder(code, options, files).remove, submission.remove]
 
 
 def training(arguments: Files) -> "tuple[ModuleType, PretrainingOptions, engine.Files, str]":

@@ -71,10 +71,13 @@ class Submission:
         stops: list[int] = []
         listen(stops.append)
         if self.cluster == "debug":
-            job.wait()
+            os.environ["SUBMITIT_DEBUG_JOB_ID"] = job.job_id
+            if (error := job.exception()) is not None:
+                raise DeepclustError(f"the training failed, see above: {error}")
+            return
         paths, shown = job.paths, 0
         while True:
-            running = self._in_queue(job.job_id) and not paths.result_pickle.exists()
+            running = self._in_queue(job.job_id)
             shown = _show(paths.stdout, shown)
             if stops:
                 self._cancel(job.job_id)
@@ -83,7 +86,10 @@ class Submission:
                 break
             time.sleep(POLL)
         self._judge(job)
-        self.record.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove what was kept to find the job again, and submitit's files."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _attached(self) -> Any:
         """The job that runs already, if any."""
