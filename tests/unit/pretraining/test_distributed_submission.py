@@ -8,6 +8,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 from teams import SCRIPTS
 
@@ -76,6 +77,14 @@ def test_an_error_of_the_job_is_told_in_one_line(tmp_path):
         Submission(LauncherOptions(**SUBMITIT), tmp_path / "model.json", command).run(lambda stop: None)
 
 
+def is_training(process, folder):
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    return "--keep_state" in words and f"--model={folder / 'model.json'}" in words
+
+
 def test_a_driver_started_again_attaches_to_its_job(tmp_path):
     images = tmp_path / "images"
     pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
@@ -83,7 +92,7 @@ def test_a_driver_started_again_attaches_to_its_job(tmp_path):
     out = tmp_path / "out"
     arguments = {"method": "simclr", "dataset": "noise", "images": images / "images.bin", "model": out / "model.json"}
     arguments |= {"log": out / "training.jsonl", "provenance": out / "provenance.json", "checkpoint_seconds": 0.01}
-    arguments |= {"architecture": "resnet10_w32", "batch_size": 20, "epochs": 20, "learning_rate": 0.01}
+    arguments |= {"architecture": "resnet10_w32", "batch_size": 20, "epochs": 4, "learning_rate": 0.01}
     arguments |= {f"launcher.{name}": value for name, value in SUBMITIT.items()}
     command = [
         sys.executable,
@@ -99,15 +108,23 @@ def test_a_driver_started_again_attaches_to_its_job(tmp_path):
     driver = start("first.log")
     while not list(out.glob(".state-*/*.pt")) and driver.poll() is None:
         time.sleep(0.05)
+    held = [process for process in psutil.process_iter() if is_training(process, out)]
+    assert len(held) == 2
+    for process in held:
+        process.suspend()
     (record,) = out.glob(".state-submitit/job.json")
     number = json.loads(record.read_text())["id"]
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     again = start("second.log")
+    while "attached" not in (tmp_path / "second.log").read_text() and again.poll() is None:
+        time.sleep(0.05)
+    for process in held:
+        process.resume()
     assert again.wait() == 0, (tmp_path / "second.log").read_text()
     said = (tmp_path / "second.log").read_text()
     assert f"attached to job {number}" in said
-    assert said.count('"epoch": 20,') == 1
+    assert said.count('"epoch": 4,') == 1
     assert "2 processes" in said
     assert set(json.loads((out / "provenance.json").read_text())["outputs"]) == {"model", "weights", "native", "log"}
     assert list(out.glob(".state-*")) == []

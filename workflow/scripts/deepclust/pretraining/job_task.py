@@ -26,15 +26,17 @@ class TrainingTask:
         """
         from submitit.helpers import TorchDistributedEnvironment
 
-        environment = TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-        self._process = subprocess.Popen(self.command)
+        team = TorchDistributedEnvironment()
+        names = ("rank", "world_size", "local_rank", "local_world_size", "master_addr", "master_port")
+        variables = {name.upper(): str(getattr(team, name)) for name in names}
+        self._process = subprocess.Popen(self.command, env={**os.environ, **variables})
         signal.signal(signal.SIGTERM, self._terminate)
         while (code := self._process.poll()) is None:
             time.sleep(0.2)
         if code and self._terminated:
             # Slurm ends or requeues the job in a moment. A result now would be taken for that of the requeued one.
             time.sleep(PATIENCE)
-        if code and environment.rank == 0:
+        if code and team.rank == 0:
             raise RuntimeError(f"{self.command[1]} ended with status {code}")
 
     def checkpoint(self) -> Any:

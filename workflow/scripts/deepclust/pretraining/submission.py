@@ -71,7 +71,7 @@ class Submission:
         stops: list[int] = []
         listen(stops.append)
         if self.cluster == "debug":
-            os.environ["SUBMITIT_DEBUG_JOB_ID"] = job.job_id
+            os.environ["SUBMITIT_DEBUG_JOB_ID"] = job.job_id  # this process is the job
             if (error := job.exception()) is not None:
                 raise DeepclustError(f"the training failed, see above: {error}")
             return
