@@ -20,7 +20,7 @@ from small_experiment import copy_project
 
 BACKBONE = Path("results", "backbones", "simclr")
 TARGET = str(BACKBONE / "model.safetensors")
-TRAINING = EXPERIMENT.replace("epochs: 1", "epochs: 3").replace("batch_size: 256", "batch_size: 64")
+TRAINING = EXPERIMENT.replace("epochs: 1", "epochs: 2").replace("batch_size: 256", "batch_size: 128")
 SUBMITIT = """
 launcher:
   {method: submitit, cluster: slurm, nodes: 2, gpus_per_node: GPUS, cpus_per_process: 1, memory_gb: 1, minutes: 30}
