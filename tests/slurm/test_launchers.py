@@ -20,7 +20,10 @@ from small_experiment import copy_project
 
 BACKBONE = Path("results", "backbones", "simclr")
 TARGET = str(BACKBONE / "model.safetensors")
-TRAINING = EXPERIMENT.replace("epochs: 1", "epochs: 2").replace("batch_size: 256", "batch_size: 128")
+# Few steps, so that rounding does not grow into another training.
+TRAINING = EXPERIMENT.replace("epochs: 1", "epochs: 2").replace(
+    "batch_size: 256", "batch_size: 256\n    precision: fp32\n    learning_rate: 0.01"
+)
 SUBMITIT = """
 launcher:
   {method: submitit, cluster: slurm, nodes: 2, gpus_per_node: GPUS, cpus_per_process: 1, memory_gb: 1, minutes: 30}
@@ -69,13 +72,12 @@ def start(clone):
 
 
 def assert_same_training(folder, trained):
-    """Up to rounding, which grows in training."""
     expected, found = (load_file(each / BACKBONE / "model.safetensors") for each in (trained.folder, folder))
     for name, value in expected.items():
         assert np.linalg.norm(found[name] - value) <= 0.05 * np.linalg.norm(value), name
     logs = ((each / BACKBONE / "training.jsonl").read_text().splitlines() for each in (trained.folder, folder))
     for line, own in zip(*logs, strict=True):
-        assert json.loads(own)["loss"] == pytest.approx(json.loads(line)["loss"], rel=0.01)
+        assert json.loads(own)["loss"] == pytest.approx(json.loads(line)["loss"], rel=1e-3)
 
 
 def log_of(clone):
