@@ -157,7 +157,7 @@ def test_torchrun_on_two_nodes(slurm, trained, tmp_path):
     """By hand: one torchrun on each node."""
     record = json.loads((trained.folder / BACKBONE / "model.provenance.json").read_text())
     out = tmp_path / BACKBONE
-    words = [word.replace(str(BACKBONE), str(out)) for word in record["command"] if str(BACKBONE)]
+    words = [word.replace(str(BACKBONE), str(out)) for word in record["command"]]
     (port,) = free_ports(1)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=0"]
     torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint=node1:{port}", "--rdzv-id=one"]
