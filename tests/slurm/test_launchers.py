@@ -148,9 +148,9 @@ def test_more_gpus_than_a_node_has(slurm, clone):
     clone.configure(TRAINING + SUBMITIT.replace("GPUS", "8"))
     done = clone.run("--retries", "0", "--", TARGET)
     assert done.returncode == 1
-    lines = [line for line in log_of(clone).splitlines() if line]
-    assert len(lines) == 1 and lines[0].startswith("error: the job is refused (launcher): "), lines
-    assert "node configuration" in lines[0]
+    (line,) = [line for line in log_of(clone).splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: the job is refused (launcher): ")
+    assert "node configuration" in line
 
 
 def test_torchrun_on_two_nodes(slurm, trained, tmp_path):
@@ -160,7 +160,7 @@ def test_torchrun_on_two_nodes(slurm, trained, tmp_path):
     words = [word.replace(str(BACKBONE), str(out)) for word in record["command"]]
     (port,) = free_ports(1)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=0"]
-    torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint=node1:{port}", "--rdzv-id=one"]
+    torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint=node1:{port}", "--rdzv-id=one", "--"]
     srun = ["srun", "--nodes=2", "--ntasks-per-node=1", "--mem=1G", "--time=20"]
     done = subprocess.run(
         [*srun, *torchrun, *words],
