@@ -16,6 +16,7 @@ ENVIRONMENTS = {
         "huggingface-hub",
         "pillow",
         "simplejpeg",
+        "submitit",
         "tensorboardX",
         "timm",
         "torch",

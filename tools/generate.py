@@ -23,6 +23,7 @@ from deepclust.evaluation.options import EvaluationOptions  # noqa: E402
 from deepclust.features.options import ExtractionOptions, NeighborOptions  # noqa: E402
 from deepclust.heads.options import ChooseKOptions  # noqa: E402
 from deepclust.planning.experiment_options import NAME_PATTERN, RunOptions  # noqa: E402
+from deepclust.pretraining.launcher_options import LauncherOptions  # noqa: E402
 from deepclust.reporting.options import ReportOptions  # noqa: E402
 from envs import environment_files  # noqa: E402
 
@@ -127,6 +128,7 @@ def config_schema() -> Json:
         ("choose_k", ChooseKOptions),
         ("evaluation", EvaluationOptions),
         ("report", ReportOptions),
+        ("launcher", LauncherOptions),
     ):
         definitions[section] = model_schema(model, section, definitions)
         properties[section] = {"$ref": f"#/$defs/{section}", "default": {}}

@@ -81,6 +81,7 @@ PRETRAINING = {
     "seed": 1,
     "precision": "fp32",
     "compile": False,
+    "sync_batch_norm": False,
     "temperature": 0.2,
     "projection_dim": 64,
 }
@@ -136,6 +137,22 @@ CONSENSUS = {
     "round_epochs": 3,
     "batch_size": 16,
     "learning_rate": 0.1,
+}
+# How pretraining is started changes no result.
+LAUNCHER = {
+    "method": "submitit",
+    "cluster": "slurm",
+    "nodes": 2,
+    "gpus_per_node": 4,
+    "processes_per_node": 2,
+    "cpus_per_process": 4,
+    "memory_gb": 100,
+    "minutes": 60,
+    "time_slices": 3,
+    "account": "me",
+    "partition": "gpu",
+    "constraint": "a100",
+    "sbatch": {"qos": "high"},
 }
 # Whatever changes in an experiment, the page shows it.
 SHOWS_THE_EXPERIMENT = {"write_experiment", "report_page"}
@@ -205,6 +222,7 @@ CHANGES = {
     "report.gallery_images": (5, ["plot_run"]),
     "report.gallery_clusters": (2, ["plot_run"]),
     "report.page_runs": (1, []),
+    **{f"launcher.{key}": (value, []) for key, value in LAUNCHER.items()},
 }
 # Keys that name things: what they change is another experiment, tested on its own below.
 NAMING = {
@@ -229,7 +247,7 @@ NAMING = {
 }
 
 
-SECTIONS = ("neighbors", "choose_k", "evaluation", "report")
+SECTIONS = ("neighbors", "choose_k", "evaluation", "report", "launcher")
 
 
 def changed(experiment, path, value):

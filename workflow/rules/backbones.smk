@@ -65,21 +65,24 @@ rule pretrain:
         "logs/pretrain/{backbone}.log",
     wildcard_constraints:
         backbone=names_where(EXPERIMENT.is_pretrained_here),
+    # Submitted by its own command, it only waits here.
+    localrule: EXPERIMENT.launches_elsewhere()
     conda:
         "../../envs/torch.yaml"
-    threads: 64
+    threads: 1 if EXPERIMENT.launches_elsewhere() else 64
     params:
         *code("pretrain"),
         method_code=method_code("pretrain", backbone_modules),
         options=backbone_options,
         command=command("pretrain", backbone_modules),
         start=start_flags,
+        launcher=launcher_flags,
     message:
         "Pretrain backbone {wildcards.backbone}"
     shell:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
         " --images {input.images} --model {output.model} --log {output.log} --tensorboard {output.tensorboard}"
-        " --snapshots {output.snapshots} {params.start} {params.options} > {log} 2>&1"
+        " --snapshots {output.snapshots} {params.start} {params.launcher} {params.options} > {log} 2>&1"
 
 
 rule clean_states:

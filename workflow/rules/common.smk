@@ -21,6 +21,7 @@ from deepclust.planning.experiment_options import NAME_PATTERN
 from deepclust.planning.frozen import freeze, thaw
 from deepclust.planning.parameters import Parameters
 from deepclust.planning.plan import PROTOCOLS, ExperimentError, make_plan
+from deepclust.planning.slurm import gpus_of
 from deepclust.planning.strict_yaml import check_file, experiment_text
 from deepclust.planning.submission import folder_errors, profile_errors, submit_to_slurm
 from deepclust.planning.terminal import Watcher, closing_table, log_errors
@@ -201,6 +202,13 @@ def start_flags(wildcards, input):
     start += f" --neighbors {' '.join(input.neighbors)}" if "neighbors" in input.keys() else ""
     state = EXPERIMENT.config["backbones"][wildcards.backbone]["resume_from"]
     return f"{start} --resume_from {quote(state)}" if state else start
+
+
+def launcher_flags(wildcards, resources):
+    """How the processes of a training are started. It asks for `resources`, so that Snakemake does not record it."""
+    gpus = resources.get("gpu") or sum(gpus_of(str(resources.get("gres") or "")).values())
+    processes = f"--processes {gpus}" if isinstance(gpus, int) and gpus > 0 else ""
+    return str(EXPERIMENT.launcher()) or processes
 
 
 def run_of(wildcards):

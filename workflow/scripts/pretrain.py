@@ -1,14 +1,27 @@
 """Train a backbone on images without labels."""
 
+import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from deepclust.common import registry
 from deepclust.common.code import code_digest
 from deepclust.common.job import Job, JobArguments, on_terminate, run_job
+from deepclust.common.progress import Progress
 from deepclust.common.time_limit import default_checkpoint_seconds
+from deepclust.pretraining.launcher_options import LauncherOptions
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import torch
+
+    from deepclust.pretraining import engine
+    from deepclust.pretraining.distributed import Team
+    from deepclust.pretraining.options import PretrainingOptions
 
 
 class Files(JobArguments):
@@ -30,26 +43,55 @@ class Files(JobArguments):
     """Folder to write the same log to as an event file of TensorBoard."""
     snapshots: Path
     """Folder to write the snapshots to; it stays empty without `snapshot_every`."""
+    processes: int | None = Field(None, ge=1)
+    """Processes that train together on this machine, each on a GPU of its own; unless given, one for each GPU."""
+    launcher: LauncherOptions = LauncherOptions()
+    """How the processes are started."""
+    keep_state: bool = False
+    """Whether the state stays when the result stands; who started this command then removes it."""
     checkpoint_seconds: float = Field(default_factory=default_checkpoint_seconds, gt=0)
     """Time between two checkpoints; unless given, DEEPCLUST_CHECKPOINT_SECONDS or 5 minutes."""
 
 
 def main(arguments: Files, job: Job) -> None:
-    from deepclust.common.device import choose_device, device_name
+    from deepclust.pretraining import distributed
+
+    if distributed.started_by_a_launcher():
+        distributed.die_with_parent()
+    elif arguments.launcher.method == "submitit":
+        submit(arguments, job)
+        return
+    elif (count := distributed.processes_here(arguments.processes)) > 1:
+        from deepclust.pretraining import torchrun
+
+        job.recorded = False
+        torchrun.run([__file__, *job.argv], count)
+        return
+    device = distributed.local_device()
+    with distributed.team_of_environment(device) as team:
+        train(arguments, job, device, team)
+
+
+def submit(arguments: Files, job: Job) -> None:
+    """Let a job of its own train, and wait for it."""
+    from deepclust.pretraining import engine
+    from deepclust.pretraining.submission import Submission, task_arguments
+
+    job.recorded = False
+    _, options, files, code = training(arguments)
+    command = [sys.executable, str(Path(__file__).resolve()), *task_arguments(job.argv, arguments.launcher)]
+    submission = Submission(arguments.launcher, arguments.model, command)
+    submission.run(on_terminate)
+    job.when_done += [engine.state_folder(code, options, files).remove, submission.remove]
+
+
+def training(arguments: Files) -> "tuple[ModuleType, PretrainingOptions, engine.Files, str]":
+    """Method, its options, files, and digest of the code."""
     from deepclust.common.images import Images
     from deepclust.pretraining import engine
-    from deepclust.pretraining.native import FILE as NATIVE
 
     module = registry.load("pretraining", arguments.method)
     options = module.Options(**{name: getattr(arguments, name) for name in module.Options.model_fields})
-    device = choose_device()
-    session = engine.Session(
-        device=device,
-        progress=job.progress,
-        code=code_digest("pretrain", [f"deepclust.pretraining.{arguments.method}"]),
-        checkpoint_seconds=arguments.checkpoint_seconds,
-        listen=partial(on_terminate, minutes=arguments.minutes),
-    )
     splits = [Images(path.parent) for path in arguments.images]
     files = engine.Files(
         splits,
@@ -60,8 +102,31 @@ def main(arguments: Files, job: Job) -> None:
         arguments.snapshots,
         arguments.neighbors,
     )
-    job.when_done.append(engine.pretrain(arguments.method, module, options, files, session))
+    return module, options, files, code_digest("pretrain", [f"deepclust.pretraining.{arguments.method}"])
 
+
+def train(arguments: Files, job: Job, device: "torch.device", team: "Team") -> None:
+    """Train as one of the processes of a team."""
+    from deepclust.common.device import device_name
+    from deepclust.pretraining import engine
+    from deepclust.pretraining.native import FILE as NATIVE
+
+    module, options, files, code = training(arguments)
+    session = engine.Session(
+        device=device,
+        progress=job.progress if team.first else Progress(hidden=True),
+        code=code,
+        checkpoint_seconds=arguments.checkpoint_seconds,
+        listen=partial(on_terminate, minutes=arguments.minutes),
+        team=team,
+    )
+    remove_state = engine.pretrain(arguments.method, module, options, files, session)
+    if not arguments.keep_state:
+        job.when_done.append(remove_state)
+
+    job.recorded = team.first
+    if not team.first:
+        return
     job.device = device_name(device)
     job.options = {"method": arguments.method, **options.model_dump(mode="json")}
     job.inputs = {f"images.{i}": path.with_suffix(".json") for i, path in enumerate(arguments.images)}

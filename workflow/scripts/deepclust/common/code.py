@@ -16,7 +16,7 @@ from deepclust.common.errors import DeepclustError
 SCRIPTS = Path(__file__).resolve().parents[2]
 PACKAGE = "deepclust"
 
-# Modules that cannot change a result: progress bars, records of how a result came about, messages.
+# Modules that cannot change a result: progress bars, records of how a result came about, messages, how processes start.
 # A change to them never reruns anything.
 HARMLESS = frozenset(
     {
@@ -27,6 +27,10 @@ HARMLESS = frozenset(
         "deepclust.common.provenance",
         "deepclust.common.time_limit",
         "deepclust.common.training_log",
+        "deepclust.pretraining.job_task",
+        "deepclust.pretraining.launcher_options",
+        "deepclust.pretraining.submission",
+        "deepclust.pretraining.torchrun",
     }
 )
 

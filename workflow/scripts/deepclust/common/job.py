@@ -74,9 +74,11 @@ Arguments = TypeVar("Arguments", bound=JobArguments)
 class Job:
     """What a running command may use: its progress, and the record of what it read and wrote."""
 
-    def __init__(self, rule: str, progress: Progress) -> None:
+    def __init__(self, rule: str, progress: Progress, argv: list[str]) -> None:
         self.rule = rule
         self.progress = progress
+        self.argv = argv
+        """The command's arguments, to start it again in other processes."""
         self.device = ""
         """Name of the device that did the work, for the provenance; empty: the CPU's."""
         self.options: dict[str, Any] = {}
@@ -87,6 +89,8 @@ class Job:
         """Results to hash into the provenance."""
         self.parts: list[dict[str, Any]] = []
         """The records of jobs that did parts of the work, for the provenance."""
+        self.recorded = True
+        """Whether this process writes the provenance; False where another one that it works with does."""
         self.when_done: list[Callable[[], None]] = []
         """Called when the result stands, for instance to remove the state that it could be computed from again."""
 
@@ -124,11 +128,11 @@ def run_job(
         parsed = parse_arguments(rule, arguments, argv)
         _check_code(rule, modules, parsed.code)
         code = code_params(rule, modules)
-        job = Job(rule, progress)
+        job = Job(rule, progress, argv)
         main(parsed, job)
         _check_code(rule, modules, parsed.code, written=job.outputs)
         _check_modules(rule, modules)
-        if parsed.provenance is not None:
+        if parsed.provenance is not None and job.recorded:
             write_json(parsed.provenance, _provenance(recorder, job, code, parsed))
         for callback in job.when_done:
             callback()

@@ -22,9 +22,11 @@ INTERVAL = 0.5  # seconds between two updates of the file
 class Progress:
     """Counts units of work; see `Progress.task`."""
 
-    def __init__(self, path: Path | None = None, name: str = "") -> None:
+    def __init__(self, path: Path | None = None, name: str = "", hidden: bool = False) -> None:
+        """Args: `hidden`: show nothing, because another process that does the same work shows it."""
         self.path = path
         self.name = name
+        self.hidden = hidden
         self._last = 0.0
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +39,7 @@ class Progress:
             what: a few words, e.g. `epoch 3/60`.
             unit: the noun of the rate, e.g. `images`.
         """
-        hidden = self.path is not None or not sys.stderr.isatty()
+        hidden = self.hidden or self.path is not None or not sys.stderr.isatty()
         with tqdm(total=total, initial=done, unit=f" {unit}", desc=what, disable=hidden, unit_scale=True) as bar:
             task = Task(self, what, total, unit, done, bar)
             task.advance(0)

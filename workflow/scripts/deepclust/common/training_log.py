@@ -15,16 +15,18 @@ class TrainingLog:
         lines: the records so far, as JSON.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Args: `folder` for the copies: `training.jsonl`, and `tensorboard` with an event file."""
-        self.folder, self.live = folder, folder / "training.jsonl"
+    def __init__(self, folder: Path | None) -> None:
+        """Args: `folder` for the copies: `training.jsonl`, and `tensorboard` with an event file; None: no copies."""
+        self.folder = folder
         self.restore([])
 
     def restore(self, lines: list[str]) -> None:
         """Continue after `lines`: what an interrupted process logged beyond them is dropped."""
         self.lines = list(lines)
-        self.live.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        self.events = EventLog(self.folder / "tensorboard", self.records())
+        if self.folder is not None:
+            self.live = self.folder / "training.jsonl"
+            self.live.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            self.events = EventLog(self.folder / "tensorboard", self.records())
 
     def records(self) -> list[dict[str, Any]]:
         """The records so far."""
@@ -34,9 +36,10 @@ class TrainingLog:
         """Log one record: `epoch`, `seconds` and other numbers; floats are shortened to 6 digits."""
         short = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in record.items()}
         self.lines.append(json.dumps(short, allow_nan=False))
-        with self.live.open("a", encoding="utf-8") as file:
-            file.write(self.lines[-1] + "\n")
-        self.events.add(short)
+        if self.folder is not None:
+            with self.live.open("a", encoding="utf-8") as file:
+                file.write(self.lines[-1] + "\n")
+            self.events.add(short)
 
     def write(self, path: Path, events: Path) -> None:
         """Write the whole log to its final places: a file, and a folder for TensorBoard."""

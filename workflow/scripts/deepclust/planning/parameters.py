@@ -175,6 +175,14 @@ class Parameters:
         options = {key: value for key, value in options.items() if key not in {"features", "resume_from"}}
         return Flags(pretrained.resolved(options) if self.is_fetched(backbone) else options)
 
+    def launches_elsewhere(self) -> bool:
+        """Whether pretraining is a job that its rule submits itself."""
+        return bool(self.config["launcher"]["method"] != "here")
+
+    def launcher(self) -> Flags:
+        """How pretraining is started, as flags of its command; nothing that Snakemake is to record."""
+        return Flags({"launcher": self.config["launcher"]} if self.launches_elsewhere() else {})
+
     def _weights_parts(self, backbone: str) -> Iterator[tuple[str, str, Config | None]]:
         """For each file of a fetched backbone's weights that is not on the hub: its part, its path, its download."""
         for part, (address, sha256) in pretrained.parts(self.backbone(backbone)).items():

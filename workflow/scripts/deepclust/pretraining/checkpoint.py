@@ -32,9 +32,7 @@ class StateFolder:
 
     def save(self, state: State, steps: int) -> None:
         """Write `state` (tensors, numbers, strings, lists, dicts) as the newest checkpoint; remove old ones."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        content = buffer.getbuffer()
+        content = packed(state)
         with atomic_path(self.path / f"{steps:09d}-{_digest(content)}.pt") as temporary:
             temporary.write_bytes(content)
         for old in _checkpoints(self.path)[KEPT:]:
@@ -72,6 +70,18 @@ def load_state(path: Path) -> State:
         raise DeepclustError(f"checkpoint {path} cannot be read: {error.strerror}") from error
     if not path.stem.endswith(_digest(content)):
         raise DeepclustError(f"checkpoint {path} is damaged")
+    return unpacked(content)
+
+
+def packed(state: State) -> memoryview:
+    """A state as the content of a file."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getbuffer()
+
+
+def unpacked(content: bytes) -> State:
+    """The state that a file's content holds, on the CPU."""
     state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return state
 

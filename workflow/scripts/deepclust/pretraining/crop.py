@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from deepclust.pretraining.views import for_each_image
+
 ATTEMPTS = 10  # as torchvision's RandomResizedCrop
 
 
@@ -31,7 +33,9 @@ def random_boxes(
         largest central box of an allowed ratio.
     """
     height, width = image_size
-    random = torch.rand(4, count, ATTEMPTS, generator=generator, device=generator.device)
+    random = for_each_image(
+        lambda total: torch.rand(4, total, ATTEMPTS, generator=generator, device=generator.device), count, dim=1
+    )
     area = height * width * (scale[0] + (scale[1] - scale[0]) * random[0])
     low, high = math.log(ratio[0]), math.log(ratio[1])
     aspect = torch.exp(low + (high - low) * random[1])

@@ -7,6 +7,7 @@ at its end (a ResNet) is clustered on its pooled features; bf16 networks.
 """
 
 import time
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -23,6 +24,7 @@ from deepclust.pretraining.monitors import cluster_record, mutual_information
 from deepclust.pretraining.options import AugmentationOptions, PretrainingOptions
 from deepclust.pretraining.power_iteration import power_iteration_clusters
 from deepclust.pretraining.streamed_kmeans import kmeans
+from deepclust.pretraining.views import for_each_image
 from deepclust.pretraining.whitening import whitened_features
 
 TOP_STD = 0.01  # of the top layer's fresh weights
@@ -85,7 +87,7 @@ class DeepCluster(Method):
     def views(self, images: Tensor, seed: int) -> list[Tensor]:
         """One view of each image, then what each dropout layer of the network keeps for it, uint8 [B, width]."""
         generator = torch.Generator(images.device).manual_seed(derive_seed(seed, "dropout"))
-        kept = [layer.draw(len(images), generator) for layer in self.dropouts]
+        kept = [for_each_image(partial(layer.draw, generator=generator), len(images)) for layer in self.dropouts]
         return [self.augment(images, seed), *kept]
 
     def embed(self, views: list[Tensor]) -> tuple[Tensor, ...]:

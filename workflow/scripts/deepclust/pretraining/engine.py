@@ -12,14 +12,16 @@ import numpy as np
 import torch
 
 from deepclust.common.errors import DeepclustError
-from deepclust.common.files import sha256_file
+from deepclust.common.files import read_json, sha256_file
 from deepclust.common.images import Images
 from deepclust.common.models import Model, save_model
 from deepclust.common.networks import build_network
 from deepclust.common.progress import Progress
 from deepclust.common.seeding import derive_seed
 from deepclust.common.training_log import TrainingLog
-from deepclust.pretraining.checkpoint import StateFolder, load_state
+from deepclust.pretraining.batch_norm import synchronise
+from deepclust.pretraining.checkpoint import StateFolder, load_state, packed, unpacked
+from deepclust.pretraining.distributed import ALONE, Team
 from deepclust.pretraining.image_store import ImageStore
 from deepclust.pretraining.method import ImageFacts, Method
 from deepclust.pretraining.native import FILE, read_native, write_native
@@ -66,6 +68,8 @@ class Session:
     """Time between two checkpoints."""
     listen: Callable[[Callable[[int], None]], None]
     """Called with the function that a termination signal is to call."""
+    team: Team = ALONE
+    """The processes that train together."""
 
 
 def pretrain(
@@ -85,14 +89,17 @@ def pretrain(
     """
     start = None if files.start_model is None else Model.load(files.start_model, torch.device("cpu"))
     _check_start(name, module, files)
-    states = StateFolder(files.model, fingerprint(session.code, options, files, start))
+    team = session.team
+    states = state_folder(session.code, options, files) if team.first else None
     store = ImageStore(files.splits, options.image_size, session.device, session.progress, torch.get_num_threads())
     spec = _spec(name, options, store, start)
     method = _build_method(module, options, store, spec, start, files)
     method.to(session.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if team.count > 1 and options.sync_batch_norm:
+        synchronise(method)
 
-    log = TrainingLog(states.path)
-    snapshots = Snapshots(states.path / "snapshots", spec, options.snapshot_every, options.epochs)
+    log = TrainingLog(None if states is None else states.path)
+    snapshots = Snapshots(states.path / "snapshots", spec, options.snapshot_every, options.epochs) if states else None
     trainer = Trainer(
         method,
         Model(method.backbone, spec),
@@ -103,16 +110,23 @@ def pretrain(
         session.progress,
         session.checkpoint_seconds,
         snapshots,
+        team,
     )
     _restore(trainer, states, options.resume_from)
+    team.follow_first(method, parameters=True)
     session.listen(trainer.stop)
     trainer.run()
+    if snapshots is not None:
+        _write(files, method, spec, log, snapshots)
+    team.wait()
+    return states.remove if states is not None else lambda: None
 
+
+def _write(files: Files, method: Method, spec: dict[str, Any], log: TrainingLog, snapshots: Snapshots) -> None:
     save_model(files.model, method.backbone, spec)
     write_native(files.model.with_name(FILE), method.native_head())
     snapshots.publish(files.snapshots)
     log.write(files.log, files.tensorboard)
-    return states.remove
 
 
 def _check_start(name: str, module: ModuleType, files: Files) -> None:
@@ -123,17 +137,19 @@ def _check_start(name: str, module: ModuleType, files: Files) -> None:
         raise DeepclustError(f"{name} starts from a backbone: name it (start_from)")
 
 
-def fingerprint(code: str, options: PretrainingOptions, files: Files, start: Model | None) -> str:
-    """A name for a training: equal as long as its state can be continued."""
+def state_folder(code: str, options: PretrainingOptions, files: Files) -> StateFolder:
+    """Where the state of a training is; it is another one if that state cannot be continued."""
+    start = files.start_model
     parts: list[Any] = [
         code,
         options.model_dump(mode="json", exclude={"resume_from"}),
         [split.sha256 for split in files.splits],
-        None if start is None else start.spec["sha256"],
+        None if start is None else read_json(start)["sha256"],
         [sha256_file(path) for path in files.neighbors],
         None if files.start_native is None else sha256_file(files.start_native),
     ]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return StateFolder(files.model, digest[:16])
 
 
 def _spec(name: str, options: PretrainingOptions, store: ImageStore, start: Model | None) -> dict[str, Any]:
@@ -205,12 +221,19 @@ def _read_neighbors(files: Files) -> torch.Tensor | None:
     return torch.from_numpy(np.concatenate([part[:, :width] + np.int32(s) for part, s in zip(parts, starts)]))
 
 
-def _restore(trainer: Trainer, states: StateFolder, resume_from: str | None) -> None:
-    state, origin = states.load(), str(states.path)
-    if state is None and resume_from is not None:
-        state, origin = load_state(Path(resume_from)), resume_from
+def _restore(trainer: Trainer, states: StateFolder | None, resume_from: str | None) -> None:
+    """Let the first process look for a state, and all go on from it."""
+    state = None
+    if states is not None:
+        state, origin = states.load(), str(states.path)
+        if state is None and resume_from is not None:
+            state, origin = load_state(Path(resume_from)), resume_from
+    if trainer.team.count > 1:
+        content = trainer.team.bytes_of_first(None if state is None else packed(state))
+        state = None if content is None else unpacked(content)
     if state is None:
         return
     trainer.restore(state)
-    position = trainer.position
-    print(f"continuing from {origin}: epoch {position.epoch + 1}, step {position.step}", flush=True)
+    if states is not None:
+        position = trainer.position
+        print(f"continuing from {origin}: epoch {position.epoch + 1}, step {position.step}", flush=True)

@@ -4,6 +4,9 @@ Adding up the losses of micro-batches would leave out all pairs across them. Her
 are computed without gradient, then the loss and its gradient with respect to the embeddings, then each micro-batch
 again, this time sending its share of that gradient back through the network (GradCache, Gao et al. 2021, arXiv
 2101.06983). Up to rounding this is the full batch's gradient, except that batch normalisation sees micro-batches.
+
+Processes that train together do the same: each embeds its part, all compute the loss of the whole batch, each sends the
+gradient of its part back, and what reaches the parameters is added up.
 """
 
 import contextlib
@@ -13,45 +16,69 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from deepclust.pretraining.distributed import ALONE, Team
 from deepclust.pretraining.method import Method
 
 
 def backward(
-    method: Method, views: list[Tensor], indices: Tensor, micro_batch: int, bf16: bool
+    method: Method, views: list[Tensor], indices: Tensor, micro_batch: int, bf16: bool, team: Team = ALONE
 ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
-    """Add the gradient of a batch's loss to the method's parameters.
+    """Add the gradient of a batch's loss to the method's parameters, which have none yet.
 
     Args:
-        views: each float [B, C, H, W].
-        indices: int64 [B].
+        views: each float [b, C, H, W], of this process's part of the batch.
+        indices: int64 [B], of the whole batch.
         micro_batch: how many images to send through the network at a time.
         bf16: whether the network computes in bf16; the loss is computed in float32.
+        team: processes that share the batch; they get equal gradients.
 
     Returns:
-        What `method.loss` returned and the embeddings, both without gradient.
+        What `method.loss` returned and the embeddings of the whole batch, both without gradient.
     """
 
     def embed(part: list[Tensor]) -> tuple[Tensor, ...]:
         with torch.autocast(indices.device.type, torch.bfloat16, enabled=bf16):
             return method.embed(part)
 
-    parts = math.ceil(len(indices) / micro_batch)
-    if parts == 1:
+    total = len(indices)
+    sizes = [stop - start for start, stop in (team.bounds(total, rank) for rank in range(team.count))]
+    # As many in every process, because batch normalisation waits for all; none is empty.
+    parts = min(math.ceil(max(sizes) / micro_batch), min(sizes))
+    if parts == team.count == 1:
         embeddings = tuple(tensor.float() for tensor in embed(views))
         scalars = method.loss(embeddings, indices)
         scalars["loss"].backward()
+        return _detached(scalars), tuple(tensor.detach() for tensor in embeddings)
+
+    pieces = [list(piece) for piece in zip(*(view.tensor_split(parts) for view in views))]
+    if parts == 1:
+        outputs = [embed(pieces[0])]
     else:
-        pieces = [list(piece) for piece in zip(*(view.tensor_split(parts) for view in views))]
         with torch.no_grad(), frozen_statistics(method):
-            cached = [embed(piece) for piece in pieces]
-        embeddings = tuple(torch.cat(tensors).float().requires_grad_() for tensors in zip(*cached))
-        scalars = method.loss(embeddings, indices)
-        scalars["loss"].backward()
-        gradients = zip(*(_gradient(tensor).tensor_split(parts) for tensor in embeddings))
-        for piece, gradient in zip(pieces, gradients):
-            sent = [(tensor, g.to(tensor.dtype)) for tensor, g in zip(embed(piece), gradient) if tensor.requires_grad]
-            torch.autograd.backward([tensor for tensor, _ in sent], [g for _, g in sent])
-    return {name: value.detach() for name, value in scalars.items()}, tuple(tensor.detach() for tensor in embeddings)
+            outputs = [embed(piece) for piece in pieces]
+    own = tuple(torch.cat(tensors).detach().float() for tensors in zip(*outputs))
+    embeddings = tuple(tensor.requires_grad_() for tensor in team.gather(own, total))
+    scalars = method.loss(embeddings, indices)
+    scalars["loss"].backward()
+
+    parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    if team.count > 1:
+        # What the loss itself gave to parameters (prototypes) is there in every process, and counts once.
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad /= team.count
+    start, stop = team.bounds(total)
+    gradients = zip(*(_gradient(tensor)[start:stop].tensor_split(parts) for tensor in embeddings))
+    for number, gradient in enumerate(gradients):
+        output = outputs[0] if parts == 1 else embed(pieces[number])
+        sent = [(tensor, g.to(tensor.dtype)) for tensor, g in zip(output, gradient) if tensor.requires_grad]
+        torch.autograd.backward([tensor for tensor, _ in sent], [g for _, g in sent])
+    team.add(p.grad for p in parameters if p.grad is not None)
+    return _detached(scalars), tuple(tensor.detach() for tensor in embeddings)
+
+
+def _detached(scalars: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in scalars.items()}
 
 
 def _gradient(tensor: Tensor) -> Tensor:

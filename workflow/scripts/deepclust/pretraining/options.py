@@ -115,5 +115,7 @@ class PretrainingOptions(Options):
     snapshot_every: int = Field(0, ge=0)
     """Epochs between two snapshots of the backbone, which are scored over epochs in the report; the start and the end
     are kept too. 0: none. The training does not depend on it."""
+    sync_batch_norm: bool = True
+    """Whether batch normalisation sees all images of a batch where several GPUs share it, or only each its own."""
     resume_from: str | None = None
     """State to continue from although the code or the options changed: a `.state-...` folder or a file in it."""

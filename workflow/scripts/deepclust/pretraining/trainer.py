@@ -15,7 +15,9 @@ from deepclust.common.models import Model
 from deepclust.common.progress import Progress, Task
 from deepclust.common.seeding import derive_seed
 from deepclust.common.training_log import TrainingLog
+from deepclust.pretraining.batch_norm import unsynchronised
 from deepclust.pretraining.checkpoint import State, StateFolder
+from deepclust.pretraining.distributed import ALONE, Rehearsal, Team
 from deepclust.pretraining.gradient_cache import backward
 from deepclust.pretraining.image_store import ImageStore
 from deepclust.pretraining.method import Epoch, Method
@@ -23,6 +25,7 @@ from deepclust.pretraining.monitors import check_collapse, check_finite, feature
 from deepclust.pretraining.optimization import build_optimizer
 from deepclust.pretraining.options import PretrainingOptions
 from deepclust.pretraining.snapshots import Snapshots
+from deepclust.pretraining.views import part_of_batch
 
 CHECK_EVERY = 100  # steps between two looks at the loss; each makes the device finish its work
 MONITORED = 256  # images whose features are watched
@@ -36,7 +39,7 @@ class Position:
     step: int = 0
     """Steps done in this epoch."""
     micro_batch: int = 0
-    """Images sent through the network at a time."""
+    """Images sent through the network at a time, at most."""
     seconds: float = 0.0
     """Time spent on this epoch by earlier processes."""
     sums: dict[str, Tensor] = field(default_factory=dict)
@@ -55,16 +58,25 @@ class Trainer:
         model: Model,
         store: ImageStore,
         options: PretrainingOptions,
-        states: StateFolder,
+        states: StateFolder | None,
         log: TrainingLog,
         progress: Progress,
         checkpoint_seconds: float,
-        snapshots: Snapshots,
+        snapshots: Snapshots | None,
+        team: Team = ALONE,
     ) -> None:
-        """Args: `method` on the images' device; `model`, its backbone with the preparation of images."""
+        """Args:
+            method: on the images' device.
+            model: its backbone with the preparation of images.
+            states: where checkpoints are written; None: another process of the team does.
+            snapshots: where snapshots are written; None: another process of the team does.
+
+        Raises:
+            DeepclustError: there are more processes than images in a batch.
+        """
         self.method, self.model, self.store, self.options = method, model, store, options
         self.states, self.log, self.progress = states, log, progress
-        self.checkpoint_seconds, self.snapshots = checkpoint_seconds, snapshots
+        self.checkpoint_seconds, self.snapshots, self.team = checkpoint_seconds, snapshots, team
         self.device = store.device
         self.bf16 = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(self.device))
         if options.compile is True or (options.compile == "auto" and self.device.type == "cuda"):
@@ -72,8 +84,12 @@ class Trainer:
         self.optimizer = build_optimizer(method.parameter_groups(), options)
         self.batch = min(options.batch_size, store.count)
         self.steps = store.count // self.batch
+        if self.batch < team.count:
+            raise DeepclustError(f"{team.count} processes cannot share batches of {self.batch} images: use fewer")
         self.position = Position(micro_batch=self.batch)
-        self._signal: int | None = None
+        self._rehearsed = team.count == 1
+        self._signal = 0  # received by this process
+        self._stopped_by = 0  # what all processes know of
         self._clock = self._saved = time.perf_counter()
 
     def stop(self, signal_number: int) -> None:
@@ -114,14 +130,14 @@ class Trainer:
         print(
             f"{self.store.count} images ({'on the device' if self.store.resident else 'read as needed'}), "
             f"{self.options.epochs} epochs of {self.steps} steps of {self.batch} images on {self.device}, "
-            f"{'bf16' if self.bf16 else 'fp32'}",
+            f"{'bf16' if self.bf16 else 'fp32'}" + (f", {self.team.count} processes" if self.team.count > 1 else ""),
             flush=True,
         )
         position, per_epoch = self.position, self.steps * self.batch
         done = position.epoch * per_epoch + position.step * self.batch
         self._saved = time.perf_counter()
         if done == 0:
-            self.snapshots.take(0, self.method)
+            self._take_snapshot(0)
         with self.progress.task("start", self.options.epochs * per_epoch, "images", done) as task:
             while self.position.epoch < self.options.epochs:
                 self._run_epoch(task)
@@ -134,19 +150,22 @@ class Trainer:
         self._clock = time.perf_counter()
         self.method.train()
         if position.step == 0:
+            self.team.follow_first(self.method)
             self.method.start_epoch(self._epoch())
         order = self.method.order(self.store.count, self._seed("order", position.epoch))
-        size = self.batch * self.method.images_per_item
-        left = order[position.step * size : self.steps * size]
+        batches = order[: self.steps * self.batch * self.method.images_per_item].view(self.steps, self.batch, -1)
+        left = batches[position.step :]
+        first, last = self.team.bounds(self.batch)
+        own = self.store.batches(left[:, first:last].flatten(), (last - first) * self.method.images_per_item)
         what = f"epoch {position.epoch + 1}/{self.options.epochs}"
-        for indices, images in self.store.batches(left, size):
-            rates = self._step(images, indices[:: self.method.images_per_item])
+        for indices, (_, images) in zip(left[:, :, 0].to(self.device), own):
+            rates = self._step(images, indices)
             position.step += 1
             task.advance(self.batch, what)
-            last = position.step == self.steps
-            if position.step % CHECK_EVERY == 0 and not last:
+            ended = position.step == self.steps
+            if position.step % CHECK_EVERY == 0 and not ended:
                 self._means()
-            if self._due() and not last:
+            if self._due() and not ended:
                 self._save()
         self._end_epoch(rates)
 
@@ -166,26 +185,52 @@ class Trainer:
 
     def _backward(self, images: Tensor, indices: Tensor, seed: int) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         """Gradients of one batch, in micro-batches as small as the device's memory asks for."""
-        while True:
-            self.optimizer.zero_grad(set_to_none=True)
-            try:
+        if not self._rehearsed:
+            self._rehearse(images, indices, seed)
+        while (result := self._attempt(images, indices, seed, self.team)) is None:
+            if self.team.count > 1:  # the others wait for what this process cannot compute
+                raise DeepclustError(f"out of memory on {self.device} in the middle of training: lower batch_size")
+            self._halve()
+        return result
+
+    def _attempt(
+        self, images: Tensor, indices: Tensor, seed: int, team: Team
+    ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]] | None:
+        """Gradients of one batch; None if they do not fit into memory."""
+        self.optimizer.zero_grad(set_to_none=True)
+        try:
+            with part_of_batch(*team.bounds(self.batch), self.batch):
                 views = self.method.views(images, seed)
-                return backward(self.method, views, indices, self.position.micro_batch, self.bf16)
-            except torch.OutOfMemoryError as error:
-                if self.position.micro_batch == 1:
-                    raise DeepclustError(f"out of memory on {self.device} even for one image at a time") from error
-            # Here, outside the handler, the failed attempt's tensors are free.
-            self.position.micro_batch = math.ceil(self.position.micro_batch / 2)
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            print(
-                f"out of memory: going on with micro-batches of {self.position.micro_batch} images, "
-                f"still {self.batch} images per step",
-                flush=True,
-            )
+            return backward(self.method, views, indices, self.position.micro_batch, self.bf16, team)
+        except torch.OutOfMemoryError:
+            return None
+
+    def _rehearse(self, images: Tensor, indices: Tensor, seed: int) -> None:
+        """Find micro-batches that fit into the memory of all processes, while none waits for another."""
+        alone = Rehearsal(self.team.rank, self.team.count)
+        with unsynchronised(self.method):
+            while any(self.team.highest(self._attempt(images, indices, seed, alone) is None)):
+                self._halve()
+        self._rehearsed = True
+
+    def _halve(self) -> None:
+        """Go on with smaller micro-batches. What did not fit is free by now."""
+        first, last = self.team.bounds(self.batch, self.team.count - 1)  # the largest part
+        largest = min(self.position.micro_batch, last - first)
+        if largest == 1:
+            raise DeepclustError(f"out of memory on {self.device} even for one image at a time")
+        self.position.micro_batch = math.ceil(largest / 2)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        print(
+            f"out of memory: going on with micro-batches of {self.position.micro_batch} images, "
+            f"still {self.batch} images per step",
+            flush=True,
+        )
 
     def _end_epoch(self, rates: list[float]) -> None:
         means = self._means()
+        self.team.follow_first(self.method)
         position = self.position
         seconds = position.seconds + time.perf_counter() - self._clock
         record = {
@@ -201,7 +246,7 @@ class Trainer:
         print(self.log.lines[-1], flush=True)
         check_collapse(record, position.epoch)
         self.position = Position(position.epoch + 1, micro_batch=position.micro_batch)
-        self.snapshots.take(self.position.epoch, self.method)
+        self._take_snapshot(self.position.epoch)
 
     def _means(self) -> dict[str, float]:
         """Means over this epoch's steps so far; waits for the device."""
@@ -210,20 +255,27 @@ class Trainer:
         return means
 
     def _feature_std(self) -> float:
-        some = torch.linspace(0, self.store.count - 1, min(MONITORED, self.store.count)).long()
+        count = min(max(MONITORED, self.team.count), self.store.count)
+        some = torch.linspace(0, self.store.count - 1, count).long()
         spread = feature_spread(self._features(some))
         check_finite({"feature_std": spread}, self.position.epoch)
         return spread
 
     @torch.no_grad()
     def _features(self, indices: Tensor) -> Tensor:
-        """Features without augmentation: float32 [n, D] on the CPU."""
+        """Features without augmentation: float32 [n, D] on the CPU; every process computes its part of them."""
+        total = len(indices)
+        shared = total >= self.team.count  # a few images are computed by everyone
+        first, last = self.team.bounds(total) if shared else (0, total)
         self.method.eval()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            batches = self.store.batches(indices, self.position.micro_batch)
+            batches = self.store.batches(indices[first:last], self.position.micro_batch)
             features = [self.model.features(self.model.preprocess(images)).cpu() for _, images in batches]
         self.method.train()
-        return torch.cat(features)
+        if not shared:
+            return torch.cat(features)
+        (everyones,) = self.team.gather((torch.cat(features),), total)
+        return everyones
 
     def _epoch(self) -> Epoch:
         number = self.position.epoch
@@ -236,17 +288,25 @@ class Trainer:
         for parameter in parameters:
             self.optimizer.state.pop(parameter, None)
 
+    def _take_snapshot(self, epoch: int) -> None:
+        if self.snapshots is not None:
+            self.snapshots.take(epoch, self.method)
+
     def _seed(self, purpose: str, number: int) -> int:
         return derive_seed(self.options.seed, purpose, number)
 
     def _due(self) -> bool:
-        return self._signal is not None or time.perf_counter() - self._saved >= self.checkpoint_seconds
+        """Whether it is time for a checkpoint, or a signal asked for the end; all processes agree."""
+        late = time.perf_counter() - self._saved >= self.checkpoint_seconds
+        self._stopped_by, anyone_late = self.team.highest(self._signal, late)
+        return self._stopped_by != 0 or anyone_late != 0
 
     def _save(self) -> None:
         """Write the state, and end if a signal asked for it."""
         self._write_state()
-        if self._signal is not None:
-            reason = "by its time limit" if self._signal == signal.SIGALRM else f"by signal {self._signal}"
+        if self._stopped_by:
+            self.team.wait()  # whoever ends first ends all
+            reason = "by its time limit" if self._stopped_by == signal.SIGALRM else f"by signal {self._stopped_by}"
             raise DeepclustError(
                 f"stopped {reason} in epoch {self.position.epoch + 1}: the state is saved, run again to continue"
             )
@@ -257,14 +317,15 @@ class Trainer:
             self._means()  # a diverged state is not worth keeping
             position.seconds += time.perf_counter() - self._clock
             self._clock = time.perf_counter()
-        state = {
-            "method": self.method.state_dict(),
-            "optimizer": self.optimizer.state_dict()["state"],
-            "optimizer_name": self.options.optimizer,
-            "position": asdict(position),
-            "batch": self.batch,
-            "steps": self.steps,
-            "log": self.log.lines,
-        }
-        self.states.save(state, position.epoch * self.steps + position.step)
+        if self.states is not None:
+            state = {
+                "method": self.method.state_dict(),
+                "optimizer": self.optimizer.state_dict()["state"],
+                "optimizer_name": self.options.optimizer,
+                "position": asdict(position),
+                "batch": self.batch,
+                "steps": self.steps,
+                "log": self.log.lines,
+            }
+            self.states.save(state, position.epoch * self.steps + position.step)
         self._saved = time.perf_counter()

@@ -1,0 +1,95 @@
+"""Several processes that train together, as a launcher starts them.
+
+One process imports everything and forks the others, so that they start at once.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parents[3] / "workflow" / "scripts"
+
+SERVER = """
+import importlib, json, os, sys, traceback
+import pretrain
+from deepclust.common.job import run_job
+from deepclust.common.torchvision_ops import declare_missing_operators
+declare_missing_operators()
+import timm.models.resnet
+import torch.distributed
+import deepclust.pretraining.engine
+
+def work(request):
+    if "argv" in request:
+        run_job("pretrain", pretrain.Files, pretrain.main, method=("pretraining", "method"), argv=request["argv"])
+    try:
+        getattr(importlib.import_module(request["module"]), request["function"])(*request["arguments"])
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)
+
+for line in sys.stdin:
+    request = json.loads(line)
+    children = []
+    for variables in request["processes"]:
+        child = os.fork()
+        if child == 0:
+            file = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(file, 1), os.dup2(file, 2)
+            os.environ.update(variables)
+            work(request)
+        children.append(child)
+    print(json.dumps(children), flush=True)
+    sys.stdin.readline()  # until they are waited for, their numbers are their own
+    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
+"""
+
+
+class Teams:
+    """Starts teams, one at a time."""
+
+    def __init__(self):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "DEEPCLUST_DEVICE": "cpu"}
+        environment["PYTHONPATH"] = str(Path(__file__).parent)
+        self.server = subprocess.Popen(
+            [sys.executable, "-c", SERVER],
+            cwd=SCRIPTS,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, count, log, **request):
+        """Numbers of the new processes; they do the work of a command (`argv`) or call a function of a module."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        common = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+        common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        alone = [{}]
+        team = [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+        return self._ask({"log": str(log), "processes": team if count > 1 else alone, **request})
+
+    def wait(self):
+        """Their exit statuses; negative: the signal that ended one."""
+        return self._ask("")
+
+    def call(self, count, log, function, *arguments):
+        """Call a function of a test's module in every process of a team."""
+        self.start(count, log, module=function.__module__, function=function.__name__, arguments=arguments)
+        assert self.wait() == [0] * count, log.read_text()
+
+    def close(self):
+        self.server.kill()
+        self.server.wait()
+
+    def _ask(self, question):
+        self.server.stdin.write(json.dumps(question) + "\n")
+        self.server.stdin.flush()
+        return json.loads(self.server.stdout.readline())

@@ -1,0 +1,234 @@
+"""Several processes train as one does: the same batches, the same views, the same state of the method."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from teams import SCRIPTS, Teams
+
+from deepclust.common.images import write_raw
+from deepclust.common.networks import build_network
+from deepclust.common.seeding import derive_seed
+
+COUNT = 66  # images: 3 batches of 21, and 3 left over; two processes get 10 and 11 of a batch
+
+OPTIONS = {
+    "architecture": "resnet10_w32",
+    "epochs": 2,
+    "batch_size": 21,
+    "learning_rate": 0.01,
+    "precision": "fp32",
+    "augmentation.blur_probability": 0.5,
+    "augmentation.crop_scale": [0.3, 1.0],
+}
+SGD = {"optimizer": "sgd", "learning_rate": 1e-3}  # Adam magnifies rounding where a gradient is nearly 0
+SMALL_CROPS = {"small_crops.count": 1, "small_crops.size": 6, "projection_hidden": 32}
+METHODS = {
+    "simclr": {},
+    "secu": {"method": "secu", "clusters": 3, "heads": 2},
+    "secu with entropy and predictor": {
+        "method": "secu",
+        "clusters": 3,
+        "heads": 2,
+        "constraint": "entropy",
+        "predictor": True,
+        "optimizer": "lars",
+    },
+    "scan": {"method": "scan", "clusters": 3, "start_from": "simclr", "nearest": 5, **SGD},
+    "selflabel": {"method": "selflabel", "clusters": 3, "start_from": "scan", "threshold": 0.35, **SGD},
+    "deepcluster": {"method": "deepcluster", "clusters": 4, "components": 8, "sobel": False},
+    "deepcluster_v2": {"method": "deepcluster_v2", "clusters": 4, "heads": 2, **SMALL_CROPS},
+    "tcc": {"method": "tcc", "clusters": 3, "instance_queue": 42, **SGD},
+}
+
+
+@pytest.fixture(scope="module")
+def teams():
+    made = Teams()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 3, 8, 8), dtype=np.uint8)
+    write_raw(folder, [pixels], (3, 8, 8))
+    return folder
+
+
+class Training:
+    """One pretraining in a folder of its own; every start goes on where the one before ended."""
+
+    def __init__(self, teams, images, folder, method="simclr", **options):
+        self.teams, self.folder = teams, folder
+        folder.mkdir()
+        self.argv = ["--method", method, "--images", str(images / "images.bin"), "--dataset", "noise"]
+        self.argv += ["--model", str(folder / "model.json"), "--log", str(folder / "training.jsonl")]
+        self.argv += ["--tensorboard", str(folder / "tensorboard"), "--snapshots", str(folder / "snapshots")]
+        self.argv += ["--provenance", str(folder / "provenance.json"), "--progress", str(folder / "progress")]
+        for name, value in (OPTIONS | options).items():
+            self.argv += [f"--{name}", value if isinstance(value, str) else json.dumps(value, default=str).strip('"')]
+
+    def start(self, count):
+        return self.teams.start(count, self.folder / "out.log", argv=self.argv)
+
+    def run(self, count):
+        self.start(count)
+        assert self.teams.wait() == [0] * count, self.output()
+        return self
+
+    def output(self):
+        log = self.folder / "out.log"
+        return log.read_text() if log.exists() else ""
+
+    def tensors(self):
+        native = {f"native.{name}": value for name, value in load_file(self.folder / "native.safetensors").items()}
+        return {**load_file(self.folder / "model.safetensors"), **native}
+
+    def records(self):
+        lines = (self.folder / "training.jsonl").read_text().splitlines()
+        timed = ("seconds", "images_per_second")
+        return [{key: value for key, value in json.loads(line).items() if key not in timed} for line in lines]
+
+    def initial_weights(self):
+        """Of the parameters of the backbone."""
+        if "--start_model" in self.argv:
+            path = Path(self.argv[self.argv.index("--start_model") + 1]).with_suffix(".safetensors")
+            tensors = load_file(path)
+        else:
+            torch.manual_seed(derive_seed(0, "weights"))
+            tensors = build_network({"name": "resnet10_w32", "stem": "cifar", "in_channels": 3}).state_dict()
+        return {name: np.asarray(value) for name, value in tensors.items() if name.endswith(("weight", "bias"))}
+
+    def states(self):
+        return sorted(path.name for path in self.folder.glob(".state-*/*.pt"))
+
+
+def assert_equal(training, other):
+    """They took the same way from the same weights.
+
+    Up to rounding, and now and then a ReLU that is on in one and off in the other: with so few images that can change a
+    gradient by some percent.
+    """
+    start = training.initial_weights()
+    expected, found = other.tensors(), training.tensors()
+    assert expected.keys() == found.keys()
+    moved = {name: expected[name] - start[name] for name in start}
+    apart = {name: found[name] - expected[name] for name in start}
+    assert length(apart) < 0.03 * length(moved)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=0.02, atol=3e-3, err_msg=name)
+    for record, own in zip(other.records(), training.records(), strict=True):
+        assert own == pytest.approx(record, rel=0.01, abs=0.05)
+        assert own["loss"] == pytest.approx(record["loss"], rel=3e-3)
+
+
+def length(tensors):
+    return sum(float(np.square(tensor).sum()) for tensor in tensors.values()) ** 0.5
+
+
+@pytest.fixture(scope="module")
+def started(teams, images, tmp_path_factory):
+    """Options that name the files which a method starts from, by the backbone's name."""
+    folder = tmp_path_factory.mktemp("started")
+    neighbors = (np.arange(COUNT)[:, None] + np.arange(1, 6)) % COUNT
+    np.save(folder / "neighbors.npy", neighbors.astype(np.int32))
+    Training(teams, images, folder / "simclr", epochs=1).run(1)
+    of_simclr = {"start_model": folder / "simclr" / "model.json", "neighbors": folder / "neighbors.npy"}
+    Training(teams, images, folder / "scan", **METHODS["scan"] | of_simclr | {"epochs": 1}).run(1)
+    return {"simclr": of_simclr, "scan": {"start_model": folder / "scan" / "model.json"}, None: {}}
+
+
+@pytest.mark.parametrize("options", METHODS.values(), ids=METHODS)
+def test_two_processes_train_as_one_does(teams, images, tmp_path, started, options):
+    options = options | started[options.get("start_from")]
+    one = Training(teams, images, tmp_path / "one", **options).run(1)
+    two = Training(teams, images, tmp_path / "two", **options).run(2)
+    assert_equal(two, one)
+
+
+def test_batch_normalisation_of_its_own_images_only(teams, images, tmp_path):
+    """Then the number of processes matters."""
+    one = Training(teams, images, tmp_path / "one", epochs=1, sync_batch_norm=False).run(1)
+    two = Training(teams, images, tmp_path / "two", epochs=1, sync_batch_norm=False).run(2)
+    assert one.records()[0]["loss"] == pytest.approx(two.records()[0]["loss"], rel=0.2)
+    assert one.records()[0]["loss"] != pytest.approx(two.records()[0]["loss"], rel=1e-4)
+
+
+def test_the_first_process_writes_the_record(teams, images, tmp_path):
+    training = Training(teams, images, tmp_path / "b", epochs=1).run(2)
+    record = json.loads((training.folder / "provenance.json").read_text())
+    assert set(record["outputs"]) == {"model", "weights", "native", "log"}
+    assert len(training.output().splitlines()) == 2  # what is trained, and one epoch: once
+    assert not (training.folder / "progress").exists()
+    assert training.states() == []
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 3)])
+def test_continued_by_another_number_of_processes(teams, images, tmp_path, before, after):
+    """A signal to any process ends all after the same step."""
+    options = {"checkpoint_seconds": 0.01}
+    expected = Training(teams, images, tmp_path / "whole", **options).run(1)
+    training = Training(teams, images, tmp_path / "b", **options)
+    processes = training.start(before)
+    while not training.states():
+        time.sleep(0.005)
+    os.kill(processes[-1], signal.SIGTERM)
+    assert training.teams.wait() == [1] * before
+    assert training.output().count("error: ") == training.output().count("error: stopped by signal 15") == 1
+    training.run(after)
+    assert "continuing from" in training.output()
+    assert_equal(training, expected)
+
+
+def test_a_killed_process_ends_all_and_costs_nothing(teams, images, tmp_path):
+    """Continued by as many processes, the weights are the same to the last bit."""
+    options = {"checkpoint_seconds": 0.01}
+    expected = Training(teams, images, tmp_path / "whole", **options).run(2)
+    training = Training(teams, images, tmp_path / "b", **options)
+    processes = training.start(2)
+    while not training.states():
+        time.sleep(0.005)
+    os.kill(processes[1], signal.SIGKILL)
+    assert training.teams.wait() == [1, -signal.SIGKILL]
+    assert "error: another process of this training ended" in training.output().splitlines()[-1]
+    training.run(2)
+    assert "continuing from" in training.output()
+    assert (training.folder / "model.safetensors").read_bytes() == (expected.folder / "model.safetensors").read_bytes()
+    assert training.records() == expected.records()
+
+
+def test_more_processes_than_images_in_a_batch(teams, images, tmp_path):
+    training = Training(teams, images, tmp_path / "b", batch_size=2)
+    training.start(3)
+    assert training.teams.wait() == [1, 1, 1]
+    assert training.output() == "error: 3 processes cannot share batches of 2 images: use fewer\n"
+
+
+def test_the_command_starts_its_processes_itself(teams, images, tmp_path):
+    """Asked to end, it ends them; its progress and its messages are those of one process."""
+    options = {"checkpoint_seconds": 0.01}
+    expected = Training(teams, images, tmp_path / "whole", **options).run(1)
+    training = Training(teams, images, tmp_path / "b", **options)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DEEPCLUST_DEVICE": "cpu"}
+    with (training.folder / "out.log").open("w") as out:
+        command = [sys.executable, str(SCRIPTS / "pretrain.py"), *training.argv, "--processes", "2"]
+        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
+        while not training.states() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait() == 1, training.output()
+    assert "2 processes" in training.output().splitlines()[0]
+    assert training.output().splitlines()[-1].startswith("error: stopped by signal 10")
+    assert "stopped by signal 10" in json.loads((training.folder / "progress").read_text())["error"]
+    training.run(1)
+    assert_equal(training, expected)

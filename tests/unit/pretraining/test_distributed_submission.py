@@ -1,0 +1,130 @@
+"""Pretraining as a job of its own, here with submitit's executor for one machine; on Slurm see tests/slurm."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+from teams import SCRIPTS
+
+from deepclust.common.errors import DeepclustError
+from deepclust.common.images import write_raw
+from deepclust.pretraining.launcher_options import LauncherOptions
+from deepclust.pretraining.submission import Submission, task_arguments
+
+SUBMITIT = {"method": "submitit", "cluster": "local", "processes_per_node": 2, "gpus_per_node": 0}
+
+
+def test_what_is_the_drivers_own_does_not_reach_the_job():
+    argv = ["--method", "simclr", "--launcher.method", "submitit", "--launcher.nodes=2", "--minutes", "9"]
+    argv += ["--images", "a", "b", "--threads=3", "--epochs=5"]
+    words = task_arguments(argv, LauncherOptions(gpus_per_node=4, cpus_per_process=2))
+    assert words == [
+        *("--method", "simclr", "--images", "a", "b", "--epochs=5"),
+        *("--keep_state", "true", "--threads", "8"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cluster": "slurm"}, "no sbatch"),
+        ({"cluster": "local", "nodes": 2}, "needs Slurm"),
+        ({"nodes": 3}, "nodes is 3"),
+    ],
+)
+def test_a_cluster_that_is_not_there(tmp_path, monkeypatch, options, message):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DeepclustError, match=message):
+        Submission(LauncherOptions(**options), tmp_path / "model.json", ["true"])
+
+
+def test_a_job_under_other_options_is_not_disturbed(tmp_path):
+    """It is another process, which runs from the same folder."""
+    options = LauncherOptions(**SUBMITIT)
+    first = Submission(options, tmp_path / "model.json", ["true"])
+    first.folder.mkdir()
+    job = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(first.folder)])
+    try:
+        first.record.write_text(json.dumps({"id": str(job.pid), "key": first.key}))
+        with pytest.raises(DeepclustError, match=rf"job {job.pid} still trains.*kill {job.pid}"):
+            Submission(options, tmp_path / "model.json", ["false"]).run(lambda stop: None)
+    finally:
+        job.kill()
+        job.wait()
+
+
+@pytest.mark.parametrize("cluster", ["local", "debug"])
+def test_the_job_runs_the_command_as_one_of_a_team(tmp_path, cluster):
+    program = f"import os, pathlib; pathlib.Path({str(tmp_path / 'seen')!r}).write_text(os.environ['WORLD_SIZE'])"
+    options = LauncherOptions(**SUBMITIT | {"cluster": cluster, "processes_per_node": 1})
+    submission = Submission(options, tmp_path / "model.json", [sys.executable, "-c", program])
+    submission.run(lambda stop: None)
+    assert (tmp_path / "seen").read_text() == "1"
+    submission.remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["seen"]
+
+
+def test_an_error_of_the_job_is_told_in_one_line(tmp_path):
+    program = "import sys; print('error: too few images', file=sys.stderr); sys.exit(1)"
+    command = [sys.executable, "-c", program]
+    with pytest.raises(DeepclustError, match="^job .*: too few images$"):
+        Submission(LauncherOptions(**SUBMITIT), tmp_path / "model.json", command).run(lambda stop: None)
+
+
+def is_training(process, folder):
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    return "--keep_state" in words and f"--model={folder / 'model.json'}" in words
+
+
+def test_a_driver_started_again_attaches_to_its_job(tmp_path):
+    images = tmp_path / "images"
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
+    write_raw(images, [pixels], (1, 8, 8))
+    out = tmp_path / "out"
+    arguments = {"method": "simclr", "dataset": "noise", "images": images / "images.bin", "model": out / "model.json"}
+    arguments |= {"log": out / "training.jsonl", "provenance": out / "provenance.json", "checkpoint_seconds": 0.01}
+    arguments |= {"architecture": "resnet10_w32", "batch_size": 20, "epochs": 4, "learning_rate": 0.01}
+    arguments |= {f"launcher.{name}": value for name, value in SUBMITIT.items()}
+    command = [
+        sys.executable,
+        str(SCRIPTS / "pretrain.py"),
+        *(f"--{name}={value}" for name, value in arguments.items()),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DEEPCLUST_DEVICE": "cpu"}
+
+    def start(log):
+        with (tmp_path / log).open("w") as file:
+            return subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+
+    driver = start("first.log")
+    while not list(out.glob(".state-*/*.pt")) and driver.poll() is None:
+        time.sleep(0.05)
+    held = [process for process in psutil.process_iter() if is_training(process, out)]
+    assert len(held) == 2
+    for process in held:
+        process.suspend()
+    (record,) = out.glob(".state-submitit/job.json")
+    number = json.loads(record.read_text())["id"]
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    again = start("second.log")
+    while "attached" not in (tmp_path / "second.log").read_text() and again.poll() is None:
+        time.sleep(0.05)
+    for process in held:
+        process.resume()
+    assert again.wait() == 0, (tmp_path / "second.log").read_text()
+    said = (tmp_path / "second.log").read_text()
+    assert f"attached to job {number}" in said
+    assert said.count('"epoch": 4,') == 1
+    assert "2 processes" in said
+    assert set(json.loads((out / "provenance.json").read_text())["outputs"]) == {"model", "weights", "native", "log"}
+    assert list(out.glob(".state-*")) == []
