@@ -111,7 +111,8 @@ class PretrainingOptions(Options):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Number format of the network's computations; `auto`: bf16 where the hardware is fast at it."""
     compile: Literal["auto"] | bool = "auto"
-    """Whether the network is compiled (torch.compile), which takes about a minute at the start; `auto`: on GPUs."""
+    """Whether the network is compiled (torch.compile), which takes about a minute at the start; `auto`: on a GPU. A
+    network that several processes train is not."""
     snapshot_every: int = Field(0, ge=0)
     """Epochs between two snapshots of the backbone, which are scored over epochs in the report; the start and the end
     are kept too. 0: none. The training does not depend on it."""

@@ -79,7 +79,8 @@ class Trainer:
         self.checkpoint_seconds, self.snapshots, self.team = checkpoint_seconds, snapshots, team
         self.device = store.device
         self.bf16 = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(self.device))
-        if options.compile is True or (options.compile == "auto" and self.device.type == "cuda"):
+        wanted = options.compile is True or (options.compile == "auto" and self.device.type == "cuda")
+        if wanted and team.count == 1:  # never tried with batch normalisation over several processes
             method.backbone.compile(dynamic=False)  # in place: the names in its state stay the same
         self.optimizer = build_optimizer(method.parameter_groups(), options)
         self.batch = min(options.batch_size, store.count)
