@@ -70,15 +70,15 @@ def test_several_draws_for_each_image_stay_together():
 # --- batch normalisation ---------------------------------------------------------------------------------------------
 
 
-def normalise_together(shape, dtype):
+def normalise_together(shape, dtype, affine):
     """In every process: outputs, gradients and running statistics as if one process had the joined batch."""
     with team_of_environment(CPU) as team:
         torch.manual_seed(0)
         kind = nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d
-        alone, together = (kind(shape[1], momentum=0.3) for _ in range(2))
+        alone, together = (kind(shape[1], momentum=0.3, affine=affine) for _ in range(2))
         for layer in (alone, together):
-            nn.init.uniform_(layer.weight, 0.5, 1.5)
-            nn.init.uniform_(layer.bias)
+            for low, parameter in zip((0.5, 0), layer.parameters()):
+                nn.init.uniform_(parameter, low, low + 1)
         together.load_state_dict(alone.state_dict())
         names = list(together.state_dict())
         synchronise(nn.Sequential(together))
@@ -96,22 +96,28 @@ def normalise_together(shape, dtype):
                 layer.zero_grad()
             (expected.float() * weights).sum().backward()
             (found.float() * weights[start:stop]).sum().backward()
-            team.add([together.weight.grad, together.bias.grad])
+            team.add(parameter.grad for parameter in together.parameters())
             tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == "float32" else {"rtol": 0.02, "atol": 0.05}
             torch.testing.assert_close(found, expected[start:stop], **tolerance)
             torch.testing.assert_close(part.grad, whole.grad[start:stop], **tolerance)
-            torch.testing.assert_close(together.weight.grad, alone.weight.grad, **tolerance)
-            torch.testing.assert_close(together.bias.grad, alone.bias.grad, **tolerance)
+            for shared, own in zip(together.parameters(), alone.parameters(), strict=True):
+                torch.testing.assert_close(shared.grad, own.grad, **tolerance)
         torch.testing.assert_close(together.state_dict(), alone.state_dict(), rtol=1e-4, atol=1e-5)
         together.eval(), alone.eval()
         torch.testing.assert_close(together(part), alone(part), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("count", "shape", "dtype"), [(2, (9, 4), "float32"), (3, (8, 5, 3, 2), "float32"), (2, (6, 4, 4, 4), "bfloat16")]
+    ("count", "shape", "dtype", "affine"),
+    [
+        (2, (9, 4), "float32", True),
+        (2, (9, 4), "float32", False),
+        (3, (8, 5, 3, 2), "float32", True),
+        (2, (6, 4, 4, 4), "bfloat16", True),
+    ],
 )
-def test_batch_normalisation_is_that_of_the_joined_batch(teams, tmp_path, count, shape, dtype):
-    teams.call(count, tmp_path / "log", normalise_together, list(shape), dtype)
+def test_batch_normalisation_is_that_of_the_joined_batch(teams, tmp_path, count, shape, dtype, affine):
+    teams.call(count, tmp_path / "log", normalise_together, list(shape), dtype, affine)
 
 
 # --- gradients -------------------------------------------------------------------------------------------------------

@@ -79,9 +79,11 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor, eps: float, group: Any
+        ctx: Any, input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: Any
     ) -> tuple[Tensor, Tensor, Tensor, float]:
-        """Returns output, mean [C], biased variance [C], and over how many values these are."""
+        """Returns output, mean [C], biased variance [C], and over how many values these are; `weight` and `bias` may be
+        None together.
+        """
         values = input.detach().float()
         dims = _all_but_channels(values)
         channels = values.shape[1]
@@ -117,7 +119,10 @@ class _Normalise(torch.autograd.Function):
             dist.all_reduce(sums, group=ctx.group)
         all_bias, all_weight = (sums / ctx.count).chunk(2)
         centred = g - _along(all_bias, g) - normalised * _along(all_weight, g)
-        own = (centred * _along(weight.float() * inverse, g)).to(input.dtype)
+        scale = inverse if weight is None else weight.float() * inverse
+        own = (centred * _along(scale, g)).to(input.dtype)
+        if weight is None:
+            return own, None, None, None, None
         return own, for_weight.to(weight.dtype), for_bias.to(weight.dtype), None, None
 
 
