@@ -232,7 +232,8 @@ def train_with_little_memory(images, out):
 
         module = SimpleNamespace(Options=Options, METHOD=type("Variant", (SimCLR,), {"embed": embed}))
         options = Options(dataset="noise", architecture="resnet10_w32", epochs=1, batch_size=20, precision="fp32")
-        files = engine.Files([Images(Path(images))], None, Path(out) / "model.json", Path(out) / "training.jsonl")
+        written = [Path(out) / name for name in ("model.json", "training.jsonl", "tensorboard", "snapshots")]
+        files = engine.Files([Images(Path(images))], None, *written)
         session = engine.Session(CPU, Progress(hidden=True), "0", 1000, lambda stop: None, team)
         engine.pretrain("simclr", module, options, files, session)
 

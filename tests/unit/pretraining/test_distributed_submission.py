@@ -91,6 +91,7 @@ def test_a_driver_started_again_attaches_to_its_job(tmp_path):
     write_raw(images, [pixels], (1, 8, 8))
     out = tmp_path / "out"
     arguments = {"method": "simclr", "dataset": "noise", "images": images / "images.bin", "model": out / "model.json"}
+    arguments |= {"tensorboard": out / "tensorboard", "snapshots": out / "snapshots"}
     arguments |= {"log": out / "training.jsonl", "provenance": out / "provenance.json", "checkpoint_seconds": 0.01}
     arguments |= {"architecture": "resnet10_w32", "batch_size": 20, "epochs": 4, "learning_rate": 0.01}
     arguments |= {f"launcher.{name}": value for name, value in SUBMITIT.items()}

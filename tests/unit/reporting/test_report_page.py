@@ -85,7 +85,7 @@ def render(write_metrics, tmp_path):
 
 
 def test_what_jobs_used_is_shown_where_it_is_known(render):
-    use = JobUse("pretrain", 100.0, 300.0, 500.0, None, 4, 1000, 10)
+    use = JobUse("pretrain", 100.0, 300.0, 500.0, None, None, None, 4, 1000, 10)
     _, html = render({}, jobs=[use])
     assert 'href="#jobs"' in html and "75 %" in html and "50 %" in html
     _, html = render({})
