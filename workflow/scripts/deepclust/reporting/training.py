@@ -18,7 +18,7 @@ _LINES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 
 # key in the log → title, what a reader should know; all other keys that methods log come after these
 _PANELS = {
-    "loss": ("Loss", "mean of the epoch; comparable within a method"),
+    "loss": ("Loss", "mean; comparable within a method"),
     "learning_rate": ("Learning rate", "at the end of the epoch"),
     "images_per_second": ("Throughput", "images per second"),
     "feature_std": ("Feature spread", "standard deviation; near 0: collapse"),
