@@ -129,7 +129,7 @@ class DryRuns:
 
     def close(self):
         self.process.stdin.close()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=120)
 
 
 def name(job):

@@ -37,7 +37,10 @@ def test_leaderboard_has_one_row_per_run(project):
     table = rows(project)
     assert set(table[0]) >= COLUMNS
     found = {(row["dataset"], row["backbone"], row["head"], row["k"], row["split"]) for row in table}
+    chosen = json.loads((project / "results/clustering/shapes/fetched/k/merged.json").read_text())["k"]
+    assert len(table) == 9 and 2 <= chosen <= 5
     assert found == {
+        ("shapes", "fetched", "other", str(chosen), "train"),
         ("digits", "later", "kmeans", "10", "test"),
         ("digits", "elsewhere", "kmeans", "10", "test"),
         ("digits", "pixels+simclr", "kmeans", "10", "test"),
@@ -276,7 +279,7 @@ def test_another_experiment_replaces_the_default(project):
     """Nothing of config.yaml leaks into it, and --config still overrides."""
     done = snakemake(project, "-n", "--quiet", "host", "--configfile", "small.yaml", "--config", "seeds=4")
     said = done.stdout + done.stderr
-    assert done.returncode == 0 and re.search(r"^cluster +8$", said, re.MULTILINE)
+    assert done.returncode == 0 and re.search(r"^cluster +9$", said, re.MULTILINE)
     assert not re.search(r"^(prepare|pretrain|extract_features) ", said, re.MULTILINE)
 
 

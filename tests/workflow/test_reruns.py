@@ -57,7 +57,6 @@ OTHER = ["cluster shapes small other", "cluster shapes fetched other"]
 PRETRAINING = {
     "splits": ["train", "test"],
     "image_size": 10,
-    "sobel": True,
     "augmentation.crop_scale": [0.5, 1.0],
     "augmentation.crop_ratio": [0.9, 1.1],
     "augmentation.flip_probability": 0.1,
@@ -233,6 +232,7 @@ NAMING = {
     "backbones.simclr.start_from",
     "backbones.simclr.architecture",
     "backbones.simclr.stem",
+    "backbones.simclr.sobel",
     "backbones.simclr.resume_from",
     "backbones.simclr.snapshot_every",
     "datasets.shapes.path",
@@ -341,7 +341,7 @@ def test_another_run_computes_only_itself(dry_runs, experiment):
 def test_snapshots_of_another_backbone_train_it_again_and_are_scored(dry_runs, graph, experiment):
     config = changed(experiment, "backbones.later.snapshot_every", 1)
     expected = with_all_after(graph, ["pretrain later"]) | {"score_snapshots digits later", "plot_snapshots"}
-    assert dry_runs.names(config) == expected | SHOWS_THE_EXPERIMENT
+    assert dry_runs.names(config) == expected | {"list_runs"} | SHOWS_THE_EXPERIMENT  # one job record more
 
 
 def test_a_new_image_is_noticed(dry_runs, graph, project):
@@ -504,7 +504,7 @@ def test_threads_and_cores_rerun_nothing(dry_runs, project):
     rules = project / "workflow" / "rules" / "backbones.smk"
     text = rules.read_text()
     try:
-        rules.write_text(text.replace("threads: 64", "threads: 3\n    resources:\n        mem_mb=1000"))
+        rules.write_text(re.sub("threads: .* 64", "threads: 3\n    resources:\n        mem_mb=1000", text))
         assert rules.read_text() != text
         assert dry_runs.names() == set()
     finally:
