@@ -15,7 +15,7 @@ from snakemake.io import IOFile
 from deepclust.common.code import code_digest, code_params
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import sha256_file, write_text
-from deepclust.planning.downloads import announcement
+from deepclust.planning.downloads import announcement, planned_downloads
 from deepclust.planning.environment import prefer_this_python
 from deepclust.planning.experiment_options import NAME_PATTERN
 from deepclust.planning.frozen import freeze, thaw
@@ -603,9 +603,8 @@ def check_submission():
 
 def announce_downloads():
     """Say how much will be downloaded."""
-    jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "download"]
-    wanted = [(Path(job.output.archive), job.params.options["sources"]) for job in jobs]
-    print(*announcement(wanted), sep="\n", file=sys.stderr)
+    lines = announcement(*planned_downloads(workflow.dag.needrun_jobs()))
+    print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr)
 
 
 def watch_jobs():
