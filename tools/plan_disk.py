@@ -22,7 +22,9 @@ def disk_lines(experiment: Any, jobs: list[Any]) -> list[str]:
     lines = [
         *announcement(files, hub),
         *_told("prepared images", prepared(experiment, jobs), "splits of unknown size (encoded images)"),
-        *_told("features", features(experiment, jobs), "files whose size shows once their images and backbones are there"),
+        *_told(
+            "features", features(experiment, jobs), "files whose size shows once their images and backbones are there"
+        ),
         *snapshots(experiment, jobs),
         *_told(
             "assignments, if every head gives soft ones",
@@ -86,7 +88,10 @@ def assignments(experiment: Any, jobs: list[Any]) -> Iterator[int | None]:
     for job in jobs:
         if job.rule.name == "cluster":
             words = job.wildcards
-            yield _run_bytes(experiment, experiment.run(f"{words.dataset}/{words.backbones}/{words.head}/k{words.k}-{words.protocol}"))
+            yield _run_bytes(
+                experiment,
+                experiment.run(f"{words.dataset}/{words.backbones}/{words.head}/k{words.k}-{words.protocol}"),
+            )
 
 
 def _run_bytes(experiment: Any, run: Run) -> int | None:

@@ -57,9 +57,7 @@ def assignments(text):
 
 def test_the_words_of_snakemake(fresh):
     """What chooses jobs or changes the experiment has the effect that it has there."""
-    with_two, with_four = (
-        plan(fresh, "--config", f"seeds={seeds}", "--configfile", "small.yaml") for seeds in (2, 4)
-    )
+    with_two, with_four = (plan(fresh, "--config", f"seeds={seeds}", "--configfile", "small.yaml") for seeds in (2, 4))
     assert assignments(with_four) == pytest.approx(2 * assignments(with_two), rel=0.01)
     assert counts(plan(fresh, "--configfile", "small.yaml", "--until", "prepare")) == {"prepare": 3}
     assert "cluster" not in counts(plan(fresh, "--configfile", "small.yaml", "--omit-from", "extract_features"))

@@ -42,9 +42,7 @@ def test_one_line_says_it_all(server, tmp_path):
 
 def job(rule, **options):
     output = SimpleNamespace(archive=options.pop("archive", None))
-    return SimpleNamespace(
-        rule=SimpleNamespace(name=rule), output=output, params=SimpleNamespace(options=options)
-    )
+    return SimpleNamespace(rule=SimpleNamespace(name=rule), output=output, params=SimpleNamespace(options=options))
 
 
 def test_weights_from_the_hub_are_named():
