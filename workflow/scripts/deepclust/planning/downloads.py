@@ -21,11 +21,10 @@ def planned_downloads(jobs: Iterable[Any]) -> tuple[list[tuple[Path, Sequence[st
     """What jobs of Snakemake will download: files with their place and sources, and what comes from the hub."""
     files, hub = [], []
     for job in jobs:
-        options = job.params.options if job.rule.name in {"download", "fetch_weights"} else None
         if job.rule.name == "download":
-            files.append((Path(job.output.archive), options["sources"]))
-        elif options:
-            weights = options["weights"] or f"hf://timm/{options['model']}"
+            files.append((Path(job.output.archive), job.params.options["sources"]))
+        elif job.rule.name == "fetch_weights":
+            weights = job.params.options["weights"] or f"hf://timm/{job.params.options['model']}"
             hub += [weights] if weights.startswith("hf://") else []
     return files, list(dict.fromkeys(hub))
 
