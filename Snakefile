@@ -57,6 +57,7 @@ onstart:
     check_submission()
     freeze_plan()
     announce_downloads()
+    announce_parts()
     watch_jobs()
 
 

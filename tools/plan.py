@@ -9,7 +9,6 @@ network that are done here.
 
 import argparse
 import json
-import shutil
 import sys
 import warnings
 from ast import literal_eval
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake.api import SnakemakeApi
-from snakemake.cli import parse_args
+from snakemake.cli import parse_args, parse_config
 from snakemake.logging import logger
 from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
 
@@ -27,9 +26,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
 from accept import is_code  # noqa: E402
-from deepclust.planning.downloads import announcement, readable  # noqa: E402
 from deepclust.planning.plan import splits_of  # noqa: E402
 from deepclust.planning.submission import request_of  # noqa: E402
+from plan_disk import disk_lines  # noqa: E402
 
 MOST = 3  # reasons named per rule
 
@@ -145,50 +144,6 @@ def limit_lines(jobs: Iterable[Any]) -> list[str]:
     return [f"  at most {hours:,.0f} GPU-hours by the profile's time limits"] if hours else []
 
 
-def feature_bytes(experiment: Any, jobs: list[Any]) -> tuple[int, int]:
-    """Room for features, and the number of files of unknown size."""
-    total = unknown = 0
-    for job in jobs:
-        if job.rule.name != "extract_features":
-            continue
-        dataset, backbone, split = (job.wildcards[name] for name in ("dataset", "backbone", "split"))
-        facts = experiment.plan.dataset_facts(dataset)
-        images = splits_of(experiment.config["datasets"][dataset], facts)[split]
-        model = Path("results/backbones") / backbone / "model.json"
-        columns = json.loads(model.read_text())["feature_dim"] if model.exists() else None
-        if images and columns:
-            options = experiment.config["backbones"][backbone]["features"]
-            total += images * columns * {"float16": 2, "float32": 4}[options["dtype"]]
-        else:
-            unknown += 1
-    return total, unknown
-
-
-def disk_lines(experiment: Any, jobs: list[Any]) -> list[str]:
-    """Room for prepared images and features of known size, and downloads."""
-    images = 0
-    for job in jobs:
-        if job.rule.name == "prepare":
-            facts = experiment.plan.dataset_facts(job.wildcards.dataset)
-            sizes = splits_of(experiment.config["datasets"][job.wildcards.dataset], facts)
-            pixels = 1
-            for length in facts.get("shape") or [0]:
-                pixels *= length
-            images += (sizes[job.wildcards.split] or 0) * pixels
-    features, unknown = feature_bytes(experiment, jobs)
-    downloads = [
-        (Path(job.output.archive), job.params.options["sources"]) for job in jobs if job.rule.name == "download"
-    ]
-    lines = [f"  {line}" for line in announcement(downloads)]
-    if images:
-        lines.append(f"  prepared images: {readable(images)}")
-    told = [readable(features)] if features else []
-    told += [f"{unknown} files whose size shows once their images and backbones are there"] if unknown else []
-    if told:
-        lines.append(f"  features: {', and '.join(told)}")
-    return [*lines, f"  {readable(shutil.disk_usage('.').free)} are free"]
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images-per-second", type=float, help="speed of pretraining to reckon with")
@@ -199,16 +154,37 @@ def main() -> int:
         workflow = api.workflow(
             resource_settings=ResourceSettings(
                 cores=1,
+                max_threads=arguments.max_threads,
+                resources=arguments.resources,
                 overwrite_threads=arguments.set_threads,
                 overwrite_resources=arguments.set_resources,
+                overwrite_resource_scopes=arguments.set_resource_scopes,
                 overwrite_scatter=arguments.set_scatter,
                 default_resources=arguments.default_resources,
             ),
-            config_settings=ConfigSettings(configfiles=[path.resolve() for path in arguments.configfile]),
-            snakefile=ROOT / "Snakefile",
+            config_settings=ConfigSettings(
+                config=parse_config(arguments.config),
+                configfiles=[path.resolve() for path in arguments.configfile],
+                config_args=arguments.config,
+                replace_workflow_config=arguments.replace_workflow_config,
+            ),
+            snakefile=arguments.snakefile or ROOT / "Snakefile",
             workdir=arguments.directory,
         )
-        planned = workflow.dag(DAGSettings(targets=set(arguments.targets)))
+        planned = workflow.dag(
+            DAGSettings(
+                targets=arguments.targets,
+                batch=arguments.batch,
+                forcetargets=arguments.force,
+                forceall=arguments.forceall,
+                forcerun=arguments.forcerun,
+                until=arguments.until,
+                omit_from=arguments.omit_from,
+                force_incomplete=arguments.rerun_incomplete,
+                allowed_rules=arguments.allowed_rules,
+                rerun_triggers=arguments.rerun_triggers,
+            )
+        )
         logger.handlers.clear()  # what Snakemake says is what this command is to spare people
         planned.execute_workflow(executor="dryrun")
         dag = workflow._workflow.dag

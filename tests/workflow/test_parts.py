@@ -23,3 +23,9 @@ def test_features_in_parts(project, tmp_path):
     for number in ("1", "2", "3"):
         again = snakemake(copy, *RUN, "-n", "--set-scatter", f"extract_features={number}", "--", FEATURES)
         assert "Nothing to be done" in again.stdout + again.stderr
+    # Made again for another reason, under another number than the one that it keeps.
+    again = snakemake(
+        copy, *RUN, "--forcerun", "extract_features", "--set-scatter", "extract_features=3", "--", FEATURES
+    )
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert f"{FEATURES} is made again in parts as before: 2, not 3" in again.stderr

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 
+import pytest
 import yaml
 
 from small_experiment import EXPERIMENT, copy_project, draw_shapes, environment, write_weights
@@ -23,19 +24,43 @@ def counts(text):
     return {rule: int(number) for rule, number in re.findall(r"^  (\w+) +(\d+)  \S", text, re.MULTILINE)}
 
 
-def test_before_anything_ran(tmp_path, dry_runs):
-    copy_project(tmp_path)
-    draw_shapes(tmp_path / "shapes")
-    write_weights(tmp_path / "weights.pth")
-    (tmp_path / "small.yaml").write_text(EXPERIMENT)
-    text = plan(tmp_path, "--images-per-second", "100", "--profile", "profiles/slurm", "--configfile", "small.yaml")
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """A clone with the small experiment, before anything ran."""
+    folder = tmp_path_factory.mktemp("fresh")
+    copy_project(folder)
+    draw_shapes(folder / "shapes")
+    write_weights(folder / "weights.pth")
+    (folder / "small.yaml").write_text(EXPERIMENT)
+    return folder
+
+
+def test_before_anything_ran(fresh, dry_runs):
+    text = plan(fresh, "--images-per-second", "100", "--profile", "profiles/slurm", "--configfile", "small.yaml")
     assert counts(text) == Counter(job["rule"] for job in dry_runs(forceall=True))
     assert "simclr: 1 epochs of 1,347 images: 0.0037 h at 100 images/s (as given)" in text
-    assert "at most 46 GPU-hours" in text  # 3 trainings of 12 hours, 10 extractions of 1
+    assert "at most 51 GPU-hours" in text  # 3 trainings of 12 h, 10 extractions of 1, snapshots of 4, stages of 1
     assert "features: 10 files whose size shows" in text
+    assert "prepared images: 115 kB, and 1 splits of unknown size" in text  # 1,797 digits of 8 x 8 pixels
+    assert "snapshots: 2 copies" in text  # at the start and after the only epoch
+    assert "From the hub" not in text
     assert "not there yet" in text and "are free" in text
     assert len(text.splitlines()) < 40
-    assert not (tmp_path / "results").exists()
+    assert not (fresh / "results").exists()
+
+
+def assignments(text):
+    """In kB."""
+    (size,) = re.findall(r"assignments.*: ([\d.]+) kB", text)
+    return float(size)
+
+
+def test_the_words_of_snakemake(fresh):
+    """What chooses jobs or changes the experiment has the effect that it has there."""
+    with_two, with_four = (plan(fresh, "--config", f"seeds={seeds}", "--configfile", "small.yaml") for seeds in (2, 4))
+    assert assignments(with_four) == pytest.approx(2 * assignments(with_two), rel=0.01)
+    assert counts(plan(fresh, "--configfile", "small.yaml", "--until", "prepare")) == {"prepare": 3}
+    assert "cluster" not in counts(plan(fresh, "--configfile", "small.yaml", "--omit-from", "extract_features"))
 
 
 def test_what_invalidated_the_jobs(project, dry_runs, experiment):

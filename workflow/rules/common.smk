@@ -15,7 +15,7 @@ from snakemake.io import IOFile
 from deepclust.common.code import code_digest, code_params
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import sha256_file, write_text
-from deepclust.planning.downloads import announcement
+from deepclust.planning.downloads import announcement, planned_downloads
 from deepclust.planning.environment import prefer_this_python
 from deepclust.planning.experiment_options import NAME_PATTERN
 from deepclust.planning.frozen import freeze, thaw
@@ -514,6 +514,7 @@ def job_records():
                 splits = options["splits"] if EXPERIMENT.is_pretrained_here(name) else []
                 paths += [f"results/data/{options['dataset']}/{split}/images.provenance.json" for split in splits]
                 paths.append(f"results/backbones/{name}/model.provenance.json")
+                paths += started_from(name)
         for split in dict.fromkeys(train + score):
             paths.append(f"results/data/{run.dataset}/{split}/images.provenance.json")
             features = [f"results/features/{run.dataset}/{backbone}/{split}" for backbone in run.backbones]
@@ -532,6 +533,15 @@ def job_records():
     paths += [path.replace(".json", ".provenance.json") for path in snapshot_scores(None)]
     paths += [f"results/evaluation/{d}/{backbone}/layers.provenance.json" for d, backbone in EXPERIMENT.probed_layers()]
     return sorted(set(paths))
+
+
+def started_from(backbone):
+    """The records of the neighbors that a pretraining reads, and of the features that they are found in."""
+    if not EXPERIMENT.backbone_facts(backbone).get("needs_neighbors"):
+        return []
+    options = EXPERIMENT.config["backbones"][backbone]
+    folders = [f"results/features/{options['dataset']}/{options['start_from']}/{s}" for s in options["splits"]]
+    return [f"{folder}/{name}.provenance.json" for folder in folders for name in ("features", "neighbors")]
 
 
 def write_files(output, texts):
@@ -603,9 +613,22 @@ def check_submission():
 
 def announce_downloads():
     """Say how much will be downloaded."""
-    jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "download"]
-    wanted = [(Path(job.output.archive), job.params.options["sources"]) for job in jobs]
-    print(*announcement(wanted), sep="\n", file=sys.stderr)
+    lines = announcement(*planned_downloads(workflow.dag.needrun_jobs()))
+    print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr)
+
+
+def announce_parts():
+    """Say which features are made again in another number of parts than the profile wants."""
+    wanted = workflow.resource_settings.overwrite_scatter.get("extract_features", 1)
+    made = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "extract_features"]
+    for job in made:
+        before = max(len(job.input.parts), 1)
+        if before != wanted:
+            print(
+                f"{job.output.features} is made again in parts as before: {before}, not {wanted} as set-scatter says; "
+                "remove it to have it otherwise",
+                file=sys.stderr,
+            )
 
 
 def watch_jobs():

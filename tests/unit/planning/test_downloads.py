@@ -1,9 +1,11 @@
 import http.server
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from deepclust.planning.downloads import announcement, readable, size_of
+from deepclust.planning.downloads import announcement, planned_downloads, readable, size_of
 
 
 @pytest.fixture
@@ -36,6 +38,26 @@ def test_one_line_says_it_all(server, tmp_path):
     (line,) = announcement([known, unknown])
     assert "a.gz (170 MB), b.gz (?)" in line and "at least 170 MB in all" in line and "free" in line
     assert announcement([]) == []
+
+
+def job(rule, **options):
+    output = SimpleNamespace(archive=options.pop("archive", None))
+    return SimpleNamespace(rule=SimpleNamespace(name=rule), output=output, params=SimpleNamespace(options=options))
+
+
+def test_weights_from_the_hub_are_named():
+    jobs = [
+        job("download", archive="resources/a.gz", sources=["/gone/a.gz"]),
+        job("fetch_weights", weights="hf://timm/resnet50.a1_in1k", model="resnet50"),
+        job("fetch_weights", weights=None, model="resnet50.a1_in1k"),
+        job("fetch_weights", weights="https://example.org/w.pth", model="resnet50"),  # a file of rule `download`
+        job("evaluate"),
+    ]
+    files, hub = planned_downloads(jobs)
+    assert files == [(Path("resources/a.gz"), ["/gone/a.gz"])]
+    assert hub == ["hf://timm/resnet50.a1_in1k"]
+    (line,) = announcement([], hub)
+    assert "hf://timm/resnet50.a1_in1k" in line
 
 
 @pytest.mark.parametrize(

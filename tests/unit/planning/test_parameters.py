@@ -1,10 +1,16 @@
 import json
 import shlex
 
+import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from deepclust.planning.parameters import Flags, listing_digest
+from deepclust.common.job import parse_arguments
+from deepclust.planning.parameters import Flags, Parameters, listing_digest
+from deepclust.planning.plan import make_plan
+from deepclust.pretraining.launcher_options import LauncherOptions
 
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 keys = st.from_regex(r"[a-z][a-z_]{0,8}", fullmatch=True)
@@ -56,3 +62,23 @@ def test_listing_sees_new_changed_and_removed_files(tmp_path):
     (tmp_path / ".DS_Store").write_bytes(b"")
     (tmp_path / "x" / "notes.txt").write_bytes(b"")
     assert len({first, second, third}) == 3 and listing_digest(tmp_path) == first
+
+
+class Launched(BaseModel):
+    """What the command `pretrain` reads of a launcher."""
+
+    launcher: LauncherOptions
+
+
+@pytest.mark.parametrize("sbatch", [{}, {"qos": "long"}, {"gres": "gpu:a100:4", "mail-user": "me@there's.org"}])
+def test_the_command_reads_the_launcher_as_the_experiment_says_it(sbatch):
+    config = yaml.safe_load("""
+        datasets: {digits: {loader: digits}}
+        backbones: {pixels: {method: pixels}}
+        heads: {kmeans: {method: kmeans}}
+        runs: [{dataset: digits, backbones: [pixels], heads: [kmeans], k: 10}]
+    """)
+    config["launcher"] = {"method": "submitit", "nodes": 2, "sbatch": sbatch}
+    words = shlex.split(str(Parameters(make_plan(config, [])).launcher()))
+    read = parse_arguments("pretrain", Launched, words).launcher
+    assert read == LauncherOptions(method="submitit", nodes=2, sbatch=sbatch)

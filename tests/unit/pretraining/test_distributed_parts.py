@@ -1,6 +1,7 @@
 """The parts of training by several processes: views, batch normalisation, gradients, errors."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from torch import nn
 from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images
 from deepclust.common.progress import Progress
-from deepclust.pretraining import engine
+from deepclust.pretraining import distributed, engine
 from deepclust.pretraining.augmentation import Augmentation
 from deepclust.pretraining.batch_norm import synchronise
 from deepclust.pretraining.distributed import Rehearsal, Team, team_of_environment
@@ -244,3 +245,13 @@ def test_memory_of_one_process_decides_for_all(teams, tmp_path, images):
     assert log.read_text().count("out of memory") == 2  # 10 to 5 to 3, told by the first process
     assert "micro-batches of 3 images, still 20 images per step" in log.read_text()
     assert len([json.loads(line) for line in (tmp_path / "out" / "training.jsonl").read_text().splitlines()]) == 1
+
+
+def test_a_place_that_is_not_reached_is_named(monkeypatch):
+    monkeypatch.setattr(distributed, "TIMEOUT", timedelta(seconds=1))
+    place = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    said = r"at 127\.0\.0\.1, port 1 .*GLOO_SOCKET_IFNAME"
+    with pytest.raises(DeepclustError, match=said), team_of_environment(torch.device("cpu")):
+        raise AssertionError("nobody is there")

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -14,6 +15,7 @@ from teams import SCRIPTS
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.images import write_raw
+from deepclust.pretraining import submission
 from deepclust.pretraining.launcher_options import LauncherOptions
 from deepclust.pretraining.submission import Submission, task_arguments
 
@@ -75,6 +77,54 @@ def test_an_error_of_the_job_is_told_in_one_line(tmp_path):
     command = [sys.executable, "-c", program]
     with pytest.raises(DeepclustError, match="^job .*: too few images$"):
         Submission(LauncherOptions(**SUBMITIT), tmp_path / "model.json", command).run(lambda stop: None)
+
+
+WAITS = """
+import os, pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[1])
+if sys.argv[2] == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if not (folder / "pid").exists():
+    (folder / "pid").write_text(str(os.getpid()))
+    time.sleep(300)
+"""
+
+
+def is_gone(number, seconds):
+    """Whether a process ends within some seconds."""
+    try:
+        psutil.Process(number).wait(seconds)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.TimeoutExpired:
+        return psutil.Process(number).status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+@pytest.mark.parametrize(("hearing", "patience"), [("well", 90), ("deaf", 1)])
+def test_a_cancelled_job_ends_and_the_next_start_trains(tmp_path, monkeypatch, hearing, patience):
+    """By itself where it hears the signal, else by force; a task that waits for Slurm would wait for ten minutes."""
+    monkeypatch.setattr(submission, "POLL", 0.2)
+    monkeypatch.setattr(submission, "CANCEL_PATIENCE", patience)
+    options = LauncherOptions(**SUBMITIT | {"processes_per_node": 1})
+    job = Submission(options, tmp_path / "model.json", [sys.executable, "-c", WAITS, str(tmp_path), hearing])
+    ended = []
+
+    def listen(stop):
+        def stop_when_it_trains():
+            while not (tmp_path / "pid").exists():
+                time.sleep(0.1)
+            time.sleep(1)
+            ended.append(time.monotonic())
+            stop(signal.SIGTERM)
+
+        threading.Thread(target=stop_when_it_trains, daemon=True).start()
+
+    with pytest.raises(DeepclustError, match="is cancelled"):
+        job.run(listen)
+    assert time.monotonic() - ended[0] < 60
+    assert is_gone(int((tmp_path / "pid").read_text()), 10)
+    job.run(lambda stop: None)
 
 
 def is_training(process, folder):

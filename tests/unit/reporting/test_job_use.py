@@ -23,14 +23,13 @@ def record(folder, name, **changes):
 
 def test_shares_of_what_was_asked_for(tmp_path):
     (use,) = read_use([record(tmp_path, "a")])
-    assert use.cpu_share == 300 / (100 * 4)
     assert use.memory_share == 500 / 1000
     assert use.time_share == pytest.approx(100 / 600)
 
 
 def test_nothing_was_asked_for(tmp_path):
     (use,) = read_use([record(tmp_path, "a", requested={"threads": None, "memory_mb": None, "minutes": None})])
-    assert use.cpu_share is None and use.memory_share is None and use.time_share is None
+    assert use.memory_share is None and use.time_share is None
     (row,) = use_table([use]).rows
     assert [cell.text for cell in row] == [
         "pretrain",
@@ -64,6 +63,15 @@ def test_one_row_per_rule(tmp_path):
     ]
     assert [cell.detail for cell in pretrain] == ["", "", "", "50 %", "", "90 %", "", "25 %"]
     assert evaluate[0].text == "evaluate" and evaluate[6].text == evaluate[7].text == ""
+
+
+def test_the_highest_peak_is_held_against_what_its_own_job_requested(tmp_path):
+    paths = [
+        record(tmp_path, "large", peak_memory_mb=9000.0, requested={"threads": 4, "memory_mb": 32000, "minutes": 10}),
+        record(tmp_path, "full", peak_memory_mb=900.0, requested={"threads": 4, "memory_mb": 1000, "minutes": 10}),
+    ]
+    (row,) = use_table(read_use(paths)).rows
+    assert (row[5].text, row[5].detail) == ("9,000 MiB", "28 %")
 
 
 def test_parts_of_a_job_count_as_jobs(tmp_path):

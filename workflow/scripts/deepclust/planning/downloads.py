@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 PATIENCE = 5.0  # seconds to wait for a server to tell a size
@@ -16,20 +17,34 @@ def local_path(source: str) -> Path | None:
     return None if "://" in source else Path(source)
 
 
-def announcement(downloads: Iterable[tuple[Path, Sequence[str]]]) -> list[str]:
-    """One line about the files to be downloaded: how many, how large, how much room there is.
+def planned_downloads(jobs: Iterable[Any]) -> tuple[list[tuple[Path, Sequence[str]]], list[str]]:
+    """What jobs of Snakemake will download: files with their place and sources, and what comes from the hub."""
+    files, hub = [], []
+    for job in jobs:
+        if job.rule.name == "download":
+            files.append((Path(job.output.archive), job.params.options["sources"]))
+        elif job.rule.name == "fetch_weights":
+            weights = job.params.options["weights"] or f"hf://timm/{job.params.options['model']}"
+            hub += [weights] if weights.startswith("hf://") else []
+    return files, list(dict.fromkeys(hub))
+
+
+def announcement(downloads: Iterable[tuple[Path, Sequence[str]]], hub: Sequence[str] = ()) -> list[str]:
+    """What will be downloaded: how many files, how large, how much room there is, in one line; and what the hub gives.
 
     Args:
         downloads: for each file its place and its sources.
+        hub: addresses on the Hugging Face hub; planning does not ask it how large they are, or what its cache holds.
     """
+    lines = [f"From the hub, unless its cache has them: {', '.join(hub)}; of unknown size"] if hub else []
     sizes = {place: size_of(sources) for place, sources in downloads}
     if not sizes:
-        return []
+        return lines
     known = [size for size in sizes.values() if size is not None]
     total = ("at least " if len(known) < len(sizes) else "") + readable(sum(known)) if known else "of unknown size"
     files = ", ".join(f"{place.name} ({readable(size) if size is not None else '?'})" for place, size in sizes.items())
     here = next(folder for folder in next(iter(sizes)).absolute().parents if folder.exists())
-    return [f"To download: {files}; {total} in all, {readable(shutil.disk_usage(here).free)} are free"]
+    return [f"To download: {files}; {total} in all, {readable(shutil.disk_usage(here).free)} are free", *lines]
 
 
 def size_of(sources: Sequence[str]) -> int | None:

@@ -181,7 +181,11 @@ class Parameters:
 
     def launcher(self) -> Flags:
         """How pretraining is started, as flags of its command; nothing that Snakemake is to record."""
-        return Flags({"launcher": self.config["launcher"]} if self.launches_elsewhere() else {})
+        if not self.launches_elsewhere():
+            return Flags({})
+        options = self.config["launcher"]
+        # Free-form: one value of the command line, not options of their own.
+        return Flags({"launcher": {**options, "sbatch": json.dumps(options["sbatch"], sort_keys=True)}})
 
     def _weights_parts(self, backbone: str) -> Iterator[tuple[str, str, Config | None]]:
         """For each file of a fetched backbone's weights that is not on the hub: its part, its path, its download."""

@@ -195,6 +195,9 @@ def team_of_environment(device: torch.device) -> Iterator[Team]:
 
     Args:
         device: of this process.
+
+    Raises:
+        DeepclustError: they do not meet.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
@@ -202,8 +205,7 @@ def team_of_environment(device: torch.device) -> Iterator[Team]:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    with other_processes():
-        dist.init_process_group(backend, timeout=TIMEOUT)
+    _join(backend)
     team = Team(dist.get_rank(), dist.get_world_size())
     if not team.first:
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # to the end of this process
@@ -213,6 +215,24 @@ def team_of_environment(device: torch.device) -> Iterator[Team]:
         if not _first_to_fail():
             os._exit(1)
         raise
+
+
+def _join(backend: str) -> None:
+    """Meet the others where the launcher said.
+
+    Raises:
+        DeepclustError: they do not come, or the place is not reached.
+    """
+    try:
+        dist.init_process_group(backend, timeout=TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        place = f"{os.environ.get('MASTER_ADDR')}, port {os.environ.get('MASTER_PORT')}"
+        said = str(error).partition("\n")[0]
+        raise DeepclustError(
+            f"the processes of this training do not meet at {place} ({said}): if none of them says why, that name must "
+            "lead to the first node from all nodes, and ports between them must be open; GLOO_SOCKET_IFNAME and "
+            "NCCL_SOCKET_IFNAME choose the network"
+        ) from error
 
 
 def _first_to_fail() -> bool:

@@ -33,7 +33,7 @@ class TrainingTask:
         signal.signal(signal.SIGTERM, self._terminate)
         while (code := self._process.poll()) is None:
             time.sleep(0.2)
-        if code and self._terminated:
+        if code and self._terminated and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
             # Slurm ends or requeues the job in a moment. A result now would be taken for that of the requeued one.
             time.sleep(PATIENCE)
         if code and team.rank == 0:

@@ -171,6 +171,8 @@ class Submission:
         deadline = time.monotonic() + CANCEL_PATIENCE
         while self._in_queue(number) and time.monotonic() < deadline:
             time.sleep(1)
+        if self.cluster != "slurm" and self._in_queue(number):  # Slurm does that itself
+            _kill(int(number))
 
     def _judge(self, job: Any) -> None:
         """Make sure that the job trained to the end.
@@ -220,6 +222,16 @@ def _is_alive(number: int, folder: Path) -> bool:
         return str(folder) in Path(f"/proc/{number}/cmdline").read_text()
     except OSError:
         return False
+
+
+def _kill(number: int) -> None:
+    """Kill a process of this machine, then those that it started, so that it starts none in their place."""
+    with contextlib.suppress(OSError):
+        os.kill(number, signal.SIGSTOP)  # from now on it has no new ones
+        children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
+        os.kill(number, signal.SIGKILL)
+        for child in children:
+            _kill(int(child))
 
 
 def _show(log: Path, start: int) -> int:

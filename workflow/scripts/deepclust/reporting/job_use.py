@@ -37,11 +37,6 @@ class JobUse:
     minutes: float | None
 
     @property
-    def cpu_share(self) -> float | None:
-        """Share of its threads' time in which they computed."""
-        return self.cpu_seconds / (self.seconds * self.threads) if self.threads and self.seconds else None
-
-    @property
     def memory_share(self) -> float | None:
         """Peak memory by requested memory."""
         return self.memory_mb / self.asked_memory_mb if self.asked_memory_mb else None
@@ -90,7 +85,7 @@ def use_table(jobs: Sequence[JobUse]) -> Table:
         Column("Time", "of all its jobs together"),
         Column("Longest", "and its share of the time limit"),
         Column("CPU", "time in which the requested threads computed"),
-        Column("Memory", "highest peak, and its share of the requested memory"),
+        Column("Memory", "highest peak, and its share of what that job requested"),
         Column("GPU", "time in which the GPUs computed"),
         Column("GPU memory", "highest peak, and its share of the GPU's memory"),
     ]
@@ -105,8 +100,7 @@ def use_table(jobs: Sequence[JobUse]) -> Table:
 def _row(rule: str, jobs: list[JobUse]) -> list[Cell]:
     seconds = sum(job.seconds for job in jobs)
     longest = max(jobs, key=lambda job: job.seconds)
-    largest = max(jobs, key=lambda job: job.memory_share or 0.0)
-    memory = max(job.memory_mb for job in jobs)
+    largest = max(jobs, key=lambda job: job.memory_mb)
     gpu = max(jobs, key=lambda job: job.gpu_memory_mb or 0.0)
     watched = [job for job in jobs if job.gpu_share is not None]
     busy = sum(job.seconds * (job.gpu_share or 0.0) for job in watched)
@@ -119,7 +113,7 @@ def _row(rule: str, jobs: list[JobUse]) -> list[Cell]:
         Cell(duration(seconds), value=seconds),
         Cell(duration(longest.seconds), _share(longest.time_share), longest.seconds),
         Cell(_share(computed / held if held else None), value=computed / held if held else None),
-        Cell(_mebibytes(memory), _share(largest.memory_share), memory),
+        Cell(_mebibytes(largest.memory_mb), _share(largest.memory_share), largest.memory_mb),
         Cell(_share(gpu_share), value=gpu_share),
         Cell(_mebibytes(gpu.gpu_memory_mb), _share(gpu.gpu_memory_share), gpu.gpu_memory_mb),
     ]
