@@ -42,11 +42,11 @@ OPTIONS = {
     "scan": {"clusters": 10, "warmup_epochs": 0},
     # Hardly any image reaches the published 0.99 after so few epochs.
     "selflabel": {"clusters": 10, "warmup_epochs": 0, "threshold": 0.9},
-    # Some 50 images for each cluster; colours and crops as for the other methods, the published ones are for 224 pixels;
-    # fewer components than the features have dimensions.
+    # Some 50 images for each cluster; colours and crops as for the other methods, as the published ones are for 224
+    # pixels; fewer components than the features have dimensions.
     "deepcluster": {"clusters": 100, "sobel": False, "components": 64, "augmentation.crop_scale": [0.2, 1.0]},
-    # As many clusters; SGD, since LARS is made for large batches, at the rate of SimCLR; a projector in proportion to the
-    # network.
+    # As many clusters; SGD, since LARS is made for large batches, at the rate of SimCLR; a projector in proportion to
+    # the network.
     "deepcluster_v2": {"clusters": 100, "optimizer": "sgd", "learning_rate": 0.1, "projection_hidden": 512},
     # The queue holds a tenth of the images; the default would hold nearly all of them.
     "tcc": {"clusters": 10, "instance_queue": 512},
