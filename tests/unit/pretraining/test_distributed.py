@@ -120,12 +120,11 @@ class Training:
             tensors = build_network({"name": "resnet10_w32", "stem": "cifar", "in_channels": 3}).state_dict()
         return {name: np.asarray(value) for name, value in tensors.items() if name.endswith(("weight", "bias"))}
 
-    def buffers(self):
-        """What the method remembers beside its parameters: those of the last checkpoint."""
+    def remembered(self):
+        """What the method has beside the backbone in the last checkpoint: its layers and its buffers."""
         (folder,) = self.folder.glob(".state-*")
-        method, trained = load_state(folder)["method"], {**self.tensors(), **self.initial_weights()}
-        names = {name.removeprefix("backbone.") for name in method} & trained.keys()
-        return {name: value for name, value in method.items() if name.removeprefix("backbone.") not in names}
+        method = load_state(folder)["method"]
+        return {name: value for name, value in method.items() if not name.startswith("backbone.")}
 
     def states(self):
         return sorted(path.name for path in self.folder.glob(".state-*/*.pt"))
@@ -150,8 +149,8 @@ def assert_equal(training, other):
         assert own["loss"] == pytest.approx(record["loss"], rel=3e-3)
 
 
-def assert_buffers_equal(found, expected):
-    """Assignments up to a few, and queues, banks, duals and what a teacher remembers up to rounding."""
+def assert_remembered_equal(found, expected):
+    """Assignments up to a few; layers, queues, banks, duals and a teacher up to rounding."""
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         if value.is_floating_point():
@@ -184,7 +183,7 @@ def test_two_processes_train_as_one_does(teams, images, tmp_path, started, optio
     one = Training(teams, images, tmp_path / "one", **options).run(1)
     two = Training(teams, images, tmp_path / "two", **options).run(2)
     assert_equal(two, one)
-    assert_buffers_equal(two.buffers(), one.buffers())
+    assert_remembered_equal(two.remembered(), one.remembered())
 
 
 def test_batch_normalisation_of_its_own_images_only(teams, images, tmp_path):
