@@ -1,10 +1,12 @@
 """TensorBoard's copy of a training's log, read back from the bytes of the file."""
 
 import struct
+from pathlib import Path
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from deepclust.common import event_log
 from deepclust.common.training_log import TrainingLog
 
 
@@ -54,3 +56,35 @@ def test_a_training_that_starts_anew_forgets_what_was_logged(tmp_path):
     log.add(record(1))
     assert len(points(tmp_path / "tensorboard")) == 2
     assert (tmp_path / "training.jsonl").read_text().splitlines() == log.lines
+
+
+def open_files(folder):
+    links = (str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink())
+    return [link for link in links if link.startswith(str(folder))]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="there is no list of open files")
+def test_no_file_is_open_when_its_folder_is_removed(tmp_path, monkeypatch):
+    """On NFS such a file would stay, under another name."""
+    held = []
+    remove_tree = event_log.remove_tree
+    monkeypatch.setattr(event_log, "remove_tree", lambda path: held.append(open_files(path)) or remove_tree(path))
+    log = TrainingLog(tmp_path)
+    log.add(record(1))
+    assert len(open_files(tmp_path)) == 1
+    log.restore(log.lines)
+    log.add(record(2))
+    assert len(open_files(tmp_path)) == 1
+    log.write(tmp_path / "final.jsonl", tmp_path / "final")
+    assert open_files(tmp_path) == []
+    assert held == [[], [], []]
+
+
+def test_a_folder_that_another_host_still_reads_is_used_again(tmp_path, monkeypatch):
+    TrainingLog(tmp_path).add(record(1))
+    kept = tmp_path / "tensorboard" / ".nfs0001"
+    kept.touch()
+    monkeypatch.setattr(event_log, "remove_tree", lambda path: [f.unlink() for f in path.glob("events*")])
+    TrainingLog(tmp_path).add(record(2))
+    kept.unlink()
+    assert {point[0] for point in points(tmp_path / "tensorboard")} == {2}

@@ -1,4 +1,5 @@
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -336,6 +337,19 @@ def test_what_a_backbone_starts_from_must_fit():
     del last["start_from"]
     (line,) = errors(config)
     assert line == "backbones.last: needs 'start_from'"
+
+
+@pytest.mark.parametrize("method", ["deepcluster", "deepcluster_v2", "secu", "tcc"])
+def test_no_training_with_more_clusters_than_images(method):
+    """Where their number is known before they are prepared."""
+    sobel = {"sobel": False} if method == "deepcluster" else {}
+    config = copy.deepcopy(BASE)
+    own = {"method": method, "dataset": "digits", "architecture": "resnet18", "clusters": 1000, **sobel}
+    config["backbones"]["own"] = own
+    plan(config)
+    own["clusters"] = 100_000
+    (line,) = errors(config)
+    assert re.match(r"backbones\.own\.clusters: 100000 clusters are more than the \d+ images of digits \(train\)", line)
 
 
 def test_training_may_start_from_a_network_trained_elsewhere():

@@ -1,10 +1,14 @@
 """A compiled network trains as the network itself does."""
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from deepclust.common.errors import DeepclustError
 from deepclust.pretraining import engine
+from deepclust.pretraining.compilation import should_compile
+from deepclust.pretraining.distributed import ALONE, Team
 
 
 class Tiny(nn.Module):
@@ -37,3 +41,42 @@ def test_compiled_and_eager_agree(train, monkeypatch):
     assert found.keys() == expected.keys()
     for name, tensor in found.items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """A folder that alone is searched for compilers."""
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def install(program):
+    program.touch(mode=0o755)
+
+
+@pytest.mark.parametrize(("device", "name", "variable"), [("cuda", "gcc", "CC"), ("cpu", "g++", "CXX")])
+def test_without_a_compiler(programs, monkeypatch, capsys, device, name, variable):
+    device = torch.device(device)
+    with pytest.raises(DeepclustError, match=rf"^compile: true .*{variable[0]}.*{name.replace('+', '.')}[^\n]*$"):
+        should_compile(True, device, ALONE)
+    assert capsys.readouterr().out == ""
+    assert not should_compile("auto", device, ALONE)
+    assert len(capsys.readouterr().out.splitlines()) == (device.type == "cuda")  # on a CPU none is wanted
+    install(programs / name)
+    assert should_compile(True, device, ALONE)
+    assert should_compile("auto", device, ALONE) == (device.type == "cuda")
+    monkeypatch.setenv(variable, "gone")
+    with pytest.raises(DeepclustError, match="gone"):
+        should_compile(True, device, ALONE)
+    install(programs / "gone")
+    assert should_compile(True, device, ALONE)
+    assert not should_compile(False, device, ALONE)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("wanted", "lines"), [(True, 1), ("auto", 0), (False, 0)])
+def test_several_processes_do_not_compile(capsys, wanted, lines):
+    assert not should_compile(wanted, torch.device("cuda"), Team(0, 2))
+    assert len(capsys.readouterr().out.splitlines()) == lines

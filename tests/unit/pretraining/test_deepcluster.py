@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images, write_raw
+from deepclust.common.seeding import derive_seed
 from deepclust.pretraining import deepcluster
 from deepclust.pretraining.cluster_sampling import uniform_order
 from deepclust.pretraining.deepcluster import DeepCluster, Options
@@ -59,7 +60,7 @@ def test_one_clustering_is_that_of_a_plain_implementation():
     method.start_epoch(epoch_of(features.float())[0])
     labels = method.labels.long()
     # The published steps with loops, from the centroids that the seed draws.
-    generator = torch.Generator().manual_seed(7)
+    generator = torch.Generator().manual_seed(derive_seed(7, "kmeans"))
     centroids = rows[torch.randperm(COUNT, generator=generator)[:CLUSTERS].sort().values].clone()
     for step in range(6):
         nearest = torch.tensor([min(range(CLUSTERS), key=lambda c: float((r - centroids[c]).norm())) for r in rows])
@@ -96,6 +97,19 @@ def test_clusters_stay_between_reassignments():
     assert 0 <= method.end_epoch(epoch)["nmi"] <= 1
 
 
+def test_no_image_in_a_cluster_of_both_clusterings():
+    """As power iteration may leave it: what they have in common is not known."""
+    method = build()
+    epoch, _ = epoch_of(blobs())
+    method.start_epoch(epoch)
+    half = torch.arange(COUNT) < COUNT // 2
+    method.labels_before.copy_(torch.where(half, 0, -1))
+    method.labels.copy_(torch.where(half, -1, torch.arange(COUNT) % 2))
+    assert "nmi" not in method.end_epoch(epoch)
+    method.labels_before[-1] = 1
+    assert method.end_epoch(epoch)["nmi"] == 1
+
+
 def test_names_of_clusters_matter_to_the_top_layer_only():
     """With the rows of the top layer permuted like the labels, backbone and loss see no difference."""
     images = torch.randint(0, 256, (COUNT, 1, 2, 2), dtype=torch.uint8)
@@ -109,12 +123,11 @@ def test_names_of_clusters_matter_to_the_top_layer_only():
         embeddings = method.embed(method.views(images, 3))
         scalars = method.loss(embeddings, torch.arange(COUNT))
         scalars["loss"].backward()
-        sizes = method.labels[method.order(COUNT, 0)].bincount(minlength=CLUSTERS)
-        results.append((scalars["loss"], method.backbone.weight.grad, sizes.sort().values))
-    (loss, gradient, sizes), (other_loss, other_gradient, other_sizes) = results
+        results.append((scalars["loss"], method.backbone.weight.grad, method.order(COUNT, 0)))
+    (loss, gradient, order), (other_loss, other_gradient, other_order) = results
     assert loss.item() == pytest.approx(other_loss.item(), rel=1e-6)
     assert torch.allclose(gradient, other_gradient, rtol=1e-5, atol=1e-8)
-    assert sizes.sum() == other_sizes.sum() == COUNT
+    assert torch.equal(order, other_order)
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=12).filter(any), st.integers(0, 5), st.integers(0, 2**32))
@@ -128,14 +141,20 @@ def test_all_clusters_come_up_alike(sizes, unlabelled, seed):
     each = count // filled + 1
     assert len(order) == count and (drawn >= 0).all()
     times = drawn.bincount(minlength=len(sizes))
-    assert all((times[number] == 0) == (size == 0) or times[number] == 0 for number, size in enumerate(sizes))
-    # Only what is cut off at the end of the shuffle is missing from a cluster's share.
-    assert (times <= each).all() and filled * each - times.sum() == filled * each - count
+    # What is cut off at the end of the shuffle, at most one image per cluster on average, is missing from their shares.
+    assert (times <= each).all() and (times[torch.tensor(sizes) > 0] >= each - filled).all()
     for number, size in enumerate(sizes):
         own = order[drawn == number]
         if size > each:
             assert len(own.unique()) == len(own)
     assert torch.equal(order, uniform_order(labels, count, seed))
+
+
+@given(st.lists(st.integers(-1, 6), min_size=1).filter(lambda labels: max(labels) >= 0), st.permutations(range(9)))
+def test_an_order_does_not_depend_on_the_names_of_clusters(labels, names):
+    labels = torch.tensor(labels, dtype=torch.int32)
+    renamed = torch.where(labels < 0, -1, torch.tensor(names)[labels.long()])
+    assert torch.equal(uniform_order(labels, 20, 3), uniform_order(renamed, 20, 3))
 
 
 def test_images_of_a_small_cluster_are_drawn_alike():

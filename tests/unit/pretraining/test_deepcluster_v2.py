@@ -41,7 +41,7 @@ def build(**options):
 
 
 def epoch(number, features=None, seed=5):
-    return Epoch(number, seed, lambda: features, lambda parameters: None)
+    return Epoch(number, seed, lambda indices: features[indices], lambda parameters: None)
 
 
 def some_embeddings(views, images=8):
@@ -72,6 +72,21 @@ def test_the_first_banks_come_from_all_images():
     for bank in method.bank:
         assert torch.allclose(bank.float(), expected, atol=1e-3)
     assert (method.labels >= 0).all()
+
+
+def test_the_features_of_all_images_are_never_held_at_once(monkeypatch):
+    features, asked = torch.randn(COUNT, 5), []
+
+    def some(indices):
+        asked.append(len(indices))
+        return features[indices]
+
+    whole, method = build(), build()
+    whole.start_epoch(epoch(0, features))
+    monkeypatch.setattr(deepcluster_v2, "CHUNK", 13)
+    method.start_epoch(Epoch(0, 5, some, lambda parameters: None))
+    assert asked == [13, 13, 4]
+    assert torch.allclose(method.bank.float(), whole.bank.float(), atol=1e-3)
 
 
 def test_a_clustering_is_that_of_a_plain_implementation():

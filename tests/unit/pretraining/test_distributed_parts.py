@@ -14,8 +14,9 @@ from torch import nn
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images
+from deepclust.common.plain_networks import SeededDropout
 from deepclust.common.progress import Progress
-from deepclust.pretraining import distributed, engine
+from deepclust.pretraining import deepcluster, distributed, engine, tcc
 from deepclust.pretraining.augmentation import Augmentation
 from deepclust.pretraining.batch_norm import synchronise
 from deepclust.pretraining.distributed import Rehearsal, Team, team_of_environment
@@ -60,6 +61,28 @@ def test_views_do_not_depend_on_the_number_of_processes(kind, count, seed):
         with part_of_batch(start, stop, 7):
             parts.append(augment(images[start:stop], seed))
     assert torch.allclose(torch.cat(parts), augment(images, seed), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["deepcluster", "tcc"])
+@given(count=st.integers(1, 4), seed=st.integers(0, 1000))
+def test_what_else_is_drawn_does_not_depend_on_the_number_of_processes(name, count, seed):
+    """Dropout of DeepCluster, Gumbel noise of TCC."""
+    facts, images = ImageFacts(20, (6, 6), [0.5] * 3, [0.2] * 3), torch.zeros(7, 3, 8, 8, dtype=torch.uint8)
+    if name == "deepcluster":
+        network = nn.Sequential(SeededDropout(5), nn.Linear(5, 4), SeededDropout(4))
+        network.feature_dim = 4
+        method = deepcluster.DeepCluster(deepcluster.Options(dataset="d", clusters=3), network, facts)
+    else:
+        method = tcc.TCC(tcc.Options(dataset="d", clusters=3, sampling="gumbel"), Plain(), facts)
+    parts = []
+    for rank in range(count):
+        start, stop = Team(rank, count).bounds(7)
+        with part_of_batch(start, stop, 7):
+            parts.append([draws for draws in method.views(images[start:stop], seed) if draws.ndim != 4])
+    drawn = [torch.cat(draws) for draws in zip(*parts)]
+    expected = [draws for draws in method.views(images, seed) if draws.ndim != 4]
+    assert len(expected) == (2 if name == "deepcluster" else 1)
+    assert all(torch.equal(own, other) for own, other in zip(drawn, expected, strict=True))
 
 
 def test_several_draws_for_each_image_stay_together():
@@ -255,3 +278,36 @@ def test_a_place_that_is_not_reached_is_named(monkeypatch):
     said = r"at 127\.0\.0\.1, port 1 .*GLOO_SOCKET_IFNAME"
     with pytest.raises(DeepclustError, match=said), team_of_environment(torch.device("cpu")):
         raise AssertionError("nobody is there")
+
+
+def train_with_labels_that_differ(images, out):
+    """Rounding may give an image another cluster in another process; batches must not differ then."""
+    with team_of_environment(CPU) as team:
+        orders = []
+
+        def cluster(self, epoch):
+            labels = torch.arange(len(self.labels), dtype=torch.int32) % 4
+            labels[7 * team.rank] = 3
+            return labels
+
+        def order(self, count, seed):
+            orders.append(deepcluster.DeepCluster.order(self, count, seed).tolist())
+            return torch.tensor(orders[-1])
+
+        variant = type("Variant", (deepcluster.DeepCluster,), {"_cluster": cluster, "order": order})
+        module = SimpleNamespace(Options=deepcluster.Options, METHOD=variant)
+        options = {"architecture": "resnet10_w32", "epochs": 2, "batch_size": 20, "precision": "fp32", "sobel": False}
+        options = module.Options(dataset="noise", clusters=4, **options)
+        written = [Path(out) / name for name in ("model.json", "training.jsonl", "tensorboard", "snapshots")]
+        files = engine.Files([Images(Path(images))], None, *written)
+        session = engine.Session(CPU, Progress(hidden=True), "0", 1000, lambda stop: None, team)
+        engine.pretrain("deepcluster", module, options, files, session)
+        Path(out, f"orders-{team.rank}").write_text(json.dumps(orders))
+        team.wait()
+
+
+def test_all_processes_go_by_the_labels_of_the_first(teams, tmp_path, images):
+    out = tmp_path / "out"
+    teams.call(2, tmp_path / "log", train_with_labels_that_differ, str(images.folder), str(out))
+    first, second = (json.loads((out / f"orders-{rank}").read_text()) for rank in range(2))
+    assert len(first) == 2 and first == second

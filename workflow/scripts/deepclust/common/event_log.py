@@ -19,7 +19,7 @@ class EventLog:
         from tensorboardX.event_file_writer import EventsWriter
 
         remove_tree(folder)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)  # NFS keeps a file that someone has open
         self._writer = EventsWriter(str(folder / "events"))
         self._time = time.time() - sum(record["seconds"] for record in records)
         for record in records:
@@ -40,3 +40,7 @@ class EventLog:
                 summary = scalar(key, value)
                 self._writer.write_event(Event(wall_time=self._time, step=record["epoch"], summary=summary))
         self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file: nothing can be added any more."""
+        self._writer.close()

@@ -18,10 +18,12 @@ class TrainingLog:
     def __init__(self, folder: Path | None) -> None:
         """Args: `folder` for the copies: `training.jsonl`, and `tensorboard` with an event file; None: no copies."""
         self.folder = folder
+        self.events: EventLog | None = None
         self.restore([])
 
     def restore(self, lines: list[str]) -> None:
         """Continue after `lines`: what an interrupted process logged beyond them is dropped."""
+        self.close()
         self.lines = list(lines)
         if self.folder is not None:
             self.live = self.folder / "training.jsonl"
@@ -36,13 +38,20 @@ class TrainingLog:
         """Log one record: `epoch`, `seconds` and other numbers; floats are shortened to 6 digits."""
         short = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in record.items()}
         self.lines.append(json.dumps(short, allow_nan=False))
-        if self.folder is not None:
+        if self.folder is not None and self.events is not None:
             with self.live.open("a", encoding="utf-8") as file:
                 file.write(self.lines[-1] + "\n")
             self.events.add(short)
 
     def write(self, path: Path, events: Path) -> None:
-        """Write the whole log to its final places: a file, and a folder for TensorBoard."""
+        """Write the whole log to its final places, a file and a folder for TensorBoard, and close the copies."""
+        self.close()
         write_text(path, "".join(f"{line}\n" for line in self.lines))
         with atomic_folder(events) as folder:
-            EventLog(folder, self.records())
+            EventLog(folder, self.records()).close()
+
+    def close(self) -> None:
+        """Leave no file open, so that the folder of the copies can be removed."""
+        if self.events is not None:
+            self.events.close()
+            self.events = None

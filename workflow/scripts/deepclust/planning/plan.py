@@ -263,6 +263,7 @@ class _Checker:
                     yield f"{where}.splits: {dataset} has no split {split!r} (it has {', '.join(known or {})})"
             yield from self.twice(f"{where}.splits", options.get("splits") or [])
             yield from self.check_training_images(where, dataset, options)
+            yield from self.check_training_clusters(where, dataset, options)
         state = options.get("resume_from")
         made = Path("results/backbones", name, "model.json").exists()
         if isinstance(state, str) and not made and not Path(state).exists():
@@ -307,6 +308,15 @@ class _Checker:
         facts = self.facts(dataset)
         if facts is not None and facts.get("shape") is None and options.get("image_size") is None:
             yield f"{where}.image_size: images of {dataset} differ in size: give the side to train with, e.g. 96"
+
+    def check_training_clusters(self, where: str, dataset: str, options: Config) -> Iterator[str]:
+        """Methods that cluster the images they train on."""
+        sizes, names, clusters = self.splits(dataset) or {}, options.get("splits"), options.get("clusters")
+        if isinstance(names, list) and all(name in sizes for name in names) and isinstance(clusters, int):
+            count = _total([sizes[name] for name in names])
+            if count is not None and clusters > count:
+                found = f"{clusters} clusters are more than the {count} images of {dataset} ({'+'.join(names)})"
+                yield f"{where}.clusters: {found}: lower it"
 
     def ancestors(self, backbone: str) -> set[str]:
         """The backbones that a backbone starts from, directly or not."""

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def uniform_order(labels: Tensor, count: int, seed: int) -> Tensor:
-    """Draw images so that all clusters that have any are drawn from alike.
+    """Draw images so that all clusters that have any are drawn from alike; the numbers of clusters do not matter.
 
     Each of the m clusters gives floor(count / m) + 1 images, with replacement if it has no more than these; of all of
     them, shuffled, the first `count` are kept.
@@ -21,12 +21,19 @@ def uniform_order(labels: Tensor, count: int, seed: int) -> Tensor:
     # A random order within each cluster, one cluster after the other.
     shuffled = torch.randperm(len(labels), generator=generator)
     shuffled = shuffled[labels[shuffled] >= 0]
-    members = shuffled[labels[shuffled].sort(stable=True).indices]
-    sizes = labels[labels >= 0].long().bincount()
-    sizes = sizes[sizes > 0]
+    clusters = _numbered_by_appearance(labels[shuffled].long())
+    members = shuffled[clusters.sort(stable=True).indices]
+    sizes = clusters.bincount()
     draws = count // len(sizes) + 1
     place = torch.arange(draws).expand(len(sizes), -1)
     numbers = torch.rand(len(sizes), draws, generator=generator, dtype=torch.float64)
     drawn = torch.where((sizes > draws)[:, None], place, (numbers * sizes[:, None]).long())
     order = members[(drawn + (sizes.cumsum(0) - sizes)[:, None]).flatten()]
     return order[torch.randperm(len(order), generator=generator)[:count]]
+
+
+def _numbered_by_appearance(clusters: Tensor) -> Tensor:
+    """Clusters int64 [n] with new numbers from 0 in the order in which they come up first."""
+    places = torch.arange(len(clusters))
+    first = torch.full((int(clusters.max()) + 1,), len(clusters)).scatter_reduce_(0, clusters, places, "amin")
+    return first.argsort().argsort()[clusters]

@@ -20,8 +20,8 @@ from deepclust.common.plain_networks import dropouts
 from deepclust.common.seeding import derive_seed
 from deepclust.pretraining.cluster_sampling import uniform_order
 from deepclust.pretraining.method import Epoch, ImageFacts, Method
-from deepclust.pretraining.monitors import cluster_record, mutual_information
-from deepclust.pretraining.options import AugmentationOptions, PretrainingOptions
+from deepclust.pretraining.monitors import cluster_record, common_information
+from deepclust.pretraining.options import Architecture, AugmentationOptions, PretrainingOptions
 from deepclust.pretraining.power_iteration import power_iteration_clusters
 from deepclust.pretraining.streamed_kmeans import kmeans
 from deepclust.pretraining.views import for_each_image
@@ -46,7 +46,7 @@ class Options(PretrainingOptions):
     """Epochs from one clustering to the next."""
     top_learning_rate: float = Field(0.05, gt=0)
     """Learning rate of the layer from features to clusters, which starts anew after each clustering."""
-    architecture: Literal["resnet10_w32", "resnet18", "resnet34", "resnet50", "alexnet_bn", "vgg16_bn"] = "alexnet_bn"
+    architecture: Architecture = "alexnet_bn"
     """Network. AlexNet and VGG-16 are made for images of 224 pixels."""
     sobel: bool = True
     """Whether the network sees the edges of the grey image (Sobel's filters) instead of its colours."""
@@ -60,6 +60,8 @@ class Options(PretrainingOptions):
     """Images per step; what is left over at the end of an epoch is not seen in it."""
     learning_rate: float = Field(0.05, gt=0)
     """Learning rate of the network; it stays the same."""
+    warmup_epochs: float = Field(0, ge=0)
+    """Not used: the learning rates stay the same."""
     weight_decay: float = Field(1e-5, ge=0)
     """Weight decay, on all parameters."""
 
@@ -122,12 +124,13 @@ class DeepCluster(Method):
     def _cluster(self, epoch: Epoch) -> Tensor:
         """Cluster of every image by its features, int32 [N] on the CPU."""
         options, device, started = self.options, self.labels.device, time.perf_counter()
-        rows = whitened_features(epoch.features, len(self.labels), options.components, epoch.seed, device)
+        sample_seed, seed = (derive_seed(epoch.seed, purpose) for purpose in ("sample", "kmeans"))
+        rows = whitened_features(epoch.features, len(self.labels), options.components, sample_seed, device)
         reduced = time.perf_counter()
         if options.clustering == "pic":
             labels = power_iteration_clusters(rows, options.clusters, device)
         else:
-            labels = kmeans(rows, options.clusters, options.iterations, epoch.seed, device).labels
+            labels = kmeans(rows, options.clusters, options.iterations, seed, device).labels
         clustered = time.perf_counter()
         print(f"features in {reduced - started:.1f} s, clusters in {clustered - reduced:.1f} s", flush=True)
         return labels
@@ -135,9 +138,7 @@ class DeepCluster(Method):
     def end_epoch(self, epoch: Epoch) -> dict[str, float]:
         """Sizes of the clusters, and how much they have in common with those before (0: nothing, 1: all)."""
         record = cluster_record(self.labels, torch.full_like(self.labels, -1), self.options.clusters)
-        if (self.labels_before >= 0).any():
-            record["nmi"] = mutual_information(self.labels_before, self.labels)
-        return record
+        return record | common_information(self.labels_before, self.labels)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The network, then the top layer, which has no momentum."""

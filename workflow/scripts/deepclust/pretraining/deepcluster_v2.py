@@ -10,7 +10,6 @@ are the same then; banks are kept in float16; bf16 networks.
 
 import math
 import time
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -20,14 +19,14 @@ from torch.nn import functional as F
 from deepclust.common.errors import DeepclustError
 from deepclust.common.seeding import derive_seed
 from deepclust.pretraining.method import Epoch, ImageFacts, Method
-from deepclust.pretraining.monitors import cluster_record, mutual_information
+from deepclust.pretraining.monitors import cluster_record, common_information
 from deepclust.pretraining.multi_crop import MultiCrop, embed_by_size
 from deepclust.pretraining.optimization import cosine_schedule
-from deepclust.pretraining.options import AugmentationOptions, PretrainingOptions, SmallCropOptions
+from deepclust.pretraining.options import AugmentationOptions, Optimizer, PretrainingOptions, SmallCropOptions
 from deepclust.pretraining.streamed_kmeans import kmeans
 
 BANKS = 2  # one for each view of the usual size
-ROWS = 2**14  # features projected at once to fill the banks
+CHUNK = 2**14  # images whose features are held at once to fill the banks
 
 
 class Options(PretrainingOptions):
@@ -55,7 +54,7 @@ class Options(PretrainingOptions):
     """Passes over the images."""
     batch_size: int = Field(256, ge=2)
     """Images per step; those left over at the end of an epoch keep their place in the banks."""
-    optimizer: Literal["sgd", "lars", "larc", "adam", "adamw"] = "lars"
+    optimizer: Optimizer = "lars"
     """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), LARC (LARS whose
     steps are never longer than those of SGD), Adam or AdamW."""
     learning_rate: float = Field(0.6, gt=0)
@@ -128,7 +127,7 @@ class DeepClusterV2(Method):
     def start_epoch(self, epoch: Epoch) -> None:
         """Cluster the banks, once per head, and take the centroids for prototypes."""
         if epoch.number == 0:
-            self._fill(epoch.features())
+            self._fill(epoch)
         started = time.perf_counter()
         self.labels_before.copy_(self.labels[0])
         banks, device = self.bank.cpu(), self.bank.device
@@ -142,20 +141,18 @@ class DeepClusterV2(Method):
         print(f"clusters of all heads in {time.perf_counter() - started:.1f} s", flush=True)
 
     @torch.no_grad()
-    def _fill(self, features: Tensor) -> None:
-        """Fill both banks from features [N, D]."""
+    def _fill(self, epoch: Epoch) -> None:
+        """Fill both banks from the features of all images."""
         self.projector.eval()
-        for rows, target in zip(features.split(ROWS), self.bank.split(ROWS, dim=1)):
-            target.copy_(F.normalize(self.projector(rows.to(self.bank.device)), dim=1))
+        for indices, target in zip(torch.arange(self.bank.shape[1]).split(CHUNK), self.bank.split(CHUNK, dim=1)):
+            target.copy_(F.normalize(self.projector(epoch.features(indices).to(target.device)), dim=1))
         self.projector.train()
 
     def end_epoch(self, epoch: Epoch) -> dict[str, float]:
         """Sizes of the first head's clusters, and how much they have in common with those before."""
         labels = self.labels[0]
         record = cluster_record(labels, torch.full_like(labels, -1), self.options.clusters)
-        if (self.labels_before >= 0).any():
-            record["nmi"] = mutual_information(self.labels_before, labels)
-        return record
+        return record | common_information(self.labels_before, labels)
 
     def learning_rates(self, position: float) -> list[float]:
         """A linear rise, then half a cosine, between the given rates."""

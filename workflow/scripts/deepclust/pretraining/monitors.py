@@ -87,10 +87,17 @@ def cluster_record(labels: Tensor, before: Tensor, clusters: int) -> dict[str, f
     return record
 
 
+def common_information(before: Tensor, labels: Tensor) -> dict[str, float]:
+    """What to log of a clustering int [N] and the one before: `nmi`, unless no image is in a cluster of both."""
+    if not ((before >= 0) & (labels >= 0)).any():
+        return {}
+    return {"nmi": mutual_information(before, labels)}
+
+
 def mutual_information(first: Tensor, second: Tensor) -> float:
     """Normalised mutual information of two clusterings int [N], by the mean of their entropies; -1: left out.
 
-    Two clusterings of one cluster each have 1 in common.
+    Two clusterings of one cluster each have 1 in common. At least one image must be in a cluster of both.
     """
     both = (first >= 0) & (second >= 0)
     first, second = first[both].long(), second[both].long()

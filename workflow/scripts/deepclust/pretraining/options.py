@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from deepclust.common.options import Options
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+Architecture = Literal["resnet10_w32", "resnet18", "resnet34", "resnet50", "alexnet_bn", "vgg16_bn"]
+Optimizer = Literal["sgd", "lars", "larc", "adam", "adamw"]
 
 
 class AugmentationOptions(Options):
@@ -79,8 +81,8 @@ class PretrainingOptions(Options):
     """Splits of the dataset to train on, together."""
     start_from: str | None = None
     """Backbone whose weights training starts from; it must have the same architecture."""
-    architecture: Literal["resnet10_w32", "resnet18", "resnet34", "resnet50", "alexnet_bn", "vgg16_bn"] = "resnet18"
-    """Network. AlexNet and VGG-16 are made for images of 224 pixels."""
+    architecture: Architecture = "resnet18"
+    """Network. AlexNet and VGG-16 are made for images of 224 pixels; their dropout is active in deepcluster only."""
     stem: Literal["cifar", "stl", "imagenet"] = "cifar"
     """First layers of a ResNet: `cifar` for images around 32 pixels, `stl` around 96, `imagenet` around 224."""
     sobel: bool = False
@@ -93,7 +95,7 @@ class PretrainingOptions(Options):
     """Passes over the images."""
     batch_size: int = Field(512, ge=2)
     """Images per step; what is left over at the end of an epoch waits for another epoch's order."""
-    optimizer: Literal["sgd", "lars", "larc", "adam", "adamw"] = "sgd"
+    optimizer: Optimizer = "sgd"
     """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), LARC (LARS whose
     steps are never longer than those of SGD), Adam or AdamW."""
     learning_rate: float = Field(0.4, gt=0)
@@ -111,8 +113,8 @@ class PretrainingOptions(Options):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Number format of the network's computations; `auto`: bf16 where the hardware is fast at it."""
     compile: Literal["auto"] | bool = "auto"
-    """Whether the network is compiled (torch.compile), which takes about a minute at the start; `auto`: on a GPU. A
-    network that several processes train is not."""
+    """Whether the network is compiled (torch.compile), which takes about a minute at the start and needs a C compiler;
+    `auto`: on a GPU, if there is one. A network that several processes train is not."""
     snapshot_every: int = Field(0, ge=0)
     """Epochs between two snapshots of the backbone, which are scored over epochs in the report; the start and the end
     are kept too. 0: none. The training does not depend on it."""

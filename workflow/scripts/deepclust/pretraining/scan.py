@@ -7,8 +7,6 @@ CIFAR-10. `selflabel` is the step after it.
 Departure: the last epoch is kept, not the one with the lowest loss on the images that are scored.
 """
 
-from typing import Literal
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -17,7 +15,7 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.seeding import derive_seed
 from deepclust.pretraining.classifier import Classifier
 from deepclust.pretraining.method import ImageFacts
-from deepclust.pretraining.options import Facts, PretrainingOptions
+from deepclust.pretraining.options import Facts, Optimizer, PretrainingOptions
 from deepclust.pretraining.strong_augmentation import StrongAugmentation, StrongAugmentationOptions
 
 FACTS = Facts(native_k="clusters", needs_neighbors=True)
@@ -40,8 +38,9 @@ class Options(PretrainingOptions):
     """Passes over the images."""
     batch_size: int = Field(128, ge=2)
     """Images per step, each with one neighbor; many more than there are clusters."""
-    optimizer: Literal["sgd", "lars", "adam", "adamw"] = "adam"
-    """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), Adam or AdamW."""
+    optimizer: Optimizer = "adam"
+    """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), LARC (LARS whose
+    steps are never longer than those of SGD), Adam or AdamW."""
     learning_rate: float = Field(1e-4, gt=0)
     """Learning rate; it is constant."""
 

@@ -7,8 +7,6 @@ Departures: the images of the plain view are seen in one pass of their own; a ba
 nothing. A projector that comes with the clusters is trained on without its batch normalisation, which is folded in.
 """
 
-from typing import Literal
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -17,7 +15,7 @@ from torch.nn import functional as F
 from deepclust.common.errors import DeepclustError
 from deepclust.pretraining.classifier import Classifier
 from deepclust.pretraining.method import ImageFacts
-from deepclust.pretraining.options import Facts, PretrainingOptions
+from deepclust.pretraining.options import Facts, Optimizer, PretrainingOptions
 from deepclust.pretraining.strong_augmentation import StrongAugmentation, StrongAugmentationOptions
 
 FACTS = Facts(native_k="clusters", needs_clusters=True)
@@ -41,8 +39,9 @@ class Options(PretrainingOptions):
     """Passes over the images."""
     batch_size: int = Field(1000, ge=2)
     """Images per step."""
-    optimizer: Literal["sgd", "lars", "adam", "adamw"] = "adam"
-    """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), Adam or AdamW."""
+    optimizer: Optimizer = "adam"
+    """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), LARC (LARS whose
+    steps are never longer than those of SGD), Adam or AdamW."""
     learning_rate: float = Field(1e-4, gt=0)
     """Learning rate; it is constant."""
 

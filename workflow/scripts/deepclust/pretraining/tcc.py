@@ -20,10 +20,10 @@ from deepclust.common.seeding import derive_seed
 from deepclust.pretraining.method import Epoch, ImageFacts, Method
 from deepclust.pretraining.monitors import cluster_record
 from deepclust.pretraining.native import NativeHead
-from deepclust.pretraining.options import Facts, PretrainingOptions, Probability
+from deepclust.pretraining.options import Architecture, Facts, Optimizer, PretrainingOptions, Probability
 from deepclust.pretraining.tcc_contrast import Queue, cluster_contrast, divergence, gumbel, imbalance, instance_contrast
 from deepclust.pretraining.tcc_heads import Condition, Heads, Twin
-from deepclust.pretraining.views import random_numbers
+from deepclust.pretraining.views import for_each_image
 
 FACTS = Facts(native_k="clusters")
 
@@ -65,14 +65,15 @@ class Options(PretrainingOptions):
     the network itself."""
     balance_weight: float = Field(1.0, ge=0)
     """Weight of what the entropy of a batch's mean assignment lacks to that of clusters of equal size."""
-    architecture: Literal["resnet10_w32", "resnet18", "resnet34", "resnet50"] = "resnet34"
-    """Network."""
+    architecture: Architecture = "resnet34"
+    """Network. AlexNet and VGG-16 are made for images of 224 pixels; their dropout is active in deepcluster only."""
     epochs: int = Field(1000, ge=1)
     """Passes over the images."""
     batch_size: int = Field(512, ge=2)
     """Images per step, many times as many as clusters; what is left over waits for another epoch's order."""
-    optimizer: Literal["sgd", "lars", "adam", "adamw"] = "adam"
-    """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), Adam or AdamW."""
+    optimizer: Optimizer = "adam"
+    """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), LARC (LARS whose
+    steps are never longer than those of SGD), Adam or AdamW."""
     learning_rate: float = Field(1e-3, gt=0)
     """Highest learning rate; it falls to 0 along a half cosine."""
     weight_decay: float = Field(0.0, ge=0)
@@ -112,9 +113,10 @@ class TCC(Method):
         views = [self.augment(images, derive_seed(seed, view)) for view in range(2)]
         if self.options.sampling == "soft":
             return views
-        generator = torch.Generator(images.device).manual_seed(derive_seed(seed, "gumbel"))
-        uniform = [random_numbers(len(images), generator) for _ in range(2 * self.options.clusters)]
-        return [*views, gumbel(torch.stack(uniform, dim=1)).view(-1, 2, self.options.clusters)]
+        shape, device = (2, self.options.clusters), images.device
+        generator = torch.Generator(device).manual_seed(derive_seed(seed, "gumbel"))
+        uniform = for_each_image(lambda n: torch.rand(n, *shape, generator=generator, device=device), len(images))
+        return [*views, gumbel(uniform)]
 
     def embed(self, views: list[Tensor]) -> tuple[Tensor, ...]:
         """What `Heads.project` gives for the first view, then for the second, [B, D] each, then the noise.

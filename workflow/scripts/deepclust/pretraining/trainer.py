@@ -17,6 +17,7 @@ from deepclust.common.seeding import derive_seed
 from deepclust.common.training_log import TrainingLog
 from deepclust.pretraining.batch_norm import unsynchronised
 from deepclust.pretraining.checkpoint import State, StateFolder
+from deepclust.pretraining.compilation import should_compile
 from deepclust.pretraining.distributed import ALONE, Rehearsal, Team
 from deepclust.pretraining.gradient_cache import backward
 from deepclust.pretraining.image_store import ImageStore
@@ -79,8 +80,7 @@ class Trainer:
         self.checkpoint_seconds, self.snapshots, self.team = checkpoint_seconds, snapshots, team
         self.device = store.device
         self.bf16 = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(self.device))
-        wanted = options.compile is True or (options.compile == "auto" and self.device.type == "cuda")
-        if wanted and team.count == 1:  # never tried with batch normalisation over several processes
+        if should_compile(options.compile, self.device, team):
             method.backbone.compile(dynamic=False)  # in place: the names in its state stay the same
         self.optimizer = build_optimizer(method.parameter_groups(), options)
         self.batch = min(options.batch_size, store.count)
@@ -151,8 +151,8 @@ class Trainer:
         self._clock = time.perf_counter()
         self.method.train()
         if position.step == 0:
-            self.team.follow_first(self.method)
             self.method.start_epoch(self._epoch())
+            self.team.follow_first(self.method)  # what rounding can tell apart, a label for instance, changes batches
         order = self.method.order(self.store.count, self._seed("order", position.epoch))
         batches = order[: self.steps * self.batch * self.method.images_per_item].view(self.steps, self.batch, -1)
         left = batches[position.step :]

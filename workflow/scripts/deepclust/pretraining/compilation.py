@@ -1,0 +1,36 @@
+"""Whether a network is compiled (torch.compile)."""
+
+import os
+import shutil
+from typing import Literal
+
+import torch
+
+from deepclust.common.errors import DeepclustError
+from deepclust.pretraining.distributed import Team
+
+# What is called at the first step: the variable that names a compiler, and where none is named, the first of these.
+COMPILERS = {"cuda": ("C", "CC", ("gcc", "clang")), "cpu": ("C++", "CXX", ("g++", "clang++"))}
+
+
+def should_compile(wanted: Literal["auto"] | bool, device: torch.device, team: Team) -> bool:
+    """Whether the network is to be compiled; says so in one line if it is not although one might expect it.
+
+    Raises:
+        DeepclustError: it has to be, and there is no compiler.
+    """
+    if wanted is False or (wanted == "auto" and device.type != "cuda"):
+        return False
+    if team.count > 1:  # never tried with batch normalisation over several processes
+        if wanted is True:
+            print("compile: a network that several processes train is not compiled", flush=True)
+        return False
+    language, variable, programs = COMPILERS[device.type]
+    named = os.environ.get(variable)
+    if any(shutil.which(program) for program in ([named] if named else programs)):
+        return True
+    missing = f"no {language} compiler ({named or ', '.join(programs)})"
+    if wanted is True:
+        raise DeepclustError(f"compile: true needs a compiler, and there is {missing}: install one or use auto")
+    print(f"compile: {missing}: the network is not compiled, which is slower", flush=True)
+    return False
