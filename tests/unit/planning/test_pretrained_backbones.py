@@ -250,3 +250,15 @@ def test_planning_needs_neither_torch_nor_timm():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS, capture_output=True, text=True, check=True)
     assert "did you mean 'resnet" in done.stdout and done.stdout.strip().endswith("[]")
+
+
+def test_a_damaged_backbone_that_another_starts_from_is_one_line(tmp_path):
+    described = json.loads((SHIPPED / "model.json").read_text()) | {"architecture": {}}
+    (tmp_path / "own" / "model.json").write_text(json.dumps(described))
+    config = copy.deepcopy(BASE)
+    config["backbones"]["fetched"] = {"method": "pretrained", "weights": "own/model.json"}
+    config["backbones"]["later"] = {"method": "simclr", "dataset": "digits", "start_from": "fetched"}
+    with pytest.raises(ExperimentError) as error:
+        make_plan(config, [])
+    (line,) = error.value.lines
+    assert line.startswith("backbones.fetched.weights: own/model.json has no architecture")
