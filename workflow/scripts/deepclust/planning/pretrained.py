@@ -115,6 +115,26 @@ def network_of(options: Config) -> Config:
     return {"architecture": model} if model else {}
 
 
+def seen(options: Config) -> tuple[int | None, float] | None:
+    """What a backbone sees of an image: side in pixels (None: images as they are), and crop fraction.
+
+    None where only the files of its weights tell.
+
+    Raises:
+        DeepclustError: its description is a file here, and none.
+    """
+    known: Config = {"image_size": options.get("image_size"), "crop_fraction": 1.0}
+    if options.get("method") == METHOD:
+        own = {key: options.get(key) for key in known if options.get(key) is not None}
+        described = _description(options.get("weights"))
+        known = described or {**presets().get(str(options.get("preset")), {}), **own}
+    features = {key: value for key, value in _mapping(options.get("features")).items() if value is not None}
+    known = {**known, **features}
+    if "image_size" not in known or "crop_fraction" not in known:
+        return None
+    return known["image_size"], known["crop_fraction"]
+
+
 def _description(weights: str | None) -> Config | None:
     """The description that `weights` name, if it is a file here.
 
