@@ -100,7 +100,7 @@ def make_plan(config: Config, files: list[Path], schema: Schema | None = None) -
     schema = schema or Schema()
     filled, errors = check_and_fill(config, schema)
     checker = _Checker(filled, schema, errors)
-    errors += [line for line in checker.check() if line not in errors]
+    errors += [line for line in dict.fromkeys(checker.check()) if line not in errors]
     if errors:
         prefix = f"{files[-1]}: " if len(files) == 1 else ""
         raise ExperimentError([prefix + line for line in errors])
@@ -375,12 +375,8 @@ class _Checker:
 
     def read_backbones(self) -> set[Any]:
         """Names of the backbones that runs name, well-formed or not."""
-        entries = self.config.get("runs")
-        named = (
-            [entry.get("backbones") for entry in entries if isinstance(entry, dict)]
-            if isinstance(entries, list)
-            else []
-        )
+        entries = _as_list(self.config.get("runs"))
+        named = [entry.get("backbones") for entry in entries if isinstance(entry, dict)]
         items = [item for names in named for item in _as_list(names)]
         return {name for item in items for name in _as_list(item) if isinstance(name, str)}
 

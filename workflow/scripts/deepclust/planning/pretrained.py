@@ -183,6 +183,9 @@ def _check_own(where: str, options: Config) -> Iterator[str]:
     if weights.startswith("hf://") and not re.fullmatch(r"hf://[\w.-]+/[\w.-]+(@[^/]+)?/(.+/)?model\.json", weights):
         yield f"{where}.weights: {weights} is no address on the hub: write hf://owner/name[@revision]/{DESCRIPTION}"
         return
+    if local_path(weights) is None and not (options.get("data") and options.get("supervision")):
+        needed = "give data and supervision (what it was trained on, and how), which tables need"
+        yield f"{where}: what {weights} says is not known before it is fetched: {needed}"
     problems = [*_check_weights(f"{where}.weights", weights), *_check_weights(f"{where}.weights", beside(weights))]
     yield from problems[:1]
     if problems:
