@@ -85,9 +85,10 @@ def _unusable(spec: dict[str, Any]) -> Iterator[str]:
         if spec[key] not in known:
             yield key
     mean, std, layers = spec["mean"], spec["std"], spec["layers"]
-    if mean is not None and not (isinstance(mean, list) and mean and all(map(_is_number, mean))):
+    channels = len(mean) if isinstance(mean, list) else 0
+    if mean is not None and not (channels and all(map(_is_number, mean))):
         yield "mean"
-    elif (std is None) != (mean is None) or (std is not None and not _are_deviations(std, len(mean))):
+    elif (std is None) != (mean is None) or (std is not None and not _are_deviations(std, channels)):
         yield "std"
     if layers is not None and not (isinstance(layers, list) and layers and all(type(n) is int for n in layers)):
         yield "layers"

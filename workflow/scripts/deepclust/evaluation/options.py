@@ -52,8 +52,8 @@ class ProbedLayersOptions(LayerProbeOptions):
     """Which networks are read off at each stage, and how."""
 
     backbones: list[str] = Field([])
-    """Backbones to fit a linear classifier behind each stage of: convolutional networks and vision transformers, whose stages are
-    their blocks."""
+    """Backbones to fit a linear classifier behind each stage of: convolutional networks and vision transformers, whose
+    stages are their blocks."""
 
 
 class EvaluationOptions(ScoringOptions):
