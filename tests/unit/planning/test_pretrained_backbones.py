@@ -258,6 +258,16 @@ def test_planning_needs_neither_torch_nor_timm():
     assert "did you mean 'resnet" in done.stdout and done.stdout.strip().endswith("[]")
 
 
+def test_a_missing_backbone_that_another_starts_from_is_one_line():
+    config = copy.deepcopy(BASE)
+    crops = {"test_time_augmentation": "five-crop"}
+    config["backbones"]["fetched"] = {"method": "pretrained", "weights": "gone/model.json", "features": crops}
+    config["backbones"]["later"] = {"method": "simclr", "dataset": "digits", "start_from": "fetched"}
+    with pytest.raises(ExperimentError) as error:
+        make_plan(config, [])
+    assert error.value.lines == ["backbones.fetched.weights: there is no file gone/model.json"]
+
+
 def test_a_damaged_backbone_that_another_starts_from_is_one_line(tmp_path):
     described = json.loads((SHIPPED / "model.json").read_text()) | {"architecture": {}}
     (tmp_path / "own" / "model.json").write_text(json.dumps(described))

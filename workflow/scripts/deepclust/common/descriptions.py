@@ -60,6 +60,8 @@ def read_description(model_json: Path) -> dict[str, Any]:
     """
     try:
         spec = json.loads(Path(model_json).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DeepclustError(f"{model_json} cannot be read: {error.strerror}") from error
     except ValueError as error:  # of JSON or of UTF-8
         raise DeepclustError(f"{model_json} is not valid JSON ({error}): get it again") from error
     absent = [key for key in SPEC_KEYS if not isinstance(spec, dict) or key not in spec]

@@ -438,8 +438,8 @@ class _Checker:
             return
         views = features.get("test_time_augmentation")
         with contextlib.suppress(DeepclustError):  # said where that backbone is described
-            reading = pretrained.seen(options)
-            if views not in {"five-crop", "ten-crop"} or reading is None:
+            reading = pretrained.seen(options) if views in {"five-crop", "ten-crop"} else None
+            if reading is None:
                 return
             size, fraction = reading
             shape = facts.get("shape")
