@@ -41,7 +41,7 @@ class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic
     k_by: Literal["experiment", "auto"] = "experiment"
     """Who chose the number of clusters."""
     protocol: str
-    """`held-out` or `merged`."""
+    """`held-out`, `with-unlabeled`, `merged` or `train`: the splits that heads are fitted on, and scored on."""
     published_as: str | None = None
     """Name of the dataset in the literature."""
 

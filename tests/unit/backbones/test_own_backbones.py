@@ -13,6 +13,18 @@ from deepclust.common.files import sha256_file
 from deepclust.common.models import Model
 from deepclust.common.progress import Progress
 
+UNUSABLE = [
+    ("architecture", [{}, {"name": 5}, "resnet18"]),
+    ("image_size", [0, 32.5, "32", True]),
+    ("interpolation", ["nearest", None, []]),
+    ("mean", ["0.5", [], [None] * 3]),
+    ("std", [None, [0.2, 0.2, 0], [0.2, 0.2, "0.2"]]),
+    ("crop_fraction", [0, 1.5, None, "1"]),
+    ("pooling", ["mean", None, {}]),
+    ("layers", [[], [0.5], 3]),
+    ("splits", [5]),
+    ("sha256", [None]),
+]
 SHIPPED = Path(__file__).resolve().parents[3] / "weights" / "cifar10-simclr-resnet10_w32"
 
 
@@ -75,6 +87,8 @@ def damaged(original, how):
     elif how == "not json":
         original.write_text("<html>")
         return
+    elif isinstance(how, dict):
+        spec |= how
     else:
         spec["architecture"]["stem"] = how
     original.write_text(json.dumps(spec))
@@ -86,9 +100,16 @@ def damaged(original, how):
         ("other weights", "is not what .* describes"),
         ("nan", "NaN or infinite values in bn1.weight"),
         ("no description", "lacks architecture, "),
-        ("not json", "not valid JSON"),
+        ("not json", "not valid JSON .*: get it again"),
         ("imagenet", "does not fit its architecture"),
         ("pointed", "unknown stem 'pointed'"),
+        *[
+            ({key: value}, f"has no {key} that can be used.*get it again")
+            for key, values in UNUSABLE
+            for value in values
+        ],
+        ({"std": [0.2]}, "has no std that can be used"),
+        ({"mean": None}, "has no std that can be used"),
     ],
 )
 def test_damage_leaves_nothing(how, message, original):

@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deepclust.common.descriptions import SPEC_KEYS
+from deepclust.common.descriptions import POOLINGS, SPEC_KEYS
 from deepclust.common.errors import DeepclustError
 from deepclust.common.models import Model, save_model
 from deepclust.common.networks import build_network, set_image_size
-from deepclust.common.pooling import POOLINGS, pool, read_out
+from deepclust.common.pooling import pool, read_out
 from deepclust.common.preprocessing import resize_and_crop
 
 CPU = torch.device("cpu")

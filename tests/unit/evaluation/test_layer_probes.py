@@ -58,6 +58,26 @@ def test_accuracy_of_every_stage(model, splits):
     assert all(0.4 < record["linear_acc"] <= 1 for record in records)
 
 
+TIMM = {
+    "vit_tiny_patch16_224": ({"img_size": 8, "patch_size": 4, "embed_dim": 8, "depth": 3, "num_heads": 2}, 3),
+    "convnext_atto": ({"depths": [1, 1, 1, 1], "dims": [8, 8, 8, 8]}, 4),
+}
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_networks_with_other_numbers_of_stages(name, splits, tmp_path):
+    arguments, stages = TIMM[name]
+    architecture = {"name": "timm", "model": name, "arguments": arguments | {"in_chans": 1}}
+    size = 8 if name.startswith("vit") else 32
+    facts = {"architecture": architecture, "image_size": size, "interpolation": "bilinear", "crop_fraction": 1.0}
+    torch.manual_seed(0)
+    network = build_network(architecture)
+    save_model(tmp_path / "model.json", network, {**SPEC, **facts, "pooling": "avg", "feature_dim": 8})
+    model = Model.load(tmp_path / "model.json", CPU)
+    records = probe_layers(*splits, model, LayerProbeOptions(dimension=100), CPU, Progress())
+    assert [record["layer"] for record in records] == list(range(stages))
+
+
 def test_without_a_test_split_some_images_are_left_out(model, splits):
     nothing = LabelledImages.of([], [])
     records = probe_layers(splits[0], nothing, model, LayerProbeOptions(dimension=100), CPU, Progress())

@@ -10,12 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from deepclust.common.descriptions import SPEC_KEYS
+from deepclust.common.descriptions import POOLINGS, SPEC_KEYS
 from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images, write_encoded, write_raw
 from deepclust.common.models import Model, save_model
 from deepclust.common.networks import build_network
-from deepclust.common.pooling import POOLINGS
 from deepclust.common.preprocessing import resize_and_crop
 from deepclust.common.progress import Progress
 from deepclust.features import extract as module

@@ -70,7 +70,7 @@ def test_the_number_of_clusters_may_be_chosen():
 @pytest.mark.parametrize(
     ("numbers", "where", "what"),
     [
-        ([2, 1348], "choose_k.range", "1347 images of digits"),
+        ([2, 1078], "choose_k.range", "1347 images of digits"),
         ([1, 5], "choose_k.range.0", "at least 2"),
         ([9, 5], "choose_k.range", "smallest, largest"),
         ([2], "choose_k.range", "2 items"),
@@ -82,6 +82,78 @@ def test_bad_ranges_of_numbers_of_clusters(numbers, where, what):
     config["choose_k"] = {"range": numbers}
     (line,) = errors(config)
     assert line.startswith(f"{where}:") and what in line
+
+
+def test_what_is_tried_fits_the_sample():
+    """The bound of the command, 80 % of the images that it looks at."""
+    config = changed(("runs", 0, "k"), "auto")
+    config["choose_k"] = {"range": [2, 1077]}
+    plan(config)
+    config["choose_k"]["samples"] = 1000
+    (line,) = errors(config)
+    assert "subsamples of 800 of 1000 images" in line and "raise choose_k.samples" in line
+    config["choose_k"]["range"] = [2, 800]
+    plan(config)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["pixels"], "raw pixels, which have no stages"),
+        (["unused"], "no run reads unused"),
+        (["simcrl"], "did you mean 'simclr'?"),
+    ],
+)
+def test_probes_of_stages_that_nothing_would_make(names, message):
+    config = changed(("backbones", "unused"), BASE["backbones"]["simclr"])
+    config["evaluation"] = {"layer_probe": {"backbones": ["simclr"]}}
+    plan(config)
+    config["evaluation"]["layer_probe"]["backbones"] = ["simclr", *names]
+    (line,) = errors(config)
+    assert line.startswith("evaluation.layer_probe.backbones:") and message in line
+
+
+OWN = {"method": "pretrained", "weights": str(ROOT / "weights" / "cifar10-simclr-resnet10_w32" / "model.json")}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "fits"),
+    [
+        ({"method": "pixels"}, False),
+        ({"method": "pixels", "image_size": 8}, False),
+        ({"method": "pixels", "image_size": 8, "features": {"crop_fraction": 0.8}}, True),
+        ({"method": "simclr", "dataset": "digits"}, False),
+        ({"method": "simclr", "dataset": "digits", "features": {"crop_fraction": 0.8}}, False),
+        ({"method": "simclr", "dataset": "digits", "features": {"crop_fraction": 0.8, "image_size": 6}}, True),
+        ({"method": "pretrained", "preset": "dino-vits16"}, True),
+        ({"method": "pretrained", "preset": "dino-vits16", "features": {"crop_fraction": 1}}, False),
+        ({"method": "pretrained", "preset": "clip-vitb16"}, False),
+        ({"method": "pretrained", "preset": "clip-vitb16", "crop_fraction": 0.9}, True),
+        ({"method": "pretrained", "model": "vit_small_patch16_224.dino"}, True),
+        (OWN, False),
+        (OWN | {"features": {"image_size": 32, "crop_fraction": 0.875}}, True),
+    ],
+)
+def test_crops_that_would_all_be_the_same(backbone, fits):
+    features = {**backbone.get("features", {}), "test_time_augmentation": "five-crop"}
+    config = changed(("backbones", "seen"), {**backbone, "features": features})
+    config["runs"][0]["backbones"] = ["seen"]
+    if fits:
+        plan(config)
+    else:
+        (line,) = errors(config)
+        assert line.startswith("backbones.seen.features.test_time_augmentation:")
+    config["backbones"]["seen"]["features"]["test_time_augmentation"] = "flip"
+    plan(config)
+
+
+def test_corners_of_images_that_are_not_square_differ(tmp_path):
+    for number in range(30):
+        (tmp_path / f"{number}.png").touch()
+    config = changed(("datasets", "mine"), {"loader": "folder", "path": str(tmp_path)})
+    config["backbones"]["pixels"] |= {"image_size": 8, "features": {"test_time_augmentation": "ten-crop"}}
+    config["runs"] = [{"dataset": "mine", "backbones": ["pixels"], "heads": ["kmeans"], "k": 3}]
+    plan(config)
 
 
 @pytest.mark.parametrize("k", ["ten", ["auto", "many"], 2.5, None])

@@ -26,6 +26,7 @@ runs:
   - {dataset: digits, backbones: [fetched], heads: [kmeans], k: 10}
 """)
 
+SAID = {"data": "CIFAR-10", "supervision": "self-supervised"}
 OWN = {"model": "vit_small_patch16_224", "weights": "here.pth"}
 
 
@@ -135,7 +136,7 @@ def test_own_weights_have_their_own_layout():
         ({"preset": "dino-vits16"}, {}),
         ({"model": "vit_small_patch16_224.dino"}, {}),
         ({"model": "resnet50", "weights": "hf://team/net/w.bin"}, {}),
-        ({"weights": "hf://team/net@main/model.json"}, {}),
+        ({"weights": "hf://team/net@main/model.json", **SAID}, {}),
         ({"model": "resnet50", "weights": "here.pth"}, {"file": "here.pth"}),
         ({"weights": "own/model.json"}, {"file": "own/model.json", "tensors": "own/model.safetensors"}),
         ({"weights": "own#2/model.json"}, {"file": "own#2/model.json", "tensors": "own#2/model.safetensors"}),
@@ -162,7 +163,7 @@ def test_weights_on_a_server_are_downloaded_once():
 
 
 def test_of_an_own_backbone_on_a_server_both_files_are_downloaded():
-    parameters = planned(weights="https://example.org/a%20b/model.json?x=1", sha256="0" * 64)
+    parameters = planned(weights="https://example.org/a%20b/model.json?x=1", sha256="0" * 64, **SAID)
     files = parameters.weights_files("fetched")
     downloads = {part: parameters.download(path.removeprefix("resources/downloads/")) for part, path in files.items()}
     assert downloads["file"]["sources"] == ["https://example.org/a%20b/model.json?x=1"]
@@ -176,7 +177,7 @@ def test_an_own_backbone_says_itself_what_it_saw(weights, tmp_path):
     weights = weights.format(here=tmp_path)
     assert planned(weights=weights).trained_on("fetched") == "cifar10 (train), self-supervised"
     assert planned(weights=weights, data="CIFAR-10").trained_on("fetched") == "CIFAR-10, self-supervised"
-    assert planned(weights="hf://a/b/model.json", data="CIFAR-10").trained_on("fetched").startswith("CIFAR-10, ")
+    assert planned(weights="hf://a/b/model.json", **SAID).trained_on("fetched") == "CIFAR-10, self-supervised"
 
 
 @pytest.mark.parametrize(
@@ -192,6 +193,11 @@ def test_an_own_backbone_says_itself_what_it_saw(weights, tmp_path):
         ({"weights": "hf://own/model.json"}, "no address on the hub"),
         ({"features": {"pooling": "class"}}, "features.pooling: resnet10_w32 has no class token"),
         ({"weights": "own/other.json"}, "needs 'preset'"),
+        (
+            {"weights": "hf://a/b/model.json"},
+            "hf://a/b/model.json says is not known before it is fetched: give",
+        ),
+        ({"weights": "https://a.org/model.json", "data": "CIFAR-10"}, "is not known before it is fetched: give data"),
     ],
 )
 def test_mistakes_with_own_backbones(options, message, tmp_path):
@@ -250,3 +256,25 @@ def test_planning_needs_neither_torch_nor_timm():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS, capture_output=True, text=True, check=True)
     assert "did you mean 'resnet" in done.stdout and done.stdout.strip().endswith("[]")
+
+
+def test_a_missing_backbone_that_another_starts_from_is_one_line():
+    config = copy.deepcopy(BASE)
+    crops = {"test_time_augmentation": "five-crop"}
+    config["backbones"]["fetched"] = {"method": "pretrained", "weights": "gone/model.json", "features": crops}
+    config["backbones"]["later"] = {"method": "simclr", "dataset": "digits", "start_from": "fetched"}
+    with pytest.raises(ExperimentError) as error:
+        make_plan(config, [])
+    assert error.value.lines == ["backbones.fetched.weights: there is no file gone/model.json"]
+
+
+def test_a_damaged_backbone_that_another_starts_from_is_one_line(tmp_path):
+    described = json.loads((SHIPPED / "model.json").read_text()) | {"architecture": {}}
+    (tmp_path / "own" / "model.json").write_text(json.dumps(described))
+    config = copy.deepcopy(BASE)
+    config["backbones"]["fetched"] = {"method": "pretrained", "weights": "own/model.json"}
+    config["backbones"]["later"] = {"method": "simclr", "dataset": "digits", "start_from": "fetched"}
+    with pytest.raises(ExperimentError) as error:
+        make_plan(config, [])
+    (line,) = error.value.lines
+    assert line.startswith("backbones.fetched.weights: own/model.json has no architecture")

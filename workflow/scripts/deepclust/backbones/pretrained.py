@@ -16,14 +16,13 @@ from torch import nn
 from deepclust.backbones.checkpoints import Fit, Tensors, fit, read_tensors
 from deepclust.backbones.own import fetch_own
 from deepclust.backbones.sources import Source, obtain
-from deepclust.common.descriptions import is_description
+from deepclust.common.descriptions import INTERPOLATIONS, is_description
 from deepclust.common.errors import DeepclustError
 from deepclust.common.models import Model, save_model
 from deepclust.common.networks import build_network, set_image_size
 from deepclust.common.options import Options as BaseOptions
 from deepclust.common.progress import Progress
 
-INTERPOLATIONS = ("bilinear", "bicubic")
 _SHOWN = 5  # tensors that an error names of each kind
 
 

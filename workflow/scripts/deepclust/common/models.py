@@ -47,7 +47,7 @@ class Model:
         Args:
             image_size: side of the images it will see, in pixels; a position embedding is resampled to it, once.
             crop_fraction: how much of a resized image's side is left when its centre is cropped.
-            pooling: one of `deepclust.common.pooling.POOLINGS`.
+            pooling: one of `deepclust.common.descriptions.POOLINGS`.
             layers: blocks whose outputs are read; negative numbers count from the last one.
                 Where one of these is None, the backbone's own setting holds.
 

@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deepclust.common.descriptions import POOLINGS
 from deepclust.common.errors import DeepclustError
-
-POOLINGS = ("class", "avg", "max", "avgmax", "class+avg", "head")
 
 
 def read_out(network: nn.Module, images: Tensor, pooling: str, layers: Sequence[int] | None) -> Tensor:

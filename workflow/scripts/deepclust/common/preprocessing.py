@@ -1,10 +1,11 @@
 """What happens to images before a network sees them."""
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from deepclust.common.limits import shorter_side
 
 
 def resize_and_crop(
@@ -41,11 +42,6 @@ def resize_and_crop(
         places += [(row, column) for row in (0, shape[0] - size) for column in (0, shape[1] - size)]
     crops = [images[..., row : row + size, column : column + size] for row, column in places]
     return torch.stack(crops, dim=1) if corners else crops[0]
-
-
-def shorter_side(size: int, crop_fraction: float) -> int:
-    """Pixels of the shorter side of an image whose centre is then cropped to `size`."""
-    return math.floor(size / crop_fraction)
 
 
 def _resize(

@@ -125,7 +125,8 @@ def count_layers(model: Model, images: LabelledImages, device: torch.device) -> 
     if not hasattr(model.network, "forward_intermediates"):
         raise DeepclustError("this network has no stages to probe: take its backbone out of layer_probe.backbones")
     blocks = getattr(model.network, "blocks", None)
-    return len(blocks) if isinstance(blocks, torch.nn.ModuleList | torch.nn.Sequential) else 5
+    counted = isinstance(blocks, torch.nn.ModuleList | torch.nn.Sequential)
+    return len(blocks) if counted else len(model.network.feature_info)  # type: ignore[arg-type]
 
 
 @torch.inference_mode()

@@ -75,7 +75,7 @@ def leaderboard(files: Iterable[Path]) -> list[Row]:
     rows = [_row(path) for path in files]
     settings = [tuple(row[name] for name in SETTING) for row in rows]
     criterion, accuracy = ([row[name] for row in rows] for name in ("modularity_selected", "acc_selected"))
-    for choice in choose_heads(settings, criterion, accuracy):
+    for choice in choose_heads(settings, [row["head"] for row in rows], criterion, accuracy):
         found = accuracy[choice.chosen]
         best = None if choice.best is None else accuracy[choice.best]
         lost = None if best is None or found is None else best - found

@@ -52,7 +52,8 @@ class ProbedLayersOptions(LayerProbeOptions):
     """Which networks are read off at each stage, and how."""
 
     backbones: list[str] = Field([])
-    """Backbones with stages of maps (ResNets, AlexNet, VGG) to fit a linear classifier behind each stage of."""
+    """Backbones to fit a linear classifier behind each stage of: convolutional networks and vision transformers, whose
+    stages are their blocks."""
 
 
 class EvaluationOptions(ScoringOptions):

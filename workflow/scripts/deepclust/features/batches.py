@@ -10,7 +10,8 @@ import torch
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images
-from deepclust.common.preprocessing import resize_and_crop, shorter_side
+from deepclust.common.limits import shorter_side
+from deepclust.common.preprocessing import resize_and_crop
 from deepclust.features.ahead import in_order
 
 PREFETCHED = 2  # batches that are kept ready

@@ -27,6 +27,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from deepclust.common.device import choose_device
 from deepclust.common.errors import DeepclustError
+from deepclust.common.limits import SUBSAMPLE_SHARE, most_clusters
 from deepclust.common.modularity import modularity
 from deepclust.common.progress import Progress
 from deepclust.common.seeding import derive_seed
@@ -38,7 +39,6 @@ from deepclust.heads.normalization import fit_normalization
 from deepclust.heads.options import ChooseKOptions
 
 CRITERIA = ("silhouette", "stability", "modularity", "eigengap")  # the higher, the better
-SHARE = 0.8  # of the sample, in each subsample
 COMPARED = 4000  # images whose distances to each other the silhouette is computed from
 RESTARTS = kmeans.Options(n_init=5)
 
@@ -79,9 +79,9 @@ def choose_k(features: Sequence[Sequence[Features]], options: ChooseKOptions, pr
     """
     rows = _sample(features, options)
     smallest, largest = options.range
-    if largest > SHARE * len(rows):
+    if largest > (most := most_clusters(len(rows))):
         raise DeepclustError(
-            f"choose_k.range: {largest} clusters are too many for subsamples of {int(SHARE * len(rows))} of the "
+            f"choose_k.range: {largest} clusters are too many for subsamples of {most} of the "
             f"{len(rows)} images: lower it (or raise choose_k.samples, where there are more images)"
         )
     numbers = candidate_numbers(smallest, largest, options.candidates)
@@ -141,7 +141,7 @@ def _silhouette(distances: Float32, labels: Labels) -> float:
 
 def stability(rows: Float32, k: int, resamples: int) -> float:
     """Mean adjusted Rand index between k-means clusterings of subsamples, each pair on the images that it shares."""
-    parts = [_subsample(len(rows), int(SHARE * len(rows)), "part", number) for number in range(resamples)]
+    parts = [_subsample(len(rows), int(SUBSAMPLE_SHARE * len(rows)), "part", number) for number in range(resamples)]
     clusterings = np.full((resamples, len(rows)), -1, np.int32)
     for number, (labels, part) in enumerate(zip(clusterings, parts)):
         labels[part] = _cluster(rows[part], rows[part], k, number)

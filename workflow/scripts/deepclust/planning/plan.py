@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.image_files import image_paths
+from deepclust.common.limits import most_clusters, shorter_side
 from deepclust.planning import pretrained
 from deepclust.planning.downloads import local_path
 from deepclust.planning.strict_yaml import check_file
@@ -99,7 +100,7 @@ def make_plan(config: Config, files: list[Path], schema: Schema | None = None) -
     schema = schema or Schema()
     filled, errors = check_and_fill(config, schema)
     checker = _Checker(filled, schema, errors)
-    errors += [line for line in checker.check() if line not in errors]
+    errors += [line for line in dict.fromkeys(checker.check()) if line not in errors]
     if errors:
         prefix = f"{files[-1]}: " if len(files) == 1 else ""
         raise ExperimentError([prefix + line for line in errors])
@@ -186,12 +187,16 @@ class _Checker:
         number = section.get("k") if isinstance(section, dict) else None
         return number if isinstance(number, int) else None
 
-    def largest_tried(self) -> int | None:
-        """The largest number of clusters that `k: auto` tries; None where that is not well-formed."""
-        section = self.config.get("choose_k")
-        numbers = section.get("range") if isinstance(section, dict) else None
-        largest = numbers[-1] if isinstance(numbers, list) and numbers else None
-        return largest if isinstance(largest, int) else None
+    def check_range(self, dataset: str, train: list[str], known: int | None) -> Iterator[str]:
+        """The largest number of clusters that `k: auto` tries must fit the sample that it looks at."""
+        if any(line.startswith("choose_k") for line in self.known_errors):
+            return
+        largest, samples = self.config["choose_k"]["range"][-1], self.config["choose_k"]["samples"]
+        sample = samples if known is None else min(samples, known)
+        if largest > (most := most_clusters(sample)):
+            fix = "lower it, or raise choose_k.samples" if known is None or samples < known else "lower it"
+            named = f"subsamples of {most} of {sample} images of {dataset} ({'+'.join(train)})"
+            yield f"choose_k.range: {largest} clusters are too many for {named}: {fix}"
 
     def facts(self, dataset: str) -> Config | None:
         options = self.section("datasets").get(dataset, {})
@@ -375,6 +380,15 @@ class _Checker:
             yield from self.known(where, name, "backbones")
             if self.section("backbones").get(name, {}).get("method") == "pixels":
                 yield f"{where}: {name} is raw pixels, which have no stages"
+            elif name in self.section("backbones") and name not in self.read_backbones():
+                yield f"{where}: no run reads {name}: add it to the backbones of a run, or leave it out here"
+
+    def read_backbones(self) -> set[Any]:
+        """Names of the backbones that runs name, well-formed or not."""
+        entries = _as_list(self.config.get("runs"))
+        named = [entry.get("backbones") for entry in entries if isinstance(entry, dict)]
+        items = [item for names in named for item in _as_list(names)]
+        return {name for item in items for name in _as_list(item) if isinstance(name, str)}
 
     def check_members(self, head: str, members: Any) -> Iterator[str]:
         """Heads that combine others: those must be heads that read no others themselves."""
@@ -405,6 +419,7 @@ class _Checker:
             for backbone in item if isinstance(item, list) else [item]:
                 yield from self.known(f"{where}.backbones", backbone, "backbones")
                 yield from self.check_native_size(where, dataset, backbone)
+                yield from self.check_crops(dataset, backbone)
             if isinstance(item, list):
                 yield from self.twice(f"{where}.backbones", item)
                 yield from self.check_joint(where, item, heads)
@@ -424,6 +439,25 @@ class _Checker:
         if facts and options.get("method") == "pixels" and facts.get("shape") is None and size is None:
             fix = f"give backbones.{backbone}.image_size, e.g. 32"
             yield f"{where}.backbones: images of {dataset} differ in size: {fix}"
+
+    def check_crops(self, dataset: str, backbone: Any) -> Iterator[str]:
+        """Crops of an image must differ: where all of it is seen, its corners are its centre."""
+        options = self.section("backbones").get(backbone, {}) if isinstance(backbone, str) else {}
+        features, facts = options.get("features"), self.facts(dataset)
+        if facts is None or not isinstance(features, dict) or any("backbones" in line for line in self.known_errors):
+            return
+        views = features.get("test_time_augmentation")
+        with contextlib.suppress(DeepclustError):  # said where that backbone is described
+            reading = pretrained.seen(options) if views in {"five-crop", "ten-crop"} else None
+            if reading is None:
+                return
+            size, fraction = reading
+            shape = facts.get("shape")
+            square = shape is not None and shape[-2] == shape[-1]
+            if size is None or (square and shorter_side(size, fraction) == size):
+                same = f"the crops of an image of {dataset} would all be the same, the whole image"
+                fix = "set image_size and a crop_fraction below 1 beside it, or none"
+                yield f"backbones.{backbone}.features.test_time_augmentation: {same}: {fix}"
 
     def head_facts(self, head: Any) -> Config:
         """What the method of a head says about itself; nothing where the head or its method is unknown."""
@@ -469,10 +503,8 @@ class _Checker:
                 yield f"{where}.k: must be at least 1, got {k}"
             elif isinstance(k, int) and known is not None and k > known:
                 yield f"{where}.k: {k} clusters are more than the {known} images of {dataset} ({'+'.join(train)})"
-        largest = self.largest_tried()
-        if "auto" in numbers and known is not None and largest is not None and largest > known:
-            named = f"{known} images of {dataset} ({'+'.join(train)})"
-            yield f"choose_k.range: {largest} clusters are more than the {named}: lower it"
+        if "auto" in numbers:
+            yield from self.check_range(dataset, train, known)
         neighbors = self.searched()
         for part, size in {"+".join(train): known, "+".join(score): scored}.items():
             if neighbors is not None and size is not None and neighbors >= size:

@@ -115,6 +115,26 @@ def network_of(options: Config) -> Config:
     return {"architecture": model} if model else {}
 
 
+def seen(options: Config) -> tuple[int | None, float] | None:
+    """What a backbone sees of an image: side in pixels (None: images as they are), and crop fraction.
+
+    None where only the files of its weights tell.
+
+    Raises:
+        DeepclustError: its description is a file here, and none.
+    """
+    known: Config = {"image_size": options.get("image_size"), "crop_fraction": 1.0}
+    if options.get("method") == METHOD:
+        own = {key: options.get(key) for key in known if options.get(key) is not None}
+        described = _description(options.get("weights"))
+        known = described or {**presets().get(str(options.get("preset")), {}), **own}
+    features = {key: value for key, value in _mapping(options.get("features")).items() if value is not None}
+    known = {**known, **features}
+    if "image_size" not in known or "crop_fraction" not in known:
+        return None
+    return known["image_size"], known["crop_fraction"]
+
+
 def _description(weights: str | None) -> Config | None:
     """The description that `weights` name, if it is a file here.
 
@@ -163,6 +183,9 @@ def _check_own(where: str, options: Config) -> Iterator[str]:
     if weights.startswith("hf://") and not re.fullmatch(r"hf://[\w.-]+/[\w.-]+(@[^/]+)?/(.+/)?model\.json", weights):
         yield f"{where}.weights: {weights} is no address on the hub: write hf://owner/name[@revision]/{DESCRIPTION}"
         return
+    if local_path(weights) is None and not (options.get("data") and options.get("supervision")):
+        needed = "give data and supervision (what it was trained on, and how), which tables need"
+        yield f"{where}: what {weights} says is not known before it is fetched: {needed}"
     problems = [*_check_weights(f"{where}.weights", weights), *_check_weights(f"{where}.weights", beside(weights))]
     yield from problems[:1]
     if problems:

@@ -11,7 +11,8 @@ def head_choices(runs: Sequence[Run]) -> list[HeadChoice]:
     """The choice among the heads on the same features, by the modularity of their selected seeds."""
     settings = [(run.dataset, run.backbones, run.k_text, run.protocol) for run in runs]
     scores = [run.chosen.scores for run in runs]
-    return choose_heads(settings, [s.get("modularity") for s in scores], [s.get("acc") for s in scores])
+    modularity, accuracy = ([s.get(name) for s in scores] for name in ("modularity", "acc"))
+    return choose_heads(settings, [run.head for run in runs], modularity, accuracy)
 
 
 def head_table(group: Sequence[Run]) -> Table | None:

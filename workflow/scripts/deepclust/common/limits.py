@@ -1,0 +1,15 @@
+"""Limits that the plan knows before anything runs, and that a command holds itself to; needs no torch."""
+
+import math
+
+SUBSAMPLE_SHARE = 0.8  # of the sample that `choose_k` looks at, in each subsample between which stability is measured
+
+
+def most_clusters(images: int) -> int:
+    """The largest number of clusters that can be tried on a sample of so many images: each needs one in a subsample."""
+    return int(SUBSAMPLE_SHARE * images)
+
+
+def shorter_side(size: int, crop_fraction: float) -> int:
+    """Pixels of the shorter side of an image whose centre is then cropped to `size`."""
+    return math.floor(size / crop_fraction)
