@@ -9,7 +9,6 @@ import yaml
 from small_experiment import EXPERIMENT, DryRuns, copy_project, draw_shapes, snakemake, write_weights
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items):
     """All tests here share one project, which takes minutes: one process runs them while another runs the units."""
     for item in items:
