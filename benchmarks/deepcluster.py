@@ -7,13 +7,11 @@ of network passes is that of a few batches.
 
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from timing import Row
+from timing import Row, seconds
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
@@ -29,19 +27,6 @@ from deepclust.pretraining.whitening import whitened_features
 COUNT, CLUSTERS, BATCH = 50_000, 1000, 256
 MANY, DIMENSION = 1_280_000, 256
 REDUCED = {"cpu": (1000, 5), "cuda": (10_000, 20)}  # clusters and iterations at the size of ImageNet
-
-
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """CPU time of `work`; on a GPU the time until it has done it."""
-    if device.type == "cpu":
-        start = time.process_time()
-        work()
-        return time.process_time() - start
-    torch.cuda.synchronize()
-    begin = time.perf_counter()
-    work()
-    torch.cuda.synchronize()
-    return time.perf_counter() - begin
 
 
 def epoch(device: torch.device) -> list[Row]:

@@ -1,6 +1,12 @@
-"""What a benchmark reports."""
+"""What a benchmark reports, and how long work takes."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass
@@ -24,3 +30,19 @@ class Row:
         limit = "" if self.limit is None else f"{self.limit:,g} {self.unit}"
         ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
         return f"| {self.what} | {self.value:,.3g} {self.unit} | {limit} | {ratio} |"
+
+
+def seconds(work: Callable[[], object], device: "torch.device", repeats: int = 1) -> float:
+    """CPU time of `work`; on a GPU the time until it has done it, the mean of `repeats`."""
+    if device.type == "cpu":
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+    import torch
+
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - start) / repeats

@@ -9,11 +9,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from timing import Row
+from timing import Row, seconds
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -63,20 +62,6 @@ def bare_step(trainer: Trainer, views: list[torch.Tensor]) -> None:
     trainer.optimizer.step()
 
 
-def seconds(work: Callable[[], None], device: torch.device) -> float:
-    """CPU time of `work`; on a GPU the time until it has done it."""
-    if device.type == "cpu":
-        start = time.process_time()
-        work()
-        return time.process_time() - start
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    for _ in range(50):
-        work()
-    torch.cuda.synchronize()
-    return (time.perf_counter() - start) / 50
-
-
 def measure(name: str, trainer: Trainer, repeats: int) -> list[Row]:
     """Two steps in turns: the bare one and the engine's."""
     device = trainer.device
@@ -86,7 +71,7 @@ def measure(name: str, trainer: Trainer, repeats: int) -> list[Row]:
     times: dict[str, list[float]] = {kind: [] for kind in work}
     for repeat in range(repeats + 1):
         for kind, step in work.items():
-            taken = seconds(step, device)
+            taken = seconds(step, device, repeats=50)
             if repeat:  # the first one warms up
                 times[kind].append(taken)
     bare, whole = (statistics.median(times[kind]) for kind in work)

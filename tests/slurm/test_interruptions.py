@@ -4,8 +4,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -22,9 +20,7 @@ def trained(slurm, tmp_path_factory):
     clone = Clone(tmp_path_factory.mktemp("trained"))
     copy_project(clone.folder)
     clone.configure(TRAINING)
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", "small.yaml", "--", TARGET]
-    done = subprocess.run(command, cwd=clone.folder, env=clone.env(), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    clone.run_here(TARGET)
     return clone
 
 

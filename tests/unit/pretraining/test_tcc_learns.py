@@ -5,18 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import linear_sum_assignment
-from sklearn.datasets import load_digits
+from native_clusters import CLUSTERS, accuracy, assignments, features_of, few_digits
 from torch.nn import functional as F
 
 from deepclust.common.images import Images, write_raw
-from deepclust.common.models import Model
-from deepclust.common.progress import Progress
-from deepclust.heads import native
-from deepclust.heads.head import TrainingData
 from deepclust.pretraining import tcc
 
-CLUSTERS = 5
 OPTIONS = {
     "clusters": CLUSTERS,
     "architecture": "resnet10_w32",
@@ -29,24 +23,7 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def digits():
-    """The digits 0 to 4: images uint8 [901, 1, 8, 8] and labels."""
-    data = load_digits(n_class=CLUSTERS)
-    return (16 * data.images).clip(0, 255).astype(np.uint8)[:, None], data.target
-
-
-def assignments(folder, images):
-    model = Model.load(folder / "model.json", torch.device("cpu"))
-    with torch.inference_mode():
-        features = model.features(model.preprocess(torch.from_numpy(images))).numpy()
-    data = TrainingData([features], native=folder / "native.safetensors")
-    (result,) = native.fit(data, CLUSTERS, [0], native.Options(), Progress())
-    return native.predict(result.weights, [features], native.Options()).assignments, features
-
-
-def accuracy(clusters, labels):
-    table = np.zeros((CLUSTERS, CLUSTERS), int)
-    np.add.at(table, (clusters, labels), 1)
-    return table[linear_sum_assignment(-table)].sum() / len(labels)
+    return few_digits()
 
 
 def test_clusters_of_digits(train, digits, tmp_path):
@@ -56,7 +33,9 @@ def test_clusters_of_digits(train, digits, tmp_path):
     split = [Images(tmp_path / "digits")]
     untrained = train(tcc, "untrained", splits=split, epochs=1, **OPTIONS | {"learning_rate": 1e-8}).path
     trained = train(tcc, "trained", splits=split, epochs=8, **OPTIONS).path
-    before, after = (accuracy(assignments(folder, images)[0], labels) for folder in (untrained, trained))
+    before, after = (
+        accuracy(assignments(folder, features_of(folder, images)), labels) for folder in (untrained, trained)
+    )
     assert after > 0.6
     assert after > before + 0.15
     losses = [json.loads(line)["loss"] for line in (trained / "training.jsonl").read_text().splitlines()]
@@ -71,7 +50,8 @@ def test_predictions_are_those_of_the_method(train, digits, monkeypatch):
     images, _ = digits
     folder = train(tcc, **OPTIONS, epochs=2).path
     heads = kept[0].eval().heads
-    found, features = assignments(folder, images)
+    features = features_of(folder, images)
+    found = assignments(folder, features)
     with torch.no_grad():
         scores = F.normalize(heads.projector(torch.from_numpy(features)), dim=1) @ F.normalize(heads.keys, dim=1).T
     best, second = scores.topk(2).values.T

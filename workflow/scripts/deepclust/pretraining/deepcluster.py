@@ -15,7 +15,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepclust.common.errors import DeepclustError
 from deepclust.common.plain_networks import dropouts
 from deepclust.common.seeding import derive_seed
 from deepclust.pretraining.cluster_sampling import uniform_order
@@ -76,10 +75,7 @@ class DeepCluster(Method):
     def __init__(self, options: Options, backbone: nn.Module, images: ImageFacts) -> None:
         """Raises: DeepclustError, if there are fewer images than clusters."""
         super().__init__(options, backbone, images)
-        if options.clusters > images.count:
-            raise DeepclustError(
-                f"clusters: {options.clusters} clusters need as many images, there are {images.count}: lower clusters"
-            )
+        images.check_clusters(options.clusters)
         self.top = nn.Linear(backbone.feature_dim, options.clusters)  # type: ignore[arg-type]
         self.augment = images.augmentation(options.augmentation)
         self.dropouts = dropouts(backbone)

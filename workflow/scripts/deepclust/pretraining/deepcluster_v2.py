@@ -16,7 +16,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepclust.common.errors import DeepclustError
 from deepclust.common.seeding import derive_seed
 from deepclust.pretraining.method import Epoch, ImageFacts, Method
 from deepclust.pretraining.monitors import cluster_record, common_information
@@ -83,10 +82,7 @@ class DeepClusterV2(Method):
     def __init__(self, options: Options, backbone: nn.Module, images: ImageFacts) -> None:
         """Raises: DeepclustError, if there are fewer images than clusters."""
         super().__init__(options, backbone, images)
-        if options.clusters > images.count:
-            raise DeepclustError(
-                f"clusters: {options.clusters} clusters need as many images, there are {images.count}: lower clusters"
-            )
+        images.check_clusters(options.clusters)
         width: int = backbone.feature_dim  # type: ignore[assignment]
         hidden, dim = options.projection_hidden, options.projection_dim
         layers = [nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, dim)]

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deepclust.common.errors import DeepclustError
 from deepclust.pretraining.augmentation import Augmentation
 from deepclust.pretraining.native import NativeHead
 from deepclust.pretraining.optimization import cosine_schedule
@@ -37,6 +38,17 @@ class ImageFacts:
     first; for methods that need them."""
     start_head: NativeHead | None = None
     """The clusters of the backbone that training starts from, if it has any."""
+
+    def check_clusters(self, clusters: int) -> None:
+        """Make sure that there can be so many clusters.
+
+        Raises:
+            DeepclustError: there are fewer images.
+        """
+        if clusters > self.count:
+            raise DeepclustError(
+                f"clusters: {clusters} clusters need as many images, there are {self.count}: lower clusters"
+            )
 
     def augmentation(self, options: AugmentationOptions) -> Augmentation:
         """An augmentation that makes views of these images."""
