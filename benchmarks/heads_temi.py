@@ -8,12 +8,11 @@ else the machine does.
 
 import copy
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from timing import Row
+from timing import Row, seconds
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow" / "scripts"))
@@ -86,16 +85,6 @@ class Baseline:
         with torch.no_grad():
             for own, other in zip(self.teachers.parameters(), self.students.parameters()):
                 own.mul_(0.996).add_(other, alpha=0.004)
-
-
-def seconds(work, device) -> float:
-    """CPU seconds of all threads, or a GPU's wall seconds."""
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    start = clock()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return clock() - start
 
 
 def matrix_rate(device) -> float:

@@ -9,8 +9,7 @@ import sys
 
 import numpy as np
 import torch
-from heads_temi import seconds
-from timing import Row
+from timing import Row, seconds
 from torch import nn
 from torch.nn.functional import cross_entropy
 

@@ -4,13 +4,10 @@ One process imports everything and forks the others, so that they start at once.
 """
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
-SCRIPTS = Path(__file__).resolve().parents[3] / "workflow" / "scripts"
+from pretrain_processes import start_server
 
 SERVER = """
 import importlib, json, os, sys, traceback
@@ -54,16 +51,7 @@ class Teams:
     """Starts teams, one at a time."""
 
     def __init__(self):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "DEEPCLUST_DEVICE": "cpu"}
-        environment["PYTHONPATH"] = str(Path(__file__).parent)
-        self.server = subprocess.Popen(
-            [sys.executable, "-c", SERVER],
-            cwd=SCRIPTS,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self.server = start_server(SERVER, PYTHONPATH=str(Path(__file__).parent))
 
     def start(self, count, log, **request):
         """Numbers of the new processes; they do the work of a command (`argv`) or call a function of a module."""

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pretrain_processes import SCRIPTS, words
 from safetensors.numpy import load_file
-from teams import SCRIPTS, Teams
+from teams import Teams
 
 from deepclust.common.images import write_raw
 from deepclust.common.networks import build_network
@@ -82,9 +83,7 @@ class Training:
     def __init__(self, teams, images, folder, method="simclr", **options):
         self.teams, self.folder = teams, folder
         folder.mkdir()
-        self.argv = ["--method", method, "--images", str(images / "images.bin"), "--dataset", "noise"]
-        self.argv += ["--model", str(folder / "model.json"), "--log", str(folder / "training.jsonl")]
-        self.argv += ["--tensorboard", str(folder / "tensorboard"), "--snapshots", str(folder / "snapshots")]
+        self.argv = words(method, images, folder)
         self.argv += ["--provenance", str(folder / "provenance.json"), "--progress", str(folder / "progress")]
         for name, value in (OPTIONS | options).items():
             self.argv += [f"--{name}", value if isinstance(value, str) else json.dumps(value, default=str).strip('"')]

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import psutil
 import pytest
-from teams import SCRIPTS
+from pretrain_processes import SCRIPTS
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.images import write_raw

@@ -8,18 +8,14 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from pretrain_processes import start_server, words
 
 from deepclust.common import time_limit
 from deepclust.common.images import write_raw
-
-SCRIPTS = Path(__file__).resolve().parents[3] / "workflow" / "scripts"
 
 NURSERY = """
 import json, os, sys
@@ -44,15 +40,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def nursery():
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DEEPCLUST_DEVICE": "cpu"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", NURSERY],
-        cwd=SCRIPTS,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = start_server(NURSERY)
     yield process
     process.kill()
     process.wait()
@@ -64,9 +52,7 @@ class Training:
     def __init__(self, nursery, images, folder, method="simclr", **options):
         self.nursery, self.folder = nursery, folder
         folder.mkdir()
-        self.argv = ["--method", method, "--images", str(images / "images.bin"), "--dataset", "noise"]
-        self.argv += ["--model", str(folder / "model.json"), "--log", str(folder / "training.jsonl")]
-        self.argv += ["--tensorboard", str(folder / "tensorboard"), "--snapshots", str(folder / "snapshots")]
+        self.argv = words(method, images, folder)
         for name, value in options.items():
             self.argv += [f"--{name}", json.dumps(value) if isinstance(value, list) else str(value)]
 
