@@ -61,6 +61,19 @@ def test_a_job_under_other_options_is_not_disturbed(tmp_path):
         job.wait()
 
 
+def test_a_job_that_is_being_started_runs(tmp_path):
+    """Its command is readable a moment after it is there."""
+    job = Submission(LauncherOptions(**SUBMITIT), tmp_path / "model.json", ["true"])
+    for _ in range(20):
+        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(job.folder)])
+        try:
+            assert job._in_queue(str(process.pid))
+        finally:
+            process.kill()
+            process.wait()
+        assert not job._in_queue(str(process.pid))
+
+
 @pytest.mark.parametrize("cluster", ["local", "debug"])
 def test_the_job_runs_the_command_as_one_of_a_team(tmp_path, cluster):
     program = f"import os, pathlib; pathlib.Path({str(tmp_path / 'seen')!r}).write_text(os.environ['WORLD_SIZE'])"

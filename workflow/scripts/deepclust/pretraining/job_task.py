@@ -37,7 +37,7 @@ class TrainingTask:
             # Slurm ends or requeues the job in a moment. A result now would be taken for that of the requeued one.
             time.sleep(PATIENCE)
         if code and team.rank == 0:
-            raise RuntimeError(f"{self.command[1]} ended with status {code}")
+            raise RuntimeError(f"{' '.join(self.command[:2])} ended with status {code}")
 
     def checkpoint(self) -> Any:
         """Called by submitit, in the first task, when the time is up or the job is preempted: save the state."""

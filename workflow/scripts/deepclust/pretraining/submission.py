@@ -218,10 +218,16 @@ def _is_alive(number: int, folder: Path) -> bool:
     """Whether a process of this machine runs a job from `folder`; numbers are used again."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(number, os.WNOHANG)  # a child that ended counts until it is waited for
+    process, deadline = Path(f"/proc/{number}"), time.monotonic() + 5
     try:
-        return str(folder) in Path(f"/proc/{number}/cmdline").read_text()
+        # A process that is just being started has no words yet, one that ended and is not waited for has none any more.
+        while not (words := (process / "cmdline").read_text()) and time.monotonic() < deadline:
+            if "\nState:\tZ" in (process / "status").read_text():
+                break
+            time.sleep(0.01)
     except OSError:
         return False
+    return str(folder) in words
 
 
 def _kill(number: int) -> None:
