@@ -9,12 +9,10 @@ import yaml
 from small_experiment import EXPERIMENT, DryRuns, copy_project, draw_shapes, snakemake, write_weights
 
 
-def pytest_collection_modifyitems(items):
+def pytest_itemcollected(item):
     """All tests here share one project, which takes minutes: one process runs them while another runs the units."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.xdist_group("project"))
-            item.add_marker(pytest.mark.timeout(1500))
+    item.add_marker(pytest.mark.xdist_group("project"))
+    item.add_marker(pytest.mark.timeout(1500))
 
 
 @pytest.fixture(scope="session")
