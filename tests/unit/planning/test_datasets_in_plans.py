@@ -113,6 +113,18 @@ def test_a_download_without_published_checksum():
     assert parameters.plan.dataset_facts("set")["splits"]["train"] == 9025
 
 
+@pytest.mark.parametrize(("sha256", "watched"), [("any", True), ("0" * 64, False), (None, False)])
+def test_a_copy_made_anew_is_the_same_file_where_its_checksum_is_known(tmp_path, sha256, watched):
+    archive = tmp_path / "cifar-10-binary.tar.gz"
+    archive.write_bytes(b"images")
+    options = {"source": str(archive)} | ({"sha256": sha256} if sha256 else {})
+    parameters = Parameters(plan(loader="cifar10", **options))
+    [key] = parameters.archives("set", "train")
+    before = parameters.local_sources(key)
+    os.utime(archive, (1, 1))
+    assert (parameters.local_sources(key) != before) is watched
+
+
 def test_subsets_of_imagenet(tmp_path):
     (tmp_path / "mine.txt").write_text("n02056570\n")
     facts = plan(loader="imagenet", path=str(tmp_path), subset="imagenet-dogs").dataset_facts("set")
