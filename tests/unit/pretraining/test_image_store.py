@@ -23,13 +23,13 @@ def raw(folder, count, channels=3, side=6, seed=0):
     return Images(folder), pixels
 
 
-def encoded(folder, shapes):
+def encoded(folder, shapes, kind="PNG"):
     generator = np.random.default_rng(0)
     pictures, files = [], []
     for height, width in shapes:
         picture = Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
         buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
+        picture.save(buffer, kind)
         pictures.append(picture)
         files.append(buffer.getvalue())
     write_encoded(folder, files, 3)
@@ -62,6 +62,20 @@ def test_encoded_images_become_squares_with_a_margin(tmp_path, budget):
     _, images = next(store.batches(torch.tensor([2, 0, 1]), 3))
     assert np.abs(images.numpy() - expected.transpose(0, 3, 1, 2)[[2, 0, 1]]).max() <= 1  # rounding
     assert np.allclose(store.mean, expected.mean((0, 1, 2)) / 255, atol=1e-3)
+
+
+@pytest.mark.parametrize("side", [16, 31, 33])
+def test_batches_of_jpegs_stay_as_they_are(tmp_path, side):
+    """They are decoded into the batch where they fit; memory is used again, but not theirs."""
+    split, _ = encoded(tmp_path / "a", [(side, side)] * 20, "JPEG")
+    whole, batchwise = (open_store([split], image_size=14, budget=budget) for budget in (None, 0))
+    expected = {
+        int(i): image for order, images in whole.batches(torch.arange(20), 20) for i, image in zip(order, images)
+    }
+    kept = [batch for _ in range(3) for batch in batchwise.batches(torch.randperm(20), 3)]
+    assert all(torch.equal(image, expected[int(i)]) for order, images in kept for i, image in zip(order, images))
+    if side == 16:
+        assert all(np.array_equal(expected[i], split.decode(i)) for i in range(20))
 
 
 def test_small_images_are_not_enlarged_beyond_a_view(tmp_path):

@@ -58,19 +58,26 @@ def decode_image(data: bytes, channels: int, name: str) -> npt.NDArray[np.uint8]
     return decode_reduced(data, channels, name, None).pixels
 
 
-def decode_reduced(data: bytes, channels: int, name: str, at_least: int | None) -> Decoded:
+def decode_reduced(
+    data: bytes, channels: int, name: str, at_least: int | None, memory: npt.NDArray[np.uint8] | None = None
+) -> Decoded:
     """Decode one image file like `decode_image`, but no larger than needed.
 
     A JPEG is decoded to a half, a quarter or an eighth of its size, from the low frequencies of its cosine transform,
     if its shorter side keeps `at_least` pixels. All of it is read all the same, so damage is found.
 
+    Args:
+        memory: uint8 [H, W, C], contiguous, which holds the result if it has just this shape and the way there allows.
+
     Raises:
         UnreadableImageError: `name` does not decode.
     """
-    return _decode_jpeg(data, channels, at_least) or _decode_with_pillow(data, channels, name, at_least)
+    return _decode_jpeg(data, channels, at_least, memory) or _decode_with_pillow(data, channels, name, at_least)
 
 
-def _decode_jpeg(data: bytes, channels: int, at_least: int | None) -> Decoded | None:
+def _decode_jpeg(
+    data: bytes, channels: int, at_least: int | None, memory: npt.NDArray[np.uint8] | None
+) -> Decoded | None:
     """An ordinary, upright, sound JPEG; None for anything else."""
     if not data.startswith(b"\xff\xd8\xff"):
         return None
@@ -81,13 +88,15 @@ def _decode_jpeg(data: bytes, channels: int, at_least: int | None) -> Decoded | 
         if colors in {"CMYK", "YCCK"} or height * width > LARGEST or _is_turned(data):
             return None
         part = _reduction(min(height, width), at_least)
+        rows, columns = -(-height // part), -(-width // part)
         # `strict`: what libjpeg only warns of, such as an end that is missing, is an error.
         pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
             data,
             "RGB" if channels == 3 else "GRAY",
-            min_height=-(-height // part),
-            min_width=-(-width // part),
+            min_height=rows,
+            min_width=columns,
             strict=True,
+            buffer=memory if memory is not None and memory.shape == (rows, columns, channels) else None,
         )
     except Exception:  # Pillow says what is wrong, if anything is
         return None

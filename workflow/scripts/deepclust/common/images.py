@@ -101,13 +101,13 @@ class Images:
         """
         return np.array(self._pixels[index]) if self.shape is not None else self.decode_reduced(index, None).pixels
 
-    def decode_reduced(self, index: int, at_least: int | None) -> Decoded:
+    def decode_reduced(self, index: int, at_least: int | None, memory: npt.NDArray[np.uint8] | None = None) -> Decoded:
         """One encoded image, no larger than needed; see `deepclust.common.decoding.decode_reduced`.
 
         Raises:
             UnreadableImageError: the bytes are not an image.
         """
-        return decode_reduced(self.encoded(index), self.channels, f"image {index} of {self._path}", at_least)
+        return decode_reduced(self.encoded(index), self.channels, f"image {index} of {self._path}", at_least, memory)
 
 
 def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...], offset: int = 0) -> npt.NDArray[Any]:

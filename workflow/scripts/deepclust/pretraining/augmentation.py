@@ -43,7 +43,7 @@ class Augmentation(Views):
         height, width = images.shape[-2:]
         boxes = random_boxes(count, (height, width), options.crop_scale, options.crop_ratio, generator)
         flip = self._chance(count, options.flip_probability, generator)
-        views = resized_crop(images.float().div_(255), boxes, self.size, flip)
+        views = resized_crop(self.in_planes(images), boxes, self.size, flip)
         views = self._jitter(views, seed, generator)
         if images.shape[1] == 3 and options.grayscale_probability > 0:
             gray = self._chance(count, options.grayscale_probability, generator).view(-1, 1, 1, 1)

@@ -4,6 +4,7 @@ What fits is put on the device once; the rest is read batch by batch, ahead of t
 decoded and brought to one square size, once if they fit, else in every epoch. Which way was taken changes no pixel.
 """
 
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -98,7 +99,7 @@ class ImageStore:
         with ThreadPoolExecutor(self._workers) as readers, ThreadPoolExecutor(AHEAD) as batchers:
 
             def submit(batch: npt.NDArray[np.int64]) -> "Future[npt.NDArray[np.uint8]]":
-                return batchers.submit(self._source.read, batch, readers)
+                return batchers.submit(self._source.read, batch, self._source.memory(len(batch)), readers)
 
             waiting = [submit(batch) for batch in islice(batches, AHEAD)]
             while waiting:
@@ -115,6 +116,7 @@ class _Source:
         if len(channels) > 1:
             raise DeepclustError("the splits have different numbers of channels: pretrain on one of them")
         self.splits = splits
+        self._free: list[npt.NDArray[np.uint8]] = []
         self.starts = np.cumsum([0] + [split.count for split in splits])
         self.count = int(self.starts[-1])
         if self.count < 2:
@@ -129,9 +131,24 @@ class _Source:
             side = max(image_size, min(round(image_size * MARGIN), self._shorter_side()))
             self.shape = (channels.pop(), side, side)
 
-    def read(self, indices: npt.NDArray[np.int64], readers: ThreadPoolExecutor) -> npt.NDArray[np.uint8]:
-        """Uint8 [n, C, H, W]."""
-        pixels = np.empty((len(indices), *self.shape), np.uint8)
+    def memory(self, count: int) -> npt.NDArray[np.uint8]:
+        """For `count` images, uint8 [count, C, H, W]; decoders put the channels of a pixel next to each other.
+
+        New memory costs a tenth of the time of decoding into it, so what nobody holds any more is used again.
+        """
+        if not self.decoded:
+            return np.empty((count, *self.shape), np.uint8)
+        channels, height, width = self.shape
+        shape = (count, height, width, channels)
+        memory = self._free.pop() if self._free and self._free[-1].shape == shape else np.empty(shape, np.uint8)
+        pixels = memory.transpose(0, 3, 1, 2)
+        weakref.finalize(pixels, self._free.append, memory)
+        return pixels
+
+    def read(
+        self, indices: npt.NDArray[np.int64], pixels: npt.NDArray[np.uint8], readers: ThreadPoolExecutor
+    ) -> npt.NDArray[np.uint8]:
+        """Images into `pixels` of `memory`."""
         owners = np.searchsorted(self.starts, indices, side="right") - 1
         for owner in np.unique(owners):
             split, rows = self.splits[owner], np.flatnonzero(owners == owner)
@@ -158,17 +175,21 @@ class _Source:
     ) -> None:
         """Decode some images into rows of a batch."""
         for index, row in zip(indices.tolist(), rows.tolist()):
-            pixels[row] = self._square(split, index)
+            self._write_square(split, index, pixels[row])
 
-    def _square(self, split: Images, index: int) -> npt.NDArray[np.uint8]:
-        """One image, decoded, its shorter side resized to the stored side, its centre cropped."""
-        side = self.shape[1]
-        pixels, extent = split.decode_reduced(index, side) if split.shape is None else (split.decode(index), None)
-        if pixels.shape[1:] == extent == (side, side):
-            return pixels
+    def _write_square(self, split: Images, index: int, square: npt.NDArray[np.uint8]) -> None:
+        """One image, decoded, its shorter side resized to the stored side, its centre cropped, into `square`."""
+        side, memory = self.shape[1], square.transpose(1, 2, 0)
+        if split.shape is None:
+            pixels, extent = split.decode_reduced(index, side, memory)
+            if extent == (side, side):
+                if not np.shares_memory(pixels, memory):
+                    square[:] = pixels
+                return
+        else:
+            pixels, extent = split.decode(index), None
         resized = resize_and_crop(torch.from_numpy(pixels[None]), side, "bilinear", extent=extent)
-        square: npt.NDArray[np.uint8] = resized[0].numpy()
-        return square
+        square[:] = resized[0].numpy()
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation per channel: those of the manifests, else of a sample."""
@@ -180,7 +201,7 @@ class _Source:
         else:
             sample = np.unique(np.linspace(0, self.count - 1, min(SAMPLE, self.count)).astype(np.int64))
             with ThreadPoolExecutor() as readers:
-                pixels = self.read(sample, readers) / np.float32(255)
+                pixels = self.read(sample, self.memory(len(sample)), readers) / np.float32(255)
             mean, std = pixels.mean((0, 2, 3), np.float64), pixels.std((0, 2, 3), np.float64)
         # An image set of one colour has no spread to divide by.
         return mean.tolist(), np.maximum(std, 1e-3).tolist()

@@ -71,7 +71,7 @@ class StrongAugmentation(Views):
         whole = torch.zeros(count, 4, dtype=torch.long, device=images.device)
         whole[:, 2], whole[:, 3] = images.shape[-2:]
         flip = random_numbers(count, generator) < options.flip_probability
-        views = resized_crop(images.float().div_(255), whole, self.size, flip)
+        views = resized_crop(self.in_planes(images), whole, self.size, flip)
         for _ in range(options.operations):
             chosen = (random_numbers(count, generator) * len(OPERATIONS)).long()
             views = apply_operations(views, chosen, random_numbers(count, generator))

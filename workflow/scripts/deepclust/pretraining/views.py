@@ -21,6 +21,10 @@ class Views(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
+    def in_planes(self, images: Tensor) -> Tensor:
+        """Images uint8 [B, C, H, W] in any memory format as float32 in [0, 1], one channel after the other."""
+        return images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+
     def normalized(self, views: Tensor) -> Tensor:
         """Views [B, C, H, W] in [0, 1] as a network takes them, channels last."""
         return ((views - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
