@@ -4,6 +4,7 @@ The components are those of at most `SAMPLE` images; the features of all images 
 computes its part of them: moments are added up, and what comes out stays where it is.
 """
 
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from deepclust.common.errors import DeepclustError
 from deepclust.pretraining.distributed import ALONE, Team
 
 SAMPLE = 2**17  # images that the components are computed from
@@ -81,6 +83,9 @@ def whitened_features(
 
     Returns:
         float16 [n, d] with d = min(components, D) on the CPU, in a file without a name if it is large.
+
+    Raises:
+        DeepclustError: there is no room for that file.
     """
     own = sample = torch.arange(*team.bounds(count))
     if count > SAMPLE:
@@ -100,7 +105,15 @@ def whitened_features(
 
 def _allocate(count: int, dimension: int) -> Tensor:
     """Float16 [count, dimension] in memory, or in a file that is gone as soon as nothing uses it."""
-    if 2 * count * dimension <= MEMORY:
+    size = 2 * count * dimension
+    if size <= MEMORY:
         return torch.empty(count, dimension, dtype=torch.float16)
     with tempfile.TemporaryFile() as file:
-        return torch.from_numpy(np.memmap(file, np.float16, "w+", shape=(count, dimension)))
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)  # a mapped file that finds no room later kills the process
+        except OSError as error:
+            raise DeepclustError(
+                f"the reduced features of {count} images need {size / 1e9:.3g} GB in {tempfile.gettempdir()} "
+                f"({error.strerror}): set TMPDIR to a folder with more room"
+            ) from error
+        return torch.from_numpy(np.memmap(file, np.float16, "r+", shape=(count, dimension)))
