@@ -89,9 +89,7 @@ def main() -> None:
                 share = (parts["features"] + parts["clustering"]) / total
                 cells = [name, label, str(gpus), *map(duration, parts.values()), duration(total), f"{share:.0%}"]
                 print("|", " | ".join([*cells, f"{duration(epochs * total)} ({epochs} epochs)"]), "|")
-    print(
-        "\n| set | images, encoded | rows that are clustered, per process of 1 / 8 / 64 | banks of v2 | order of an epoch |"
-    )
+    print("\n| set | images, encoded | rows to cluster, per process of 1 / 8 / 64 | banks of v2 | order of an epoch |")
     print("|---|---|---|---|---|")
     for name, count in SETS.items():
         images, rows, banks, order = (count * each / 1e9 for each in (110e3, 2 * DIMENSION, 2 * 2 * 128, 5 * 8))
