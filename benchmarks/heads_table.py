@@ -140,8 +140,9 @@ def gaps(rows: list[Row]) -> str:
         if single and {"consensus", "linear probe"} <= means.keys():
             best = max(single, key=single.__getitem__)
             reached, limit = means["consensus"], means["linear probe"]
-            share = 100 * (reached - single[best]) / (limit - single[best])
-            cells = features, best, f"{single[best]:.1f}", f"{reached:.1f}", f"{limit:.1f}", f"{share:.0f} %"
+            gap = limit - single[best]
+            share = f"{100 * (reached - single[best]) / gap:.0f} %" if gap > 0 else "no gap"
+            cells = features, best, f"{single[best]:.1f}", f"{reached:.1f}", f"{limit:.1f}", share
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
