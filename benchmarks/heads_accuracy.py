@@ -67,7 +67,7 @@ def compare(
     what = [f"{head}, test ACC, mean of {len(seeds)} seeds ± {deviation:.2f}" for deviation in deviations]
     return [
         Row(f"{what[0]} (baseline)", means[0], "%", None, 1.0),
-        Row(what[1], means[1], "%", means[0] - noise, means[1] / means[0]),
+        Row(what[1], means[1], "%", round(means[0] - noise, 2), means[1] / means[0]),
     ]
 
 
