@@ -23,9 +23,9 @@ from deepclust.heads.head import Partition, TrainingData, load_head
 NEIGHBORS = 50
 FEW = 10_000  # with fewer training images, a batch of 1024 would be nearly an epoch
 SMALL_BATCH = 256
-MEMBERS = ("kmeans-whiten", "scan", "turtle")
+RANDOM = "random"  # the member of a control: clusters drawn at random
 
-# Name → method and options: those of experiments/two-stage-cifar10.yaml, and relatives.
+# Name → method and options: those of experiments/two-stage-cifar10.yaml, relatives, and controls of the consensus.
 HEADS: dict[str, tuple[str, dict[str, Any]]] = {
     "kmeans-center": ("kmeans", {"normalize": "center"}),
     "spherical-kmeans": ("kmeans", {"normalize": "center", "spherical": True}),
@@ -34,10 +34,12 @@ HEADS: dict[str, tuple[str, dict[str, Any]]] = {
     "spectral": ("spectral", {"normalize": "center"}),
     "agglomerative": ("agglomerative", {"normalize": "center"}),
     "scan": ("scan", {}),
+    "scan-whiten": ("scan", {"normalize": "whiten", "components": 512}),  # as the consensus sees the features
     "two_stage": ("two_stage", {}),
     "turtle": ("turtle", {}),
     "turtle-standardize": ("turtle", {"normalize": "standardize"}),
-    "consensus": ("consensus", {"members": list(MEMBERS)}),
+    "consensus": ("consensus", {"members": ["kmeans-whiten", "two_stage", "scan"]}),
+    "consensus-random": ("consensus", {"members": [RANDOM]}),
     "temi": ("temi", {}),
 }
 METHODS = {name: load_head(method) for name, (method, _) in HEADS.items()}  # as they are now, however long this runs
@@ -102,14 +104,30 @@ class Fitted:
     wall: float
 
 
+def members_of(name: str) -> list[str]:
+    """The heads whose partitions a head of `HEADS` combines; none for most."""
+    return list(HEADS[name][1].get("members", []))
+
+
+def random_partition(data: Data, seed: int) -> Partition:
+    """Clusters drawn at random for the training split."""
+    drawn = np.random.default_rng(seed).integers(0, data.k, len(data.train), np.int32)
+    return Partition(RANDOM, seed, drawn, None)
+
+
 def fit(
-    name: str, seed: int, data: Data, neighbors: npt.NDArray[np.int32], members: Sequence[Partition] = ()
+    name: str,
+    seed: int,
+    data: Data,
+    neighbors: npt.NDArray[np.int32],
+    members: Sequence[Partition] = (),
+    **changes: object,
 ) -> Fitted | str:
-    """Fit one seed of a head of `HEADS` and score it; the reason if it failed."""
+    """Fit one seed of a head of `HEADS`, with `changes` of its options, and score it; the reason if it failed."""
     head, settings = METHODS[name], dict(HEADS[name][1])
     if "batch_size" in head.Options.model_fields and len(data.train) < FEW:
         settings["batch_size"] = SMALL_BATCH
-    options = head.Options(**settings)
+    options = head.Options(**settings | changes)
     training = TrainingData([data.train], [neighbors] if head.FACTS.needs_neighbors else None, list(members) or None)
     cpu, wall = time.process_time(), time.perf_counter()
     result = next(iter(head.fit(training, data.k, [seed], options, Progress())))

@@ -4,16 +4,28 @@
 
 Every seed of a head is fitted alone and appended to TABLE.csv as soon as it is there; a run that is interrupted goes on
 from there. Clusters are kept in a folder beside it. A consensus reads all `--seeds` of its members, which are fitted
-first. The table of docs/results.md is printed at the end.
+first. The tables of docs/results.md are printed at the end: all heads, and how much of the gap between the best single
+head and the linear probe (means over seeds) the consensus closes.
 """
 
 import argparse
 import csv
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from heads_on_features import HEADS, MEMBERS, Data, Fitted, ceilings, find_neighbors, fit, read
+from heads_on_features import (
+    HEADS,
+    RANDOM,
+    Data,
+    Fitted,
+    ceilings,
+    find_neighbors,
+    fit,
+    members_of,
+    random_partition,
+    read,
+)
 
 from deepclust.common.device import choose_device, device_name
 from deepclust.heads.head import Partition
@@ -58,11 +70,9 @@ def write_ceilings(table: Table, data: Data) -> None:
         table.append(data, name, 0, acc=f"{accuracy:.4f}")
 
 
-def write_seed(table: Table, data: Data, neighbors: np.ndarray, head: str, seed: int, seeds: Iterable[int]) -> None:
+def write_seed(table: Table, data: Data, neighbors: np.ndarray, head: str, seed: int, seeds: Sequence[int]) -> None:
     """A row for one seed of a head."""
-    members = []
-    if head == "consensus":
-        members = [member for name in MEMBERS for s in seeds for member in read_partition(table, data, name, s)]
+    members = [member for name in members_of(head) for member in partitions(table, data, name, seed, seeds)]
     result = fit(head, seed, data, neighbors, members)
     if isinstance(result, str):
         table.append(data, head, seed, failure=result)
@@ -87,13 +97,20 @@ def keep(path: Path, result: Fitted) -> None:
     np.savez(path, **arrays)
 
 
-def read_partition(table: Table, data: Data, head: str, seed: int) -> list[Partition]:
-    """The clusters of the training split, in a list; none where the seed failed."""
-    path = table.clusters(data, head, seed)
-    if not path.exists():
-        return []
+def partitions(table: Table, data: Data, member: str, seed: int, seeds: Sequence[int]) -> list[Partition]:
+    """What a member gives one seed of a consensus: the clusters of the training split of all its own `seeds`.
+
+    A seed that failed gives none.
+    """
+    if member == RANDOM:
+        return [random_partition(data, seed)]
+    kept = [(s, path) for s in seeds if (path := table.clusters(data, member, s)).exists()]
+    return [_read_partition(path, member, s) for s, path in kept]
+
+
+def _read_partition(path: Path, member: str, seed: int) -> Partition:
     with np.load(path) as file:
-        return [Partition(head, seed, file["train"], file.get("probabilities"))]
+        return Partition(member, seed, file["train"], file.get("probabilities"))
 
 
 def summary(rows: list[Row]) -> str:
@@ -109,6 +126,34 @@ def summary(rows: list[Row]) -> str:
         lines.append((features, -best, f"| {features} | {head} | {len(scored)}{failed} | {' | '.join(cells)} |"))
     header = "| features | head | seeds | ACC | NMI | ARI | CPU s per seed |\n|---|---|---|---|---|---|---|"
     return "\n".join([header, *(line for *_, line in sorted(lines))])
+
+
+def gaps(rows: list[Row]) -> str:
+    """How much of the gap between the best single head and the linear probe the consensus closes, in Markdown."""
+    lines = [
+        "| features | best single head | ACC | consensus | linear probe | share of the gap |",
+        "|---|---|---|---|---|---|",
+    ]
+    for features in dict.fromkeys(row["features"] for row in rows):
+        means = _means([row for row in rows if row["features"] == features])
+        single = {head: mean for head, mean in means.items() if head in HEADS and not members_of(head)}
+        if single and {"consensus", "linear probe"} <= means.keys():
+            best = max(single, key=single.__getitem__)
+            reached, limit = means["consensus"], means["linear probe"]
+            gap = limit - single[best]
+            share = f"{100 * (reached - single[best]) / gap:.0f} %" if gap > 0 else "no gap"
+            cells = features, best, f"{single[best]:.1f}", f"{reached:.1f}", f"{limit:.1f}", share
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _means(rows: list[Row]) -> dict[str, float]:
+    """Mean accuracy of every head in percent, over the seeds that have one."""
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        if row["acc"]:
+            scores.setdefault(row["head"], []).append(100 * float(row["acc"]))
+    return {head: float(np.mean(values)) for head, values in scores.items()}
 
 
 def _spread(values: list[float]) -> str:
@@ -127,13 +172,13 @@ def main() -> None:
     arguments = parser.parse_args()
     data, table = read(arguments.features), Table(arguments.table)
     write_ceilings(table, data)
-    wanted = {*arguments.heads, *(MEMBERS if "consensus" in arguments.heads else ())}
+    wanted = {*arguments.heads, *(name for head in arguments.heads for name in members_of(head))}
     neighbors = find_neighbors(data, table.folder / f"{data.name}-neighbors.npy")
     for head in (name for name in HEADS if name in wanted):  # a consensus comes after its members
         for seed in arguments.seeds:
             if (data.name, head, str(seed)) not in {(r["features"], r["head"], r["seed"]) for r in table.rows()}:
                 write_seed(table, data, neighbors, head, seed, arguments.seeds)
-    print(summary(table.rows()))
+    print(summary(table.rows()), gaps(table.rows()), sep="\n\n")
 
 
 if __name__ == "__main__":

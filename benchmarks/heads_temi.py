@@ -1,21 +1,30 @@
-"""How fast TEMI trains, against the obvious implementation and the machine's bf16 matrix products.
+"""How fast TEMI trains, and how accurately, against the obvious implementation and the machine's bf16 matrix products.
 
-Baseline: one module per head, a DataLoader over pairs, fp32 (the order of work of the authors' code, in own words).
-Both take turns, some steps of the published settings each, on 50,000 features of 384 dimensions: those named on the
-command line (an .npz with `x_train`), else random ones. CPU seconds are compared, because they hardly depend on what
-else the machine does.
+    python benchmarks/heads_temi.py [FEATURES]
+    python benchmarks/heads_temi.py FEATURES --accuracy [--seeds 0 1 2 3 4] [--epochs 100]
+
+FEATURES are .npz files with x_train, x_test, y_train and y_test; without, random ones are timed. Baseline: one module
+per head, a DataLoader over pairs, fp32 (the order of work of the authors' code, in own words), with the options, the
+schedule and the choice of a head of ours.
+
+Times: both take turns, some steps of the published settings each. CPU seconds are compared, because they hardly depend
+on what else the machine does. Neighbors are random there, which costs the same.
+
+Accuracy: both are trained to the end on the true neighbors. `--epochs` shortens that, and the warm-up with it.
 """
 
 import copy
-import sys
+import itertools
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from heads_accuracy import Request, clusters, compare, parse
+from heads_on_features import find_neighbors, fit, read
 from timing import Row, seconds
 from torch import nn
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow" / "scripts"))
 
 from deepclust.common.device import choose_device
 from deepclust.heads import temi
@@ -42,10 +51,16 @@ class Pairs(torch.utils.data.Dataset):
 class Head(nn.Module):
     """One head."""
 
-    def __init__(self, dimensions: int) -> None:
+    def __init__(self, dimensions: int, k: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(dimensions, 512), nn.GELU(), nn.Linear(512, 256))
-        self.last = nn.utils.parametrizations.weight_norm(nn.Linear(256, K, bias=False))
+        last = nn.Linear(256, k, bias=False)
+        for layer in (self.layers[0], self.layers[2], last):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+        nn.init.zeros_(self.layers[0].bias)
+        nn.init.zeros_(self.layers[2].bias)
+        self.last = nn.utils.parametrizations.weight_norm(last)
+        nn.init.ones_(self.last.parametrizations.weight.original0)
 
     def forward(self, inputs):
         """Features [B, D] → logits [B, K]."""
@@ -55,36 +70,71 @@ class Head(nn.Module):
 class Baseline:
     """TEMI in the obvious way."""
 
-    def __init__(self, features, neighbors, device) -> None:
-        self.device = device
-        self.loader = torch.utils.data.DataLoader(
-            Pairs(features, neighbors), OPTIONS.batch_size, shuffle=True, drop_last=True
-        )
-        self.students = nn.ModuleList(Head(features.shape[1]) for _ in range(OPTIONS.heads)).to(device)
+    def __init__(self, features, neighbors, k: int, options: temi.Options, device, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        self.options, self.device = options, device
+        batch = min(options.batch_size, len(features))
+        self.loader = torch.utils.data.DataLoader(Pairs(features, neighbors), batch, shuffle=True, drop_last=True)
+        self.epoch = len(self.loader)
+        self.students = nn.ModuleList(Head(features.shape[1], k) for _ in range(options.heads)).to(device)
         self.teachers = copy.deepcopy(self.students).requires_grad_(False)
-        self.priors = [torch.full((K,), 1 / K, device=device) for _ in range(OPTIONS.heads)]
-        self.optimizer = torch.optim.AdamW(self.students.parameters(), lr=4e-4, weight_decay=1e-4)
-        self.batches = iter(self.loader)
+        self.priors = [torch.full((k,), 1 / k, device=device) for _ in range(options.heads)]
+        self.losses = torch.zeros(options.heads, device=device)  # sum over this epoch
+        named = list(self.students.named_parameters())
+        groups = [
+            {"params": [p for name, p in named if not name.endswith("bias")], "weight_decay": options.weight_decay},
+            {"params": [p for name, p in named if name.endswith("bias")], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups)
+        self.batches = self._endless()
 
-    def step(self) -> None:
+    def _endless(self) -> Iterator:
+        for _ in itertools.count():
+            yield from self.loader
+
+    def step(self, step: int) -> None:
         """One step on the next batch."""
+        temperature, beta = self.options.temperature, self.options.beta
+        if step % self.epoch == 0:
+            self.losses.zero_()
         images, neighbors = (part.to(self.device) for part in next(self.batches))
-        student = [(head(images) / 0.1, head(neighbors) / 0.1) for head in self.students]
+        student = [(head(images) / temperature, head(neighbors) / temperature) for head in self.students]
         with torch.no_grad():
-            teacher = [((h(images) / 0.1).softmax(1), (h(neighbors) / 0.1).softmax(1)) for h in self.teachers]
+            teacher = [[(h(x) / temperature).softmax(1) for x in (images, neighbors)] for h in self.teachers]
             weight = torch.stack([(a * b).sum(1) for a, b in teacher]).mean(0)
-        loss = 0.0
-        for h in range(OPTIONS.heads):
+        losses = []
+        for h, prior in enumerate(self.priors):
+            parts = []
             for own, other in ((0, 1), (1, 0)):
-                joint = (student[h][own].softmax(1) * teacher[h][other]) ** OPTIONS.beta / self.priors[h]
-                loss = loss - (weight * joint.sum(1).log()).mean() / 2 / OPTIONS.heads
-            self.priors[h] = 0.9 * self.priors[h] + 0.1 * torch.cat(teacher[h]).mean(0)
+                joint = (student[h][own].softmax(1) * teacher[h][other]) ** beta / prior
+                parts.append(-(weight * joint.sum(1).log()).mean())
+            losses.append(sum(parts) / 2)
+            kept = self.options.prior_momentum
+            self.priors[h] = kept * prior + (1 - kept) * torch.cat(teacher[h]).mean(0)
         self.optimizer.zero_grad()
-        loss.backward()
+        torch.stack(losses).mean().backward()
+        if step < self.options.frozen_epochs * self.epoch:
+            for head in self.students:
+                head.last.zero_grad()
+        warmup = self.options.warmup_epochs * self.epoch
+        highest = self.options.learning_rate * self.options.batch_size / 256
+        for group in self.optimizer.param_groups:
+            group["lr"] = highest * min(1.0, (step + 1) / warmup) if warmup else highest
         self.optimizer.step()
         with torch.no_grad():
             for own, other in zip(self.teachers.parameters(), self.students.parameters()):
-                own.mul_(0.996).add_(other, alpha=0.004)
+                own.mul_(self.options.teacher_momentum).add_(other, alpha=1 - self.options.teacher_momentum)
+            self.losses += torch.stack(losses)
+
+    def train(self) -> None:
+        """All epochs."""
+        for step in range(self.options.epochs * self.epoch):
+            self.step(step)
+
+    @torch.no_grad()
+    def predict(self, features) -> np.ndarray:
+        """Clusters by the teacher with the lowest loss of the last epoch, [N]."""
+        return self.teachers[int(self.losses.argmin())](features.to(self.device)).argmax(1).cpu().numpy()
 
 
 def matrix_rate(device) -> float:
@@ -102,33 +152,59 @@ def operations(dimensions: int) -> int:
     return 2 * 2 * OPTIONS.batch_size * OPTIONS.heads * (student + first + second + third)
 
 
-def main() -> list[Row]:
+def times(source: str | None) -> list[Row]:
+    """Seconds per epoch of both sides."""
     device = choose_device()
     random = np.random.default_rng(0)
-    if len(sys.argv) > 1:
-        features = np.load(sys.argv[1])["x_train"].astype(np.float32)
-    else:
-        features = random.normal(size=(50_000, 384)).astype(np.float32)
-    features -= features.mean(0)
-    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    features = random.normal(size=(50_000, 384)) if source is None else read(source).train
+    features = features.astype(np.float32)
     neighbors = random.integers(0, len(features), (len(features), OPTIONS.neighbors))
     epoch = len(features) // OPTIONS.batch_size
-    baseline = Baseline(features, neighbors, device)
+    baseline = Baseline(torch.from_numpy(features), neighbors, K, OPTIONS, device)
     training = temi.TemiTraining(Rows(features, device), torch.from_numpy(neighbors).to(device), [0], K, OPTIONS)
-    step = iter(range(epoch))
-    times: tuple[list[float], list[float], list[float]] = ([], [], [])
+    before: list[float] = []
+    now: list[float] = []
+    rates: list[float] = []
+    theirs, ours = iter(range(ROUNDS * STEPS)), iter(range(ROUNDS * STEPS))
     for _ in range(ROUNDS):
-        times[0].append(seconds(lambda: [baseline.step() for _ in range(STEPS)], device) / STEPS)
-        times[1].append(seconds(lambda: [training.step(next(step)) for _ in range(STEPS)], device) / STEPS)
-        times[2].append(matrix_rate(device))
-    before, now = min(times[0]) * epoch, min(times[1]) * epoch
-    share = operations(features.shape[1]) * epoch / now / max(times[2])
+        before.append(seconds(lambda: [baseline.step(next(theirs)) for _ in range(STEPS)], device) / STEPS)
+        now.append(seconds(lambda: [training.step(next(ours)) for _ in range(STEPS)], device) / STEPS)
+        rates.append(matrix_rate(device))
+    first, second = min(before) * epoch, min(now) * epoch
+    share = operations(features.shape[1]) * epoch / second / max(rates)
     unit = "s" if device.type == "cuda" else "CPU s"
     return [
-        Row("TEMI, one epoch, a module per head (baseline)", before, unit, None, 1.0),
-        Row("TEMI, one epoch", now, unit, before / 3, before / now),
+        Row("TEMI, one epoch, a module per head (baseline)", first, unit, None, 1.0),
+        Row("TEMI, one epoch", second, unit, first / 3, first / second),
         Row("TEMI, share of the rate of bf16 matrix products", 100 * share, "%", None, None),
     ]
+
+
+def accuracies(request: Request) -> list[Row]:
+    """Accuracy of both sides."""
+    assert request.source is not None
+    data, device = read(request.source), choose_device()
+    with tempfile.TemporaryDirectory() as folder:
+        neighbors = find_neighbors(data, Path(folder) / "neighbors.npy")
+    warmup = round(OPTIONS.warmup_epochs * request.length / OPTIONS.epochs)
+    changes = {"epochs": request.length, "warmup_epochs": warmup, "batch_size": min(OPTIONS.batch_size, len(neighbors))}
+    options = OPTIONS.model_copy(update=changes)
+    train, test = (torch.from_numpy(split.astype(np.float32)) for split in (data.train, data.test))
+
+    def plain(seed: int) -> np.ndarray:
+        baseline = Baseline(train, neighbors, data.k, options, device, seed)
+        baseline.train()
+        return baseline.predict(test)
+
+    def ours(seed: int) -> np.ndarray:
+        return clusters(fit("temi", seed, data, neighbors, **changes))
+
+    return compare(f"TEMI, {request.length} epochs", data, request.seeds, plain, ours)
+
+
+def main() -> list[Row]:
+    request = parse(__doc__, "epochs", OPTIONS.epochs)
+    return accuracies(request) if request.accuracy else times(request.source)
 
 
 if __name__ == "__main__":

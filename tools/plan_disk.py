@@ -10,6 +10,8 @@ from typing import Any
 from deepclust.planning.downloads import announcement, planned_downloads, readable
 from deepclust.planning.plan import Run, splits_of
 
+COPIES = 2  # of assignments
+
 
 def disk_lines(experiment: Any, jobs: list[Any]) -> list[str]:
     """Downloads, prepared images, features, snapshots and assignments of jobs; what is free.
@@ -84,7 +86,10 @@ def snapshots(experiment: Any, jobs: list[Any]) -> list[str]:
 
 
 def assignments(experiment: Any, jobs: list[Any]) -> Iterator[int | None]:
-    """Bytes of the clusters of each run: float16 for every image, cluster and seed, and the int32 of the best one."""
+    """Bytes of the clusters of each run: float16 for every image, cluster and seed, and the int32 of the best one.
+
+    All that twice: in `clusters.safetensors`, and in the seeds that are kept beside it so that more can be added.
+    """
     for job in jobs:
         if job.rule.name == "cluster":
             words = job.wildcards
@@ -100,4 +105,4 @@ def _run_bytes(experiment: Any, run: Run) -> int | None:
     known = [size for size in sizes if size is not None]
     if len(known) < len(sizes) or not isinstance(run.k, int):
         return None
-    return sum(known) * len(run.seeds) * (2 * run.k + 4)
+    return COPIES * sum(known) * len(run.seeds) * (2 * run.k + 4)

@@ -51,8 +51,8 @@ def test_before_anything_ran(fresh, dry_runs):
 
 def assignments(text):
     """In kB."""
-    (size,) = re.findall(r"assignments.*: ([\d.]+) kB", text)
-    return float(size)
+    ((size, unit),) = re.findall(r"assignments.*: ([\d.]+) ([kM])B", text)
+    return float(size) * {"k": 1, "M": 1000}[unit]
 
 
 def test_the_words_of_snakemake(fresh):

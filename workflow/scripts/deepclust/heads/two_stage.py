@@ -6,8 +6,9 @@ dataset. This is stage two. Only the paper's abstract was at hand, which does no
 reconstruction: linear heads, neighbor consistency, a balance term and self-labelling, as in SCAN and NNM, with which
 the paper compares.
 
-The constants are ours and the same for all datasets. They were chosen without labels, by the lowest objective
-(consistency less entropy, see `fit_consistency`) on one set of features; docs/methods.md has the numbers.
+The constants are ours and the same for all datasets. Only optimizer and learning rate were chosen by comparison,
+without labels, by the lowest objective (consistency less entropy, see `fit_consistency`) on one set of features after
+20 to 30 epochs; docs/methods.md has the numbers. Epochs, neighbors, entropy weight and self-labelling were not tuned.
 Where they differ from those of `scan`: Adam instead of SGD, which reaches a lower objective in fewer epochs; 20
 neighbors, which is what neighbor search gives by default; self-labelling is on.
 """
