@@ -270,6 +270,29 @@ def test_a_seed_that_leaves_clusters_empty(splits, tmp_path, monkeypatch):
     assert log["seeds"][0]["sizes"] == [37, 37, 36, 10]
 
 
+def test_a_seed_whose_clusters_are_all_but_one_next_to_empty(splits, tmp_path, monkeypatch):
+    """Of any head, also one that has no advice."""
+    fit, predict = kmeans.fit, kmeans.predict
+
+    def marked(*arguments):
+        for result in fit(*arguments):
+            yield replace(result, weights=result.weights | {"seed": np.array([result.seed])})
+
+    def giant(weights, features, options):
+        found = predict(weights, features, options)
+        return found if weights["seed"][0] == 0 else Prediction(np.array([0, 1, 2, 3] + [0] * 996, np.int32))
+
+    monkeypatch.setattr(kmeans, "fit", marked)
+    monkeypatch.setattr(kmeans, "predict", giant)
+    path = tmp_path / "many.npy"
+    np.save(path, np.tile(np.load(splits["train"][0]), (13, 1))[:1000])
+    run = make_run({"train": [path]}, backbones=["a"])
+    tensors, log = execute(run, tmp_path / "run")
+    assert [entry["status"] for entry in log["seeds"]] == ["ok", "failed"]
+    assert log["seeds"][1]["reason"].startswith("one cluster has 99.70% of the images: ")
+    assert not any(name.startswith("seed1/") for name in tensors)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"), [({}, "needs neighbors"), ({"backbones": ["a", "b", "c"]}, "at most 2 backbones")]
 )

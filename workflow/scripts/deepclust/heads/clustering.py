@@ -25,7 +25,7 @@ from deepclust.heads.head import (
     load_head,
 )
 from deepclust.heads.members import read_members
-from deepclust.heads.monitors import empty_clusters
+from deepclust.heads.monitors import unusable_sizes
 from deepclust.heads.normalization import blocks
 from deepclust.heads.store import SeedStore, fitted_seed, write_clusters
 
@@ -147,7 +147,7 @@ def _fit(run: Run, head: Head, features: Arrays, seeds: Sequence[int], store: Se
         seconds = fitted - started if result.seconds is None else result.seconds
         predictions = _predict(run, head, result, features)
         sizes = _sizes(run, predictions)
-        if result.advice is not None and (failure := empty_clusters(sizes, result.advice)):
+        if predictions and (failure := unusable_sizes(sizes, result.advice)):
             result = SeedResult(result.seed, {}, None, failure, result.log)
             predictions, sizes = {}, sizes[:0]
         store.write(fitted_seed(result, predictions, sizes.tolist(), seconds + time.perf_counter() - fitted))

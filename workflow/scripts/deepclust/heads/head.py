@@ -105,7 +105,8 @@ class SeedResult:
     """What its fit took, in all attempts, and its share where seeds were trained together; None: the time that passed
     since the result before."""
     advice: str | None = None
-    """What to try where too few clusters have training images; None if the head has seen to that itself."""
+    """What to try where too few clusters have training images; None if the head sees to that itself, or where it is no
+    failure."""
 
 
 @dataclass(frozen=True)
