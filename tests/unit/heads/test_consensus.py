@@ -135,3 +135,12 @@ def test_nearest_neighbors_are_exact():
     similarity = rows @ rows.T
     similarity.fill_diagonal_(-torch.inf)
     assert torch.equal(found.sort(1).values, similarity.topk(5).indices.sort(1).values)
+
+
+def test_sizes_that_all_members_deny():
+    """Whatever the clusters are called."""
+    uneven, even = np.repeat([0, 1], [95, 5]), np.repeat([0, 1], [50, 50])
+    assert "95.0%" in consensus.evened_out(even, [uneven, 1 - uneven], 2)
+    assert consensus.evened_out(1 - uneven, [uneven, uneven], 2) is None
+    assert consensus.evened_out(even, [uneven, even], 2) is None  # the members do not agree
+    assert consensus.evened_out(even, [np.repeat([0, 1], [85, 15])], 2) is None
