@@ -84,31 +84,37 @@ def test_constant_dimensions_do_not_matter(name):
 def test_every_image_many_times(name):
     points, labels = mixture(60, 3)
     assignments = check(name, np.tile(points, (6, 1)), 3)
-    if assignments is not None:
-        assert (assignments.reshape(6, -1) == assignments[:60]).all()
-        assert accuracy(np.tile(labels, 6), assignments) >= 0.97
+    assert (assignments.reshape(6, -1) == assignments[:60]).all()
+    assert accuracy(np.tile(labels, 6), assignments) >= 0.97
 
 
 @each_head
 def test_one_cluster(name):
     points, _ = mixture(120, 3)
     assignments = check(name, points, 1)
-    assert assignments is None or (assignments == 0).all()
+    assert (assignments == 0).all()
+
+
+NEEDS_PAIRS = {"gmm", "temi"}  # they refuse a single image
+LEARNS_FROM_NEIGHBORS = {"scan", "temi", "two_stage"}  # an image of its own has none: these may fail, or join images
 
 
 @each_head
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_few_images(name, count):
     points, _ = mixture(5, 5)
-    check(name, points[:count], 1)
-    check(name, points[:count], count)
+    one = check(name, points[:count], 1)
+    assert (one is None) == (count == 1 and name in NEEDS_PAIRS)
+    every = check(name, points[:count], count)
+    if name not in LEARNS_FROM_NEIGHBORS and not (count == 1 and name in NEEDS_PAIRS):
+        assert len(np.unique(every)) == count
 
 
 @each_head
 def test_fewer_neighbors_than_asked_for(name):
     points, labels = mixture(300, 3)
     assignments = check(name, points, 3, neighbors=3)
-    assert assignments is None or accuracy(labels, assignments) >= 0.9
+    assert accuracy(labels, assignments) >= 0.97
 
 
 # What each head needs to tell classes of 1:100 apart, as docs/methods.md has it; no entry: it cannot.
