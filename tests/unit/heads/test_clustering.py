@@ -11,9 +11,9 @@ from safetensors.numpy import load_file
 from deepclust.common import registry
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
-from deepclust.heads import kmeans
+from deepclust.heads import kmeans, voting
 from deepclust.heads.clustering import Run, cluster
-from deepclust.heads.head import Facts, HeadOptions, Prediction, SeedResult
+from deepclust.heads.head import Facts, HeadOptions, Prediction, SeedResult, TrainingData
 from deepclust.heads.store import predict
 
 
@@ -149,6 +149,30 @@ def test_a_graph_of_two_splits_joins_them(splits, tmp_path, method):
     assert np.array_equal(first[:4], second[:4])
     with pytest.raises(DeepclustError, match="not those of the 80 training images"):
         execute(make_run(splits, method, options, **{**changes, "train": ["train"]}), tmp_path / "other")
+
+
+@pytest.mark.parametrize("method", ["spectral", "agglomerative"])
+def test_training_images_have_the_cluster_that_the_method_gave_them(tmp_path, monkeypatch, method):
+    """Not that of the vote, in which fewer images take part than there are; over two splits."""
+    monkeypatch.setattr(voting, "LANDMARKS", 60)
+    points = np.random.default_rng(0).normal(size=(330, 4)).astype(np.float16)
+    parts = {"train": points[:200], "unlabeled": points[200:300], "test": points[300:]}
+    files = {split: [tmp_path / f"{split}.npy"] for split in parts}
+    for split, part in parts.items():
+        np.save(files[split][0], part)
+    near = nearest(points[:300], 10)
+    np.save(tmp_path / "near.npy", near)
+    head = registry.load("heads", method)
+    changes = {"train": ["train", "unlabeled"], "neighbors": [tmp_path / "near.npy"], "backbones": ["a"]}
+    tensors, _ = execute(make_run(files, method, head.Options(), [3], **changes), tmp_path / "run")
+    [result] = head.fit(TrainingData([points[:300]], [near]), 4, [3], head.Options(), Progress())
+    stored = np.concatenate([tensors[f"seed3/assignments/{split}"] for split in ("train", "unlabeled")])
+    assert np.array_equal(stored, result.training)
+    shares = np.concatenate([tensors[f"seed3/probabilities/{split}"] for split in ("train", "unlabeled")])
+    assert np.array_equal(shares, np.eye(4)[stored])
+    voted = predict(tmp_path / "run" / "clusters.safetensors", [points]).assignments
+    assert np.mean(voted[:300] != stored) > 0.05
+    assert np.array_equal(voted[300:], tensors["seed3/assignments/test"])
 
 
 @pytest.mark.parametrize(("split", "seeds"), [("test", [0, 1]), ("train", [0])])

@@ -107,6 +107,9 @@ class SeedResult:
     advice: str | None = None
     """What to try where too few clusters have training images; None if the head sees to that itself, or where it is no
     failure."""
+    training: npt.NDArray[np.integer] | None = None
+    """Clusters of the N training images, [N], where the head divides these themselves and `predict` only follows
+    them."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,11 @@ class Prediction:
     """[N], values 0 … k - 1."""
     probabilities: npt.NDArray[np.float16] | None = None
     """[N, k], where the head is a probabilistic one."""
+
+
+def certain(assignments: npt.NDArray[np.integer], k: int) -> Prediction:
+    """Clusters [N] that are beyond doubt."""
+    return Prediction(assignments.astype(np.int32), np.eye(k, dtype=np.float16)[assignments])
 
 
 class Head(Protocol):
