@@ -59,7 +59,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
         task.advance()
         for seed in seeds:
             task.advance(0, f"k-means on the eigenvectors, seed {seed}")
-            _, best = kmeans.fit_seed(points, k, seed, kmeans.Options(n_init=options.n_init))
+            best = kmeans.fit_seed(points, k, seed, kmeans.Options(n_init=options.n_init))
             labels = assign(points, best.centroids[None], coarse=False)[:, 0].cpu().numpy()
             weights = landmarks(rows, labels, k, derive_seed(seed, "spectral", "landmarks"))
             task.advance()
