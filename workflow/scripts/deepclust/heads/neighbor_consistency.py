@@ -115,7 +115,13 @@ def fit_consistency(
 
 
 class ConsistencyTraining(Training):
-    """Two phases: the heads learn from neighbors; then, if asked for, the best one from its confident predictions."""
+    """Two phases: the heads learn from neighbors; then, if asked for, the best one from its confident predictions.
+
+    The log has the objective of the best head so far, and at the end that of the head that was trained on its own
+    predictions. It does not decide between the two: it rises with certainty wherever neighbors are apart.
+    """
+
+    logged = ("objective",)
 
     def __init__(
         self, rows: Rows, neighbors: Tensor, judged: Tensor, seeds: Sequence[int], k: int, options: ConsistencyOptions
