@@ -44,12 +44,14 @@ from deepclust.heads.head import (
     Weights,
 )
 from deepclust.heads.linear_classifier import predict_linear
-from deepclust.heads.normalization import BLOCK, fit_normalization
+from deepclust.heads.normalization import fit_normalization
 from deepclust.heads.stacked import Rows
 from deepclust.heads.training import Plan, Training, train
 
 FACTS = Facts(needs_neighbors=False, max_backbones=None)
 
+SEARCHED = 2048  # images whose neighbors are searched at once, at most
+SCORES = 2**28  # similarities that are held at once: 1 GiB, and half of that again where products are bf16
 ALIKE = 0.1  # members agree on the sizes if at most this share of the images would have to move
 EVENED = 0.4  # share of the images that clusters of other sizes than all members' have moved: 1:10 made even
 
@@ -158,7 +160,7 @@ def nearest(rows: Tensor, count: int, progress: Progress) -> Tensor:
         rows: [N, D] on the device.
     """
     found = torch.zeros(len(rows), count, dtype=torch.int64, device=rows.device)
-    blocks = torch.arange(len(rows), device=rows.device).split(BLOCK // 4)
+    blocks = torch.arange(len(rows), device=rows.device).split(max(1, min(SEARCHED, SCORES // len(rows))))
     with progress.task("neighbors", len(rows), "images") as task:
         for block in blocks if count else []:
             similarity = (rows[block] @ rows.T).float()
