@@ -39,10 +39,11 @@ def metrics(tmp_path):
             "seeds": [
                 {"seed": 0, "status": "ok", "acc": acc if acc is None else acc + 0.125},
                 {"seed": 1, "status": "failed", "acc": None},
-                {"seed": 2, "status": "ok", "acc": acc, "modularity": modularity},
+                {"seed": 2, "status": "ok", "acc": acc, "modularity": modularity, "whitened_modularity": 0.25},
             ],
             "summary": {metric: numbers(acc) for metric in ("acc", "nmi", "ari", "ami", "purity")}
-            | {"silhouette": numbers(silhouette), "neighbor_agreement": numbers(0.7), "modularity": numbers(0.5)},
+            | {"silhouette": numbers(silhouette), "neighbor_agreement": numbers(0.7), "modularity": numbers(0.5)}
+            | {"whitened_modularity": numbers(0.25)},
             "failed": [1],
             "stability": 0.9,
             "selected": 2,

@@ -7,7 +7,7 @@ from head_samples import OPTIONS, accuracy, all_heads, fit, mixture, nearest, pr
 from deepclust.common import registry
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
-from deepclust.heads.head import TrainingData
+from deepclust.heads.head import Partition, TrainingData
 
 HEADS = all_heads()
 each_head = pytest.mark.parametrize("name", HEADS)
@@ -84,35 +84,80 @@ def test_constant_dimensions_do_not_matter(name):
 def test_every_image_many_times(name):
     points, labels = mixture(60, 3)
     assignments = check(name, np.tile(points, (6, 1)), 3)
-    if assignments is not None:
-        assert (assignments.reshape(6, -1) == assignments[:60]).all()
-        assert accuracy(np.tile(labels, 6), assignments) >= 0.97
+    assert (assignments.reshape(6, -1) == assignments[:60]).all()
+    assert accuracy(np.tile(labels, 6), assignments) >= 0.97
 
 
 @each_head
 def test_one_cluster(name):
     points, _ = mixture(120, 3)
     assignments = check(name, points, 1)
-    assert assignments is None or (assignments == 0).all()
+    assert (assignments == 0).all()
+
+
+NEEDS_PAIRS = {"gmm", "temi"}  # they refuse a single image
+LEARNS_FROM_NEIGHBORS = {"scan", "temi", "two_stage"}  # an image of its own has none: these may fail, or join images
 
 
 @each_head
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_few_images(name, count):
     points, _ = mixture(5, 5)
-    check(name, points[:count], 1)
-    check(name, points[:count], count)
+    one = check(name, points[:count], 1)
+    assert (one is None) == (count == 1 and name in NEEDS_PAIRS)
+    every = check(name, points[:count], count)
+    if name not in LEARNS_FROM_NEIGHBORS and not (count == 1 and name in NEEDS_PAIRS):
+        assert len(np.unique(every)) == count
 
 
 @each_head
 def test_fewer_neighbors_than_asked_for(name):
     points, labels = mixture(300, 3)
     assignments = check(name, points, 3, neighbors=3)
-    assert assignments is None or accuracy(labels, assignments) >= 0.9
+    assert accuracy(labels, assignments) >= 0.97
 
 
-@each_head
+# What each head needs to tell classes of 1:100 apart, as docs/methods.md has it; no entry: it cannot.
+IMBALANCED = {
+    "kmeans": {},
+    "gmm": {},
+    "agglomerative": {},
+    "spectral": {},
+    "temi": {"beta": 0.9},
+    "turtle": {"gamma": 1},
+}
+EVENING = ["scan", "two_stage"]  # these split the large class, as documented
+
+
+def test_every_head_says_what_it_does_with_imbalanced_classes():
+    assert sorted([*IMBALANCED, *EVENING, "consensus"]) == HEADS
+
+
+@pytest.mark.parametrize("name", IMBALANCED)
 def test_very_imbalanced_classes(name):
+    """The rare class has hardly fewer images than neighbors are looked at (20)."""
+    points, labels = mixture(0, 2, sizes=[1800, 18])
+    assert accuracy(labels, check(name, points, 2, **IMBALANCED[name])) >= 0.99
+
+
+def test_spectral_clustering_of_a_class_with_fewer_images_than_neighbors():
+    points, labels = mixture(0, 2, sizes=[600, 6])
+    assert accuracy(labels, check("spectral", points, 2, neighbors=4)) >= 0.99
+    assert np.bincount(check("spectral", points, 2)).min() > 100
+
+
+@pytest.mark.parametrize("name", EVENING)
+def test_heads_that_even_sizes_split_the_large_class(name):
     points, _ = mixture(0, 2, sizes=[600, 6])
-    assignments = check(name, points, 2)
-    assert assignments is None or len(np.unique(assignments)) == 2
+    assert np.bincount(check(name, points, 2)).min() > 200
+
+
+def test_a_consensus_that_evens_sizes_fails():
+    points, labels = mixture(0, 2, sizes=[600, 6])
+    head = registry.load("heads", "consensus")
+    members = [Partition("kmeans", seed, labels.astype(np.int32), None) for seed in (0, 1)]
+    options = head.Options(**OPTIONS["consensus"])
+    [result] = head.fit(TrainingData([points], members=members), 2, [0], options, Progress())
+    check_reason(result.failure)
+    assert "1.0% to 99.0%" in result.failure
+    assert result.weights == {}

@@ -11,9 +11,9 @@ from safetensors.numpy import load_file
 from deepclust.common import registry
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
-from deepclust.heads import kmeans
+from deepclust.heads import kmeans, voting
 from deepclust.heads.clustering import Run, cluster
-from deepclust.heads.head import Facts, HeadOptions, Prediction, SeedResult
+from deepclust.heads.head import Facts, HeadOptions, Prediction, SeedResult, TrainingData
 from deepclust.heads.store import predict
 
 
@@ -151,6 +151,30 @@ def test_a_graph_of_two_splits_joins_them(splits, tmp_path, method):
         execute(make_run(splits, method, options, **{**changes, "train": ["train"]}), tmp_path / "other")
 
 
+@pytest.mark.parametrize("method", ["spectral", "agglomerative"])
+def test_training_images_have_the_cluster_that_the_method_gave_them(tmp_path, monkeypatch, method):
+    """Not that of the vote, in which fewer images take part than there are; over two splits."""
+    monkeypatch.setattr(voting, "LANDMARKS", 60)
+    points = np.random.default_rng(0).normal(size=(330, 4)).astype(np.float16)
+    parts = {"train": points[:200], "unlabeled": points[200:300], "test": points[300:]}
+    files = {split: [tmp_path / f"{split}.npy"] for split in parts}
+    for split, part in parts.items():
+        np.save(files[split][0], part)
+    near = nearest(points[:300], 10)
+    np.save(tmp_path / "near.npy", near)
+    head = registry.load("heads", method)
+    changes = {"train": ["train", "unlabeled"], "neighbors": [tmp_path / "near.npy"], "backbones": ["a"]}
+    tensors, _ = execute(make_run(files, method, head.Options(), [3], **changes), tmp_path / "run")
+    [result] = head.fit(TrainingData([points[:300]], [near]), 4, [3], head.Options(), Progress())
+    stored = np.concatenate([tensors[f"seed3/assignments/{split}"] for split in ("train", "unlabeled")])
+    assert np.array_equal(stored, result.training)
+    shares = np.concatenate([tensors[f"seed3/probabilities/{split}"] for split in ("train", "unlabeled")])
+    assert np.array_equal(shares, np.eye(4)[stored])
+    voted = predict(tmp_path / "run" / "clusters.safetensors", [points]).assignments
+    assert np.mean(voted[:300] != stored) > 0.05
+    assert np.array_equal(voted[300:], tensors["seed3/assignments/test"])
+
+
 @pytest.mark.parametrize(("split", "seeds"), [("test", [0, 1]), ("train", [0])])
 def test_values_that_are_not_finite_are_seen_before_fitting(splits, tmp_path, monkeypatch, split, seeds):
     path = splits[split][1]
@@ -268,6 +292,29 @@ def test_a_seed_that_leaves_clusters_empty(splits, tmp_path, monkeypatch):
         execute(make_run(splits, seeds=[0]), tmp_path / "other")
     _, log = execute(make_run(splits, seeds=[0], train=["train", "test"]), tmp_path / "third")
     assert log["seeds"][0]["sizes"] == [37, 37, 36, 10]
+
+
+def test_a_seed_whose_clusters_are_all_but_one_next_to_empty(splits, tmp_path, monkeypatch):
+    """Of any head, also one that has no advice."""
+    fit, predict = kmeans.fit, kmeans.predict
+
+    def marked(*arguments):
+        for result in fit(*arguments):
+            yield replace(result, weights=result.weights | {"seed": np.array([result.seed])})
+
+    def giant(weights, features, options):
+        found = predict(weights, features, options)
+        return found if weights["seed"][0] == 0 else Prediction(np.array([0, 1, 2, 3] + [0] * 996, np.int32))
+
+    monkeypatch.setattr(kmeans, "fit", marked)
+    monkeypatch.setattr(kmeans, "predict", giant)
+    path = tmp_path / "many.npy"
+    np.save(path, np.tile(np.load(splits["train"][0]), (13, 1))[:1000])
+    run = make_run({"train": [path]}, backbones=["a"])
+    tensors, log = execute(run, tmp_path / "run")
+    assert [entry["status"] for entry in log["seeds"]] == ["ok", "failed"]
+    assert log["seeds"][1]["reason"].startswith("one cluster has 99.70% of the images: ")
+    assert not any(name.startswith("seed1/") for name in tensors)
 
 
 @pytest.mark.parametrize(

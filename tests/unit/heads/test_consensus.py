@@ -129,9 +129,21 @@ def test_all_images_are_assigned_in_blocks(sample, monkeypatch):
     assert whole.objective == pytest.approx(parts.objective)
 
 
-def test_nearest_neighbors_are_exact():
-    rows = torch.randn(5000, 8, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("scores", [2**28, 5000 * 300, 1])
+def test_nearest_neighbors_are_exact(monkeypatch, scores):
+    """However few similarities may be held at once; at least those of an image."""
+    monkeypatch.setattr(consensus, "SCORES", scores)
+    rows = torch.randn(5000 if scores > 1 else 50, 8, generator=torch.Generator().manual_seed(0))
     found = consensus.nearest(rows, 5, Progress())
     similarity = rows @ rows.T
     similarity.fill_diagonal_(-torch.inf)
     assert torch.equal(found.sort(1).values, similarity.topk(5).indices.sort(1).values)
+
+
+def test_sizes_that_all_members_deny():
+    """Whatever the clusters are called."""
+    uneven, even = np.repeat([0, 1], [95, 5]), np.repeat([0, 1], [50, 50])
+    assert "95.0%" in consensus.evened_out(even, [uneven, 1 - uneven], 2)
+    assert consensus.evened_out(1 - uneven, [uneven, uneven], 2) is None
+    assert consensus.evened_out(even, [uneven, even], 2) is None  # the members do not agree
+    assert consensus.evened_out(even, [np.repeat([0, 1], [85, 15])], 2) is None

@@ -104,6 +104,19 @@ def test_a_seed_gives_the_same_bits_whatever_runs_with_it(digits):
     assert not same_weights(together[1], together[2])
 
 
+@pytest.mark.parametrize("options", [{}, {"spherical": True}, {"sample": 500}])
+def test_restarts_of_all_seeds_at_once(digits, monkeypatch, options):
+    """As on an accelerator, up to rounding; seeds that draw a sample take turns there, too."""
+    alone = fit(digits, 10, [3, 0, 1], n_init=3, **options)
+    monkeypatch.setattr(kmeans, "stacks", lambda seeds, device: [list(seeds)])
+    together = fit(digits, 10, [3, 0, 1], n_init=3, **options)
+    assert [result.seed for result in together] == [3, 0, 1]
+    for one, other in zip(alone, together):
+        assert other.objective == pytest.approx(one.objective, rel=1e-3)
+        assert len(other.log) == 3
+        assert accuracy(assign(one, digits, **options), assign(other, digits, **options)) > 0.9
+
+
 def test_more_restarts_are_never_worse_and_extend_the_same_sequence(digits):
     few, many = fit(digits, 20, n_init=2)[0], fit(digits, 20, n_init=6)[0]
     for entry, other in zip(few.log, many.log):

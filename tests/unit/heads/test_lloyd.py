@@ -6,7 +6,7 @@ import torch
 
 from deepclust.heads import lloyd
 from deepclust.heads.lloyd import Points, assign, iterate, polish
-from deepclust.heads.plusplus import plus_plus
+from deepclust.heads.plusplus import exact_sums, plus_plus
 
 
 def blobs(count=400, dimension=6, centers=7, seed=0):
@@ -86,7 +86,7 @@ def test_coarse_products_lead_nearly_as_far():
     coarse = iterate(points, starts, 1e-4, 100, coarse=True)
     fine = iterate(points, starts, 1e-4, 100, coarse=False)
     assert min(c.objective for c in coarse) == pytest.approx(min(f.objective for f in fine), rel=1e-3)
-    polished = polish(points, coarse[0].centroids, 1e-6, 100)
+    [polished] = polish(points, coarse[0].centroids[None], 1e-6, 100)
     assert polished.objective <= coarse[0].objective * (1 + 1e-6)
     labels = assign(points, polished.centroids[None], coarse=False)[:, 0]
     exact = torch.cdist(points.rows.double(), polished.centroids.double())
@@ -111,3 +111,12 @@ def test_plus_plus_finds_every_group():
     for chosen in plus_plus(rows, 12, [np.random.default_rng(seed) for seed in range(10)]).numpy():
         nearest = ((chosen[:, None] - centers) ** 2).sum(2).argmin(1)
         assert len(set(nearest.tolist())) >= 11
+
+
+def test_sums_of_integers_are_those_of_the_distances_and_do_not_depend_on_their_order():
+    distances = torch.rand(3, 5000, generator=torch.Generator().manual_seed(0)) ** 8
+    distances[1] = 0
+    found = exact_sums(distances)
+    expected = distances.double().cumsum(1) / distances.amax(1, keepdim=True).double().clamp_min(1e-30) * 2**40
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=5000)
+    assert torch.equal(exact_sums(distances.flip(1))[:, -1], found[:, -1])

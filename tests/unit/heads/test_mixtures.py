@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from head_samples import accuracy, all_heads, fit, mixture, predict
 
+from deepclust.heads import training
+
 HEADS = all_heads()
 
 
@@ -37,6 +39,29 @@ def test_a_seed_is_the_same_to_the_bit_whatever_runs_with_it(name):
         assert alone[seed].weights.keys() == together[seed].weights.keys()
         for key, array in alone[seed].weights.items():
             np.testing.assert_array_equal(array, together[seed].weights[key], err_msg=f"{name}, seed {seed}, {key}")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("scan", {"epochs": 2, "batch_size": 50, "heads": 2}),
+        ("two_stage", {"epochs": 2, "batch_size": 50, "heads": 2, "self_labelling": {"epochs": 2}}),
+        ("consensus", {"epochs": 2, "batch_size": 50, "rounds": 1, "round_epochs": 2}),
+    ],
+)
+def test_seeds_that_are_trained_as_one_stack_are_those_trained_alone(name, changes, monkeypatch):
+    """As on an accelerator, up to rounding; the logs tell the way there."""
+    points, _ = mixture(200, 4, spread=0.6)
+    alone, _ = fit(name, points, 4, [2, 0, 1], **changes)
+    monkeypatch.setattr(training, "stacks", lambda seeds, device: [list(seeds)])
+    together, _ = fit(name, points, 4, [2, 0, 1], **changes)
+    assert not np.allclose(together[0].weights["weight"], together[1].weights["weight"], atol=1e-3)
+    for seed in (0, 1, 2):
+        assert together[seed].objective == pytest.approx(alone[seed].objective, abs=1e-4)
+        for one, other in zip(together[seed].log, alone[seed].log, strict=True):
+            assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
+        for key, array in alone[seed].weights.items():
+            np.testing.assert_allclose(array, together[seed].weights[key], atol=1e-3, err_msg=f"{key} of seed {seed}")
 
 
 @pytest.mark.parametrize("name", HEADS)

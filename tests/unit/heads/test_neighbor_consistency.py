@@ -165,6 +165,16 @@ def test_self_labelling_when_no_image_is_confident(blobs):
     assert np.isfinite(result.objective)
 
 
+def test_the_log_has_the_objective_before_and_after_self_labelling(blobs):
+    data, _ = blobs
+    options = {"epochs": 2, "optimizer": "adam", "learning_rate": 0.003}
+    [before] = fit(scan, data, 5, **options)
+    [after] = fit(scan, data, 5, **options, self_labelling=SelfLabelling(epochs=2))
+    found = [entry["objective"] for entry in after.log]
+    assert found == pytest.approx([before.log[0]["objective"], *[before.objective] * 2, after.objective], rel=1e-5)
+    assert abs(after.objective - before.objective) > 1e-4
+
+
 def test_the_objective_looks_at_the_neighbors_of_all_backbones_alike(blobs):
     """With a learning rate of next to nothing, only the objective can tell lists of neighbors apart."""
     features = blobs[0].features[0]

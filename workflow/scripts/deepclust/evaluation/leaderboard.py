@@ -39,6 +39,7 @@ COLUMNS = (
     "neighbor_agreement_mean",
     "modularity_mean",
     "modularity_std",
+    "whitened_modularity_mean",
     "stability",
     "knn_acc",
     "linear_acc",
@@ -47,6 +48,7 @@ COLUMNS = (
     "acc_selected",
     "acc_oracle_best_seed",
     "modularity_selected",
+    "whitened_modularity_selected",
     "label_free_choice",
     "acc_label_free_choice",
     "acc_oracle_best_head",
@@ -114,6 +116,7 @@ def _flat(metrics: Mapping[str, Any]) -> Row:
         "criterion": metrics["criterion"],
         "acc_selected": chosen["acc"],
         "modularity_selected": chosen["modularity"],
+        "whitened_modularity_selected": chosen["whitened_modularity"],
         **dict.fromkeys(CHOICE),
         # Chosen by labels: not a result, but what a perfect choice among the seeds would reach.
         "acc_oracle_best_seed": max((e["acc"] for e in metrics["seeds"] if e["acc"] is not None), default=None),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ from deepclust.evaluation.inputs import (
 from deepclust.evaluation.labelfree import neighbor_agreement, silhouette, size_entropy, stability
 from deepclust.evaluation.metrics import METRICS, Comparison, accuracy_per_class, contingency, match
 from deepclust.evaluation.options import ScoringOptions
+from deepclust.evaluation.whitening import whitened_graph
 
 LABEL_FREE = ("silhouette", "neighbor_agreement")
-SUMMARISED = (*METRICS, *LABEL_FREE, "modularity")
+SUMMARISED = (*METRICS, *LABEL_FREE, "modularity", "whitened_modularity")
 SEED_KEYS = (*SUMMARISED, "sizes", "size_entropy", "matching", "confusion", "per_class")
 
 
@@ -58,6 +60,11 @@ class ScoredSplits:
         """Features of all images in blocks of unit vectors."""
         for files in self.features:
             yield from unit_features(files)
+
+    @cached_property
+    def whitened(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
+        """Some of the images, and their neighbors in whitened features; see `whitened_graph`."""
+        return whitened_graph(self.features)
 
 
 def read_scored(
@@ -168,6 +175,7 @@ def _score_seed(
     result: dict[str, Any] = dict.fromkeys(SEED_KEYS)
     result |= {name: _number(values[row].mean()) for name, values in per_image.items()}
     result |= {"sizes": sizes.tolist(), "size_entropy": size_entropy(sizes), "modularity": _modularity(scored, row, k)}
+    result["whitened_modularity"] = _whitened_modularity(scored, row, k)
     if comparisons:
         table = contingency(scored.labels[scored.labelled], clusters[scored.labelled], scored.classes, k)
         matching = match(table)
@@ -192,6 +200,12 @@ def _modularity(scored: ScoredSplits, row: int, k: int) -> float:
     """Modularity of a seed's clusters on the neighbor graph of the scored images, averaged over backbones."""
     graphs = [load_array(path, 2, "i") for path in scored.neighbors]
     return float(np.mean([modularity(scored.assignments[row], graph, k) for graph in graphs]))
+
+
+def _whitened_modularity(scored: ScoredSplits, row: int, k: int) -> float | None:
+    """Modularity of a seed's clusters on the neighbor graph of whitened features, of a sample of the scored images."""
+    chosen, neighbors = scored.whitened
+    return None if neighbors is None else modularity(scored.assignments[row, chosen], neighbors, k)
 
 
 def _intervals(

@@ -57,7 +57,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
             failure = f"only {clusters} of {k} clusters have images: too few different features, lower k"
             yield SeedResult(seed, {}, None, failure)
         else:
-            yield SeedResult(seed, {**weights, **normalization}, objective)
+            yield SeedResult(seed, {**weights, **normalization}, objective, training=labels)
 
 
 def _within(rows: Float32, labels: npt.NDArray[np.integer], k: int) -> float:

@@ -128,7 +128,7 @@ def _subsample(count: int, size: int, *purpose: str | int) -> npt.NDArray[np.int
 def _cluster(rows: Float32, fitted: Float32, k: int, seed: int) -> Labels:
     """The clusters of `rows` by k-means on `fitted`."""
     device = choose_device()
-    _, best = kmeans.fit_seed(Points(torch.from_numpy(fitted).to(device), spherical=False), k, seed, RESTARTS)
+    best = kmeans.fit_seed(Points(torch.from_numpy(fitted).to(device), spherical=False), k, seed, RESTARTS)
     points = Points(torch.from_numpy(rows).to(device), spherical=False)
     labels: Labels = assign(points, best.centroids[None], coarse=False)[:, 0].cpu().numpy()
     return labels

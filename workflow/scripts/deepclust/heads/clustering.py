@@ -22,10 +22,11 @@ from deepclust.heads.head import (
     Prediction,
     SeedResult,
     TrainingData,
+    certain,
     load_head,
 )
 from deepclust.heads.members import read_members
-from deepclust.heads.monitors import empty_clusters
+from deepclust.heads.monitors import unusable_sizes
 from deepclust.heads.normalization import blocks
 from deepclust.heads.store import SeedStore, fitted_seed, write_clusters
 
@@ -147,7 +148,7 @@ def _fit(run: Run, head: Head, features: Arrays, seeds: Sequence[int], store: Se
         seconds = fitted - started if result.seconds is None else result.seconds
         predictions = _predict(run, head, result, features)
         sizes = _sizes(run, predictions)
-        if result.advice is not None and (failure := empty_clusters(sizes, result.advice)):
+        if predictions and (failure := unusable_sizes(sizes, result.advice)):
             result = SeedResult(result.seed, {}, None, failure, result.log)
             predictions, sizes = {}, sizes[:0]
         store.write(fitted_seed(result, predictions, sizes.tolist(), seconds + time.perf_counter() - fitted))
@@ -157,7 +158,15 @@ def _fit(run: Run, head: Head, features: Arrays, seeds: Sequence[int], store: Se
 def _predict(run: Run, head: Head, result: SeedResult, features: Arrays) -> dict[str, Prediction]:
     if result.failure is not None:
         return {}
-    return {split: head.predict(result.weights, arrays, run.options) for split, arrays in features.items()}
+    own = {} if result.training is None else _divided(run, result.training, features)
+    others = {split: arrays for split, arrays in features.items() if split not in own}
+    return own | {split: head.predict(result.weights, arrays, run.options) for split, arrays in others.items()}
+
+
+def _divided(run: Run, clusters: npt.NDArray[np.integer], features: Arrays) -> dict[str, Prediction]:
+    """Clusters [N] of the training images, by split."""
+    ends = np.cumsum([len(features[split][0]) for split in run.train])
+    return {split: certain(part, run.k) for split, part in zip(run.train, np.split(clusters, ends[:-1]))}
 
 
 def _sizes(run: Run, predictions: dict[str, Prediction]) -> npt.NDArray[np.int64]:

@@ -14,15 +14,17 @@ of little variance. So the partitions of the members are judged and improved whe
    its least cohesive cluster was dissolved and one of the others split (`deepclust.heads.split_and_merge`). Training
    alone does not leave a partition in which two classes share a cluster. The highest modularity wins again.
 
-No step sees labels. The loss prefers clusters of similar size: on very imbalanced classes a member that does not may be
-better.
+No step sees labels. The loss and modularity prefer clusters of similar size. Where the members agree that sizes are
+far from that, a seed fails (`evened_out`): one of the members is better then.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
-from typing import Literal
+from itertools import combinations
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -42,11 +44,16 @@ from deepclust.heads.head import (
     Weights,
 )
 from deepclust.heads.linear_classifier import predict_linear
-from deepclust.heads.normalization import BLOCK, fit_normalization
+from deepclust.heads.normalization import fit_normalization
 from deepclust.heads.stacked import Rows
 from deepclust.heads.training import Plan, Training, train
 
 FACTS = Facts(needs_neighbors=False, max_backbones=None)
+
+SEARCHED = 2048  # images whose neighbors are searched at once, at most
+SCORES = 2**28  # similarities that are held at once: 1 GiB, and half of that again where products are bf16
+ALIKE = 0.1  # members agree on the sizes if at most this share of the images would have to move
+EVENED = 0.4  # share of the images that clusters of other sizes than all members' have moved: 1:10 made even
 
 
 class Options(CombiningOptions):
@@ -109,12 +116,35 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     epoch = max(1, data.count // options.batch_size)
     plan = Plan(recipe.all_epochs * epoch, epoch, k, "raise entropy_weight or batch_size, or name other members")
     for result in train(start, seeds, plan, device, data.scratch, progress):
-        yield result if result.failure else replace(result, weights=_unscaled(result.weights) | normalization)
+        if not result.failure:
+            result = replace(result, weights=_unscaled(result.weights) | normalization)
+            assignments = predict(result.weights, data.features, options).assignments
+            if failure := evened_out(assignments, [member.assignments for member in data.members], k):
+                result = SeedResult(result.seed, {}, None, failure, result.log, result.seconds)
+        yield result
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
     """The cluster with the highest probability; see `deepclust.heads.head.Head`."""
     return predict_linear(weights, features, options)
+
+
+def evened_out(assignments: npt.NDArray[Any], members: Sequence[npt.NDArray[Any]], k: int) -> str | None:
+    """Why clusters [N] of quite other sizes than the members' [N], which agree about them, are no result, or None."""
+    sizes = np.sort(np.bincount(assignments, minlength=k)) / len(assignments)
+    theirs = [np.sort(np.bincount(member, minlength=k)) / len(member) for member in members]
+    alike = all(_moved(one, other) <= ALIKE for one, other in combinations(theirs, 2))
+    if not alike or min(_moved(sizes, own) for own in theirs) <= EVENED:
+        return None
+    return (
+        f"the members agree on clusters of {theirs[0][0]:.1%} to {theirs[0][-1]:.1%} of the images and training evened "
+        f"them out, to {sizes[0]:.1%} to {sizes[-1]:.1%}: a consensus is for classes of similar size, use a member"
+    )
+
+
+def _moved(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+    """Share of the images that have to move between sorted shares of clusters [k]."""
+    return float(np.abs(one - other).sum() / 2)
 
 
 def _unscaled(weights: Weights) -> Weights:
@@ -130,7 +160,7 @@ def nearest(rows: Tensor, count: int, progress: Progress) -> Tensor:
         rows: [N, D] on the device.
     """
     found = torch.zeros(len(rows), count, dtype=torch.int64, device=rows.device)
-    blocks = torch.arange(len(rows), device=rows.device).split(BLOCK // 4)
+    blocks = torch.arange(len(rows), device=rows.device).split(max(1, min(SEARCHED, SCORES // len(rows))))
     with progress.task("neighbors", len(rows), "images") as task:
         for block in blocks if count else []:
             similarity = (rows[block] @ rows.T).float()

@@ -1,7 +1,7 @@
 """The training of the consensus; see `deepclust.heads.consensus`."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from deepclust.common.modularity import modularity
-from deepclust.common.seeding import derive_seed
 from deepclust.heads.agreement import LinearFit, Votes
 from deepclust.heads.head import Weights
 from deepclust.heads.monitors import watched
 from deepclust.heads.neighbor_consistency import scan_loss
 from deepclust.heads.normalization import BLOCK
 from deepclust.heads.split_and_merge import moves
-from deepclust.heads.stacked import Rows, linear, orders
+from deepclust.heads.stacked import Rows, draw_each, linear, orders
 from deepclust.heads.training import Training
 
 SHARPNESS = 10.0  # least squares predict shares between 0 and 1; times this they are the first logits
@@ -102,14 +101,20 @@ class ConsensusTraining(Training):
 
     def _descend(self, indices: Tensor, step: int, progress: float) -> Tensor:
         """An image and its neighbor, each without other dimensions, shall be in the same cluster."""
-        generators = [torch.Generator().manual_seed(derive_seed(seed, "step", step)) for seed in self.seeds]
-        width = self.neighbors.shape[1]
-        columns = self._each(generators, lambda g: torch.randint(max(1, width), (self.batch,), generator=g))
+        width, mask = self.neighbors.shape[1], functools.partial(torch.rand, (self.rows.values.shape[1], self.batch))
+        columns, *masks = draw_each(
+            self.seeds,
+            step,
+            indices.device,
+            functools.partial(torch.randint, max(1, width), (self.batch,)),
+            mask,
+            mask,
+        )
         paired = self.neighbors[indices, columns] if width else indices
         parameters, optimizer = self.phases[self.current], self.optimizers[self.current]
         anchors, others = (
-            self._forward(parameters, self.rows[drawn] * self._mask(generators)).softmax(2)
-            for drawn in (indices, paired)
+            self._forward(parameters, self.rows[images] * self._kept(drawn)).softmax(2)
+            for images, drawn in zip((indices, paired), masks)
         )
         losses = scan_loss(anchors, others, self.recipe.entropy_weight)
         for group in optimizer.param_groups:
@@ -119,14 +124,10 @@ class ConsensusTraining(Training):
         optimizer.step()
         return losses.detach().mean(dim=1)
 
-    def _mask(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """Inverted dropout, [S, D, B]."""
-        keep, shape = 1 - self.recipe.dropout, (self.rows.values.shape[1], self.batch)
-        mask = self._each(generators, lambda g: torch.rand(shape, generator=g) < keep)
-        return mask.to(self.rows.values.dtype) / keep
-
-    def _each(self, generators: Sequence[torch.Generator], sample: Callable[[torch.Generator], Tensor]) -> Tensor:
-        return torch.stack([sample(generator) for generator in generators]).to(self.watched.device)
+    def _kept(self, drawn: Tensor) -> Tensor:
+        """Inverted dropout by numbers between 0 and 1, of the same shape."""
+        keep = 1 - self.recipe.dropout
+        return (drawn < keep).to(self.rows.values.dtype) / keep
 
     @staticmethod
     def _forward(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:

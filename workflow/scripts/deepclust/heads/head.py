@@ -105,7 +105,11 @@ class SeedResult:
     """What its fit took, in all attempts, and its share where seeds were trained together; None: the time that passed
     since the result before."""
     advice: str | None = None
-    """What to try where too few clusters have training images; None if the head has seen to that itself."""
+    """What to try where too few clusters have training images; None if the head sees to that itself, or where it is no
+    failure."""
+    training: npt.NDArray[np.integer] | None = None
+    """Clusters of the N training images, [N], where the head divides these themselves and `predict` only follows
+    them."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,11 @@ class Prediction:
     """[N], values 0 … k - 1."""
     probabilities: npt.NDArray[np.float16] | None = None
     """[N, k], where the head is a probabilistic one."""
+
+
+def certain(assignments: npt.NDArray[np.integer], k: int) -> Prediction:
+    """Clusters [N] that are beyond doubt."""
+    return Prediction(assignments.astype(np.int32), np.eye(k, dtype=np.float16)[assignments])
 
 
 class Head(Protocol):

@@ -10,12 +10,14 @@ on a sample, on all images until `COARSE`); starting points are drawn among at m
 `SEEDING_PER_CLUSTER` per cluster if these are more.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from deepclust.common.device import choose_device
 from deepclust.common.errors import DeepclustError
@@ -25,6 +27,7 @@ from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedR
 from deepclust.heads.lloyd import Clustering, Points, assign, iterate, polish
 from deepclust.heads.normalization import fit_normalization, normalized_blocks, scale_rows
 from deepclust.heads.plusplus import plus_plus
+from deepclust.heads.stacked import stacks
 
 COARSE, FINE = 1e-4, 1e-6  # relative improvement of the objective in one iteration
 SEEDING, SEEDING_PER_CLUSTER = 2**15, 32
@@ -57,6 +60,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     Raises:
         DeepclustError: there are fewer images than clusters, or features are not finite.
     """
+    started = time.perf_counter()
     count = data.count if options.sample is None else min(data.count, options.sample)
     if k > count:
         which = "the training splits have" if count == data.count else "sample is"
@@ -70,36 +74,58 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
         center = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
         rows -= center
     points = Points(torch.from_numpy(rows).to(choose_device()), options.spherical)
+    # Seeds that run on samples of their own take turns.
+    groups = stacks(seeds, points.rows.device) if count == data.count else [[seed] for seed in seeds]
     with progress.task("k-means", len(seeds) * options.n_init, "restarts") as task:
-        for seed in seeds:
-            task.advance(0, f"k-means, seed {seed}")
-            restarts, best = fit_seed(points, k, seed, options, task.advance)
-            log = [
-                {"restart": number, "objective": restart.objective, "iterations": restart.iterations}
-                for number, restart in enumerate(restarts)
-            ]
-            if best.clusters < k:
-                failure = f"only {best.clusters} of {k} clusters have points: too few different features, lower k"
-                yield SeedResult(seed, {}, None, failure, log)
-            else:
-                centroids = best.centroids.cpu().numpy() + center
-                yield SeedResult(seed, {"centroids": centroids, **normalization}, best.objective, log=log)
+        for group in groups:
+            task.advance(0, f"k-means, seed {', '.join(map(str, group))}")
+            found = fit_seeds(points, k, group, options, task.advance)
+            seconds, started = (time.perf_counter() - started) / len(group), time.perf_counter()
+            for seed, (restarts, best) in zip(group, found):
+                log = [
+                    {"restart": number, "objective": restart.objective, "iterations": restart.iterations}
+                    for number, restart in enumerate(restarts)
+                ]
+                if best.clusters < k:
+                    failure = f"only {best.clusters} of {k} clusters have points: too few different features, lower k"
+                    yield SeedResult(seed, {}, None, failure, log, seconds)
+                else:
+                    centroids = best.centroids.cpu().numpy() + center
+                    yield SeedResult(
+                        seed, {"centroids": centroids, **normalization}, best.objective, None, log, seconds
+                    )
 
 
-def fit_seed(
-    points: Points, k: int, seed: int, options: Options, ended: Callable[[], None] = lambda: None
-) -> tuple[list[Clustering], Clustering]:
-    """All restarts of a seed, and what the best of them led to; `ended` is called after every restart."""
-    chosen = _sample(points, options.sample, derive_seed(seed, "kmeans", "sample"))
-    seeding = _sample(chosen, max(SEEDING, SEEDING_PER_CLUSTER * k), derive_seed(seed, "kmeans", "seeding"))
-    generators = [np.random.default_rng(derive_seed(seed, "kmeans", restart)) for restart in range(options.n_init)]
-    starts = plus_plus(seeding.rows, k, generators)
-    restarts = iterate(chosen, starts, COARSE, options.max_iter, coarse=True, ended=ended)
-    start = min(restarts, key=lambda restart: restart.rank).centroids
+def fit_seeds(
+    points: Points, k: int, seeds: Sequence[int], options: Options, ended: Callable[[], None] = lambda: None
+) -> list[tuple[list[Clustering], Clustering]]:
+    """For every seed all its restarts, and what the best of them led to; `ended` is called after every restart.
+
+    Restarts of all seeds run as one computation, on the same points: a seed that has a sample has to come alone.
+    """
+    chosen = _sample(points, options.sample, derive_seed(seeds[0], "kmeans", "sample"))
+    starts = torch.cat([_starts(chosen, k, seed, options.n_init) for seed in seeds])
+    found = iterate(chosen, starts, COARSE, options.max_iter, coarse=True, ended=ended)
+    restarts = [found[first : first + options.n_init] for first in range(0, len(found), options.n_init)]
+    best = torch.stack([min(own, key=lambda restart: restart.rank).centroids for own in restarts])
     if chosen is points:
-        return restarts, polish(points, start, FINE, options.max_iter)
-    [whole] = iterate(points, start[None], COARSE, options.max_iter, coarse=True)
-    return restarts, polish(points, whole.centroids, COARSE, options.max_iter)
+        return list(zip(restarts, polish(points, best, FINE, options.max_iter)))
+    whole = iterate(points, best, COARSE, options.max_iter, coarse=True)
+    best = torch.stack([clustering.centroids for clustering in whole])
+    return list(zip(restarts, polish(points, best, COARSE, options.max_iter)))
+
+
+def fit_seed(points: Points, k: int, seed: int, options: Options) -> Clustering:
+    """What the best restart of a seed led to."""
+    [(_, best)] = fit_seeds(points, k, [seed], options)
+    return best
+
+
+def _starts(points: Points, k: int, seed: int, restarts: int) -> Tensor:
+    """Starting points [restarts, k, D]."""
+    seeding = _sample(points, max(SEEDING, SEEDING_PER_CLUSTER * k), derive_seed(seed, "kmeans", "seeding"))
+    generators = [np.random.default_rng(derive_seed(seed, "kmeans", restart)) for restart in range(restarts)]
+    return plus_plus(seeding.rows, k, generators)
 
 
 def _sample(points: Points, size: int | None, seed: int) -> Points:

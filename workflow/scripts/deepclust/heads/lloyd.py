@@ -97,18 +97,25 @@ def iterate(
     return [result for result in results if result is not None]
 
 
-def polish(points: Points, start: Tensor, tolerance: float, max_iter: int) -> Clustering:
-    """Iterate one start [k, D] in float32; the objective is then that of the centroids, over all points."""
-    iterations = 0
-    for _ in range(1 + REPAIRS):
-        [found] = iterate(points, start[None], tolerance, max_iter, coarse=False)
-        start = found.centroids
-        iterations += found.iterations
-        labels = assign(points, start[None], coarse=False)
-        clusters = int((torch.bincount(labels[:, 0], minlength=len(start)) > 0).sum())
-        if clusters == found.clusters:
+def polish(points: Points, starts: Tensor, tolerance: float, max_iter: int) -> list[Clustering]:
+    """Iterate starts [R, k, D] in float32; the objectives are then those of the centroids, over all points."""
+    results: list[Clustering | None] = [None] * len(starts)
+    running, iterations = list(range(len(starts))), [0] * len(starts)
+    for attempt in range(1 + REPAIRS):
+        again = []
+        for place, found in zip(running, iterate(points, starts, tolerance, max_iter, coarse=False)):
+            iterations[place] += found.iterations
+            labels = assign(points, found.centroids[None], coarse=False)[:, 0]
+            clusters = int((torch.bincount(labels, minlength=len(found.centroids)) > 0).sum())
+            if clusters == found.clusters or attempt == REPAIRS:
+                objective = float(distances(points, found.centroids, labels).double().sum())
+                results[place] = Clustering(found.centroids, objective, clusters, iterations[place])
+            else:
+                again.append((place, found.centroids))
+        if not again:
             break
-    return Clustering(start, float(distances(points, start, labels[:, 0]).double().sum()), clusters, iterations)
+        running, starts = [place for place, _ in again], torch.stack([centroids for _, centroids in again])
+    return [result for result in results if result is not None]
 
 
 def assign(points: Points, centroids: Tensor, *, coarse: bool) -> Tensor:
@@ -153,7 +160,8 @@ class _State:
         """
         self._move(self._labels, labels)
         self._labels = labels
-        settled = torch.tensor([not self._fill(number) for number in range(len(self.counts))])
+        lacking = (self.counts == 0).any(dim=1).tolist()
+        settled = torch.tensor([not (lacks and self._fill(number)) for number, lacks in enumerate(lacking)])
         if self._points.spherical:
             lengths = self._sums.norm(dim=2, keepdim=True)
             means = self._sums / lengths.where(lengths > 0, 1)
@@ -181,10 +189,8 @@ class _State:
         self._labels = self._labels[:, which].contiguous()
 
     def _fill(self, number: int) -> bool:
-        """Give each empty cluster of a start the point farthest from its centroid; whether there was one."""
+        """Give each empty cluster of a start the point farthest from its centroid; whether there was such a point."""
         empty = (self.counts[number] == 0).nonzero().flatten()
-        if not len(empty):
-            return False
         labels = self._labels[:, number].clone()
         # Of the means as they are now, for the centroids are those from before the step.
         means = (self._sums[number] / self.counts[number].clamp(min=1)[:, None]).float()

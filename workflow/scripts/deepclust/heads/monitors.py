@@ -7,7 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 WATCHED = 10_000  # images whose clusters are watched
-FILLED = 0.9  # share of the clusters that must have images
+ALL_FILLED = 20  # up to so many clusters each must have images: one stands for a class
+FILLED = 0.9  # share of more clusters that must: classes are then few images, and heads balance batches, not clusters
+UNEVEN = 0.05  # least entropy of the sizes, as a share of log k: two clusters of 1:100 have 0.08, ten 0.20
 CONFIDENT = 0.05  # the least mean of the highest probability, between that of uniform ones (0) and certainty (1)
 
 
@@ -24,40 +26,53 @@ def monitor(probabilities: npt.NDArray[np.floating], before: npt.NDArray[np.inte
         before: their clusters [n] when they were looked at the last time.
 
     Returns:
-        `clusters`: number of clusters that have watched images; `largest`: share of the images in the largest one;
-        `entropy`: that of the mean probabilities, as a share of log k; `confidence`: mean of the highest probability;
-        `unchanged`: share of the images that stayed in their cluster, if `before` is given.
+        `clusters`: number of clusters that have watched images; `largest`, `smallest`: share of the images in the
+        largest and the smallest of all k; `entropy`: that of the mean probabilities, as a share of log k; `confidence`:
+        mean of the highest probability; `unchanged`: share of the images that stayed in their cluster, if `before` is
+        given.
     """
     count, k = probabilities.shape
     probabilities = probabilities.astype(np.float64)
     assignments = probabilities.argmax(1)
     sizes = np.bincount(assignments, minlength=k)
-    mean = probabilities.mean(0)
-    entropy = -float(np.sum(mean * np.log(np.maximum(mean, 1e-300))))
     found = {
         "clusters": int(np.count_nonzero(sizes)),
         "largest": float(sizes.max() / count),
-        "entropy": entropy / math.log(k) if k > 1 else 1.0,
+        "smallest": float(sizes.min() / count),
+        "entropy": _evenness(probabilities.mean(0)),
         "confidence": float(probabilities.max(1).mean()),
     }
     return found if before is None else found | {"unchanged": float(np.mean(assignments == before))}
 
 
-def empty_clusters(sizes: npt.NDArray[np.integer], advice: str) -> str | None:
+def unusable_sizes(sizes: npt.NDArray[np.integer], advice: str | None) -> str | None:
     """Why clusters of these sizes, over all training images, are no result, or None.
 
     Args:
         sizes: [k].
-        advice: what to try.
+        advice: what to try where clusters are empty; None where that is no failure.
     """
     filled, k = int(np.count_nonzero(sizes)), len(sizes)
-    return None if filled >= FILLED * k else f"only {filled} of {k} clusters have images: lower k, or {advice}"
+    needed = k if k <= ALL_FILLED else FILLED * k
+    if advice is not None and filled < needed:
+        return f"only {filled} of {k} clusters have images: lower k, or {advice}"
+    shares = sizes / max(1, sizes.sum())
+    if _evenness(shares) < UNEVEN:
+        return f"one cluster has {shares.max():.2%} of the images: {advice or 'try another normalize, or another head'}"
+    return None
+
+
+def _evenness(shares: npt.NDArray[np.floating]) -> float:
+    """Entropy of the clusters' shares [k], as a share of log k: 1 for equal ones."""
+    if len(shares) == 1:
+        return 1.0
+    return abs(float(np.sum(shares * np.log(np.maximum(shares, 1e-300))))) / math.log(len(shares))
 
 
 def collapse(found: dict[str, Any], k: int, advice: str) -> str | None:
     """Why the clusters that `monitor` saw at the end of a training are no result, or None.
 
-    Small clusters may have no watched image: `empty_clusters` looks at all of them.
+    Small clusters may have no watched image: `unusable_sizes` looks at all of them.
 
     Args:
         advice: what to try when one cluster takes all.

@@ -1,7 +1,7 @@
 """Linear heads that give an image and its neighbors the same cluster: what SCAN and the two-stage system share."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -13,12 +13,11 @@ from torch import Tensor
 from deepclust.common.device import choose_device
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
-from deepclust.common.seeding import derive_seed
 from deepclust.heads.head import HeadOptions, SeedResult, TrainingData, Weights
 from deepclust.heads.monitors import watched
 from deepclust.heads.normalization import BLOCK, fit_normalization
 from deepclust.heads.self_labelling import SelfLabelling, confident_labels, weighted_cross_entropy
-from deepclust.heads.stacked import Rows, draw, linear, orders
+from deepclust.heads.stacked import Rows, draw, draw_each, linear, orders
 from deepclust.heads.training import Plan, Training, train
 
 SMALLEST = 1e-8  # probabilities below it are taken for it before their logarithm
@@ -116,7 +115,13 @@ def fit_consistency(
 
 
 class ConsistencyTraining(Training):
-    """Two phases: the heads learn from neighbors; then, if asked for, the best one from its confident predictions."""
+    """Two phases: the heads learn from neighbors; then, if asked for, the best one from its confident predictions.
+
+    The log has the objective of the best head so far, and at the end that of the head that was trained on its own
+    predictions. It does not decide between the two: it rises with certainty wherever neighbors are apart.
+    """
+
+    logged = ("objective",)
 
     def __init__(
         self, rows: Rows, neighbors: Tensor, judged: Tensor, seeds: Sequence[int], k: int, options: ConsistencyOptions
@@ -172,7 +177,8 @@ class ConsistencyTraining(Training):
         return losses
 
     def _neighbor_step(self, indices: Tensor, step: int) -> Tensor:
-        columns = self._random(step, lambda g: torch.randint(self.neighbors.shape[1], (self.batch,), generator=g))
+        draw_columns = functools.partial(torch.randint, self.neighbors.shape[1], (self.batch,))
+        [columns] = draw_each(self.seeds, step, indices.device, draw_columns)
         anchors = self._forward(self.heads, self.rows[indices])
         neighbors = self._forward(self.heads, self.rows[self.neighbors[indices, columns]])
         losses = scan_loss(anchors.softmax(2), neighbors.softmax(2), self.options.entropy_weight)
@@ -182,17 +188,12 @@ class ConsistencyTraining(Training):
     def _self_labelling_step(self, indices: Tensor, step: int) -> Tensor:
         inputs = self.rows[indices]
         keep = 1 - self.options.self_labelling.dropout
-        shape = inputs.shape[1:]
-        mask = self._random(step, lambda g: torch.rand(shape, generator=g) < keep)
-        logits = self._forward(self.chosen, inputs * mask / keep)
+        [drawn] = draw_each(self.seeds, step, indices.device, functools.partial(torch.rand, inputs.shape[1:]))
+        logits = self._forward(self.chosen, inputs * (drawn < keep) / keep)
         labels, weights = (self.buffers[name].gather(1, indices) for name in ("labels", "weights"))
         losses = weighted_cross_entropy(logits, labels, weights)
         self._descend(self.optimizers[1], losses)
         return losses.detach()[:, 0]
-
-    def _random(self, step: int, sample: Callable[[torch.Generator], Tensor]) -> Tensor:
-        generators = (torch.Generator().manual_seed(derive_seed(seed, "step", step)) for seed in self.seeds)
-        return torch.stack([sample(generator) for generator in generators]).to(self.rows.values.device)
 
     @staticmethod
     def _forward(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:

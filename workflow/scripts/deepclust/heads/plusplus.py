@@ -21,22 +21,32 @@ def plus_plus(points: Tensor, k: int, generators: Sequence[np.random.Generator])
     count, restarts = len(points), len(generators)
     candidates = 2 + int(math.log(k))
     # All draws of a generator at once, so that they do not depend on the other restarts.
-    draws = torch.from_numpy(np.stack([generator.random((k, candidates)) for generator in generators]))
+    draws = torch.from_numpy(np.stack([generator.random((k, candidates)) for generator in generators])).to(
+        points.device
+    )
     squares = points.square().sum(1)
     chosen = torch.empty(restarts, k, dtype=torch.int64, device=points.device)
     chosen[:, 0] = (draws[:, 0, 0] * count).long()
     nearest = _squared_distances(points, squares, chosen[:, :1])[:, 0]
     numbers = torch.arange(restarts, device=points.device)
     for step in range(1, k):
-        # On the CPU, because cumulative sums on a GPU differ from run to run.
-        cumulative = nearest.cpu().cumsum(1, dtype=torch.float64)
+        cumulative = nearest.cumsum(1, dtype=torch.float64) if points.device.type == "cpu" else exact_sums(nearest)
         drawn = torch.searchsorted(cumulative, draws[:, step] * cumulative[:, -1:], right=True).clamp(max=count - 1)
-        drawn = drawn.to(points.device)
         possible = torch.minimum(nearest[:, None], _squared_distances(points, squares, drawn))
         best = possible.sum(2).argmin(1)
         chosen[:, step] = drawn[numbers, best]
         nearest = possible[numbers, best]
     return points[chosen]
+
+
+def exact_sums(distances: Tensor) -> Tensor:
+    """Cumulative sums of each row of [R, n], up to a factor, float64: the same on a GPU from run to run.
+
+    There they are summed in an order that varies. It does not matter to integers, of which the largest value is 2^40.
+    """
+    largest = distances.amax(1, keepdim=True).double()
+    shares = distances / torch.where(largest > 0, largest, 1)
+    return (shares * 2**40).long().cumsum(1).double()
 
 
 def _squared_distances(points: Tensor, squares: Tensor, chosen: Tensor) -> Tensor:

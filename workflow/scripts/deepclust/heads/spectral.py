@@ -3,7 +3,8 @@
 Ng, Jordan & Weiss 2001: the k leading eigenvectors of the normalised adjacency matrix, rows scaled to length 1, then
 k-means. The graph is sparse; no N×N matrix exists. The paper's Gaussian weights are replaced by those of the symmetric
 k-nearest-neighbor graph (von Luxburg 2007, doi.org/10.1007/s11222-007-9033-z). The eigenvectors are the same for all
-seeds, which differ in their k-means. Any image gets its cluster by the vote of its nearest training images.
+seeds, which differ in their k-means. Any other image gets its cluster by the vote of its nearest training
+images.
 """
 
 from collections.abc import Iterator, Sequence
@@ -58,7 +59,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
         task.advance()
         for seed in seeds:
             task.advance(0, f"k-means on the eigenvectors, seed {seed}")
-            _, best = kmeans.fit_seed(points, k, seed, kmeans.Options(n_init=options.n_init))
+            best = kmeans.fit_seed(points, k, seed, kmeans.Options(n_init=options.n_init))
             labels = assign(points, best.centroids[None], coarse=False)[:, 0].cpu().numpy()
             weights = landmarks(rows, labels, k, derive_seed(seed, "spectral", "landmarks"))
             task.advance()
@@ -66,7 +67,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
                 failure = f"only {clusters} of {k} clusters have images: too few different features, lower k"
                 yield SeedResult(seed, {}, None, failure)
             else:
-                yield SeedResult(seed, {**weights, **normalization}, best.objective)
+                yield SeedResult(seed, {**weights, **normalization}, best.objective, training=labels)
 
 
 def embedding(graph: sparse.csr_array, k: int) -> Float32:

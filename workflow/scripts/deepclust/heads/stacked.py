@@ -51,6 +51,18 @@ def orders(seeds: Sequence[int], count: int, epoch: int) -> Tensor:
     return torch.stack([torch.randperm(count, generator=generator) for generator in generators])
 
 
+def draw_each(seeds: Sequence[int], step: int, device: torch.device, *fills: Callable[..., Tensor]) -> list[Tensor]:
+    """What every seed draws in a step, one after the other; [S, ...] for each of `fills`.
+
+    On the device itself, since accelerators would wait for draws of the CPU and their copies.
+
+    Args:
+        fills: make a tensor; take `generator` and `device`, e.g. `functools.partial(torch.rand, (2, 3))`.
+    """
+    generators = [torch.Generator(device).manual_seed(derive_seed(seed, "step", step)) for seed in seeds]
+    return [torch.stack([fill(generator=generator, device=device) for generator in generators]) for fill in fills]
+
+
 def linear(weight: Tensor, inputs: Tensor, bias: Tensor | None = None) -> Tensor:
     """Linear layers, in the precision of `inputs`.
 

@@ -52,7 +52,8 @@ class Options(HeadOptions):
     batch_size: int = Field(1024, ge=1)
     """Images per step."""
     learning_rate: float = Field(1e-4, gt=0)
-    """Learning rate of AdamW for 256 images per step; multiplied by batch_size / 256."""
+    """Learning rate of AdamW for 256 images per step; in proportion to the images per step, which are fewer than
+    batch_size where there are fewer."""
     warmup_epochs: int = Field(20, ge=0)
     """Epochs in which the learning rate rises from 0; constant after that."""
     weight_decay: float = Field(1e-4, ge=0)
@@ -196,7 +197,7 @@ class TemiTraining(Training):
         return means, torch.cat(losses, dim=1)
 
     def _learning_rate(self, step: int) -> float:
-        highest = self.options.learning_rate * self.options.batch_size / 256
+        highest = self.options.learning_rate * self.batch / 256
         warmup = self.options.warmup_epochs * self.epoch
         return highest * min(1.0, (step + 1) / warmup) if warmup else highest
 

@@ -33,6 +33,8 @@ class Training(ABC):
     """Their parameters are part of the state, and so is what they remember."""
     buffers: dict[str, Tensor]
     """Other tensors of the state; changed in place."""
+    logged: Sequence[str] = ()
+    """Names of buffers [S] that entries of the log have as well."""
 
     @abstractmethod
     def step(self, step: int) -> Tensor:
@@ -162,13 +164,15 @@ class _Run:
         losses = [] if self.losses is None else (self.losses / since).tolist()
         self.losses = None
         probabilities = self.training.probabilities().float().cpu().numpy()
-        for loss, seen, log in zip(losses, probabilities, self.logs):
+        logged = {name: self.training.buffers[name].tolist() for name in self.training.logged}
+        for i, (loss, seen, log) in enumerate(zip(losses, probabilities, self.logs)):
             if log.failure is not None:
                 continue
             if not (math.isfinite(loss) and np.isfinite(seen).all()):
                 log.failure = self._diverged()
                 continue
-            found = {"step": self.step, "loss": loss, **monitor(seen, log.assignments)}
+            own = {name: values[i] for name, values in logged.items() if math.isfinite(values[i])}
+            found = {"step": self.step, "loss": loss, **own, **monitor(seen, log.assignments)}
             log.entries.append({k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in found.items()})
             log.assignments = seen.argmax(1)
 

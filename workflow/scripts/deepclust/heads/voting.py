@@ -1,4 +1,4 @@
-"""Any images assigned by the vote of training images: for heads that only divide the training images.
+"""Other images assigned by the vote of training images: for heads that only divide the training images.
 
 Votes are weighted by exp(cosine similarity / `TEMPERATURE`), as in k-NN classification on features (Wu et al. 2018,
 arXiv 1805.01978). At most `LANDMARKS` of the training images vote, so that what is saved stays small.
