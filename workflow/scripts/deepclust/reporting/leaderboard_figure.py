@@ -122,10 +122,12 @@ def _draw(axes: Axes, rows: Sequence[_Row]) -> None:
     axes.set_xlim(low - margin, min(high + margin, 100.5))
     for y, row in enumerate(rows):
         axes.axhline(y, color=RULE, linewidth=0.6, zorder=0)
-        if row.published:
+        if row.published and row.score is not None:
             axes.plot(row.score, y, marker="s", color="white", markeredgecolor=MUTED, markersize=5)
-        else:
-            _draw_run(axes, y, row)
+        elif row.score is not None:
+            _draw_score(axes, y, row.score, row)
+        for name, value in row.ceilings.items():
+            axes.plot(value, y, **_CEILING_MARKS[name])
         axes.annotate(
             row.text,
             (1, y),
@@ -147,22 +149,20 @@ def _draw(axes: Axes, rows: Sequence[_Row]) -> None:
         axes.axhline(first - 0.5, color=MUTED, linewidth=0.9)
 
 
-def _draw_run(axes: Axes, y: int, row: _Row) -> None:
+def _draw_score(axes: Axes, y: int, score: float, row: _Row) -> None:
+    """The mean of a run, with its spread and interval."""
     if row.interval is not None:
         axes.plot(row.interval, (y, y), color=ACCENT, linewidth=1.2)
     if row.std is not None:
         axes.plot(
-            (row.score - row.std, row.score + row.std),
+            (score - row.std, score + row.std),
             (y, y),
             color=ACCENT,
             linewidth=4,
             alpha=0.35,
             solid_capstyle="butt",
         )
-    if row.score is not None:
-        axes.plot(row.score, y, marker="o", color=ACCENT, markersize=6)
-    for name, value in row.ceilings.items():
-        axes.plot(value, y, **_CEILING_MARKS[name])
+    axes.plot(score, y, marker="o", color=ACCENT, markersize=6)
 
 
 _CEILING_MARKS: dict[str, Any] = {
