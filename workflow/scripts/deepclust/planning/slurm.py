@@ -188,8 +188,8 @@ def _misfits(request: Request, cluster: Cluster) -> Iterator[str]:
         yield f"{first} MB of memory are more than any node of {where} has ({memory})"
     elif (last := request.last_memory_mb or 0) > memory:
         yield (
-            f"{last} MB of memory, as the last attempt asks for, are more than any node of {where} has ({memory}): bound "
-            f"them in the profile, mem_mb: min({first} * attempt, {memory})"
+            f"{last} MB of memory, as the last attempt asks for, are more than any node of {where} has ({memory}): "
+            f"bound them in the profile, mem_mb: min({first} * attempt, {memory})"
         )
     if request.gpus:
         yield from _gpu_misfits(request, nodes, where)
