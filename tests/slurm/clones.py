@@ -54,7 +54,7 @@ class Clone:
     def run_here(self, target):
         """Make a file on this machine, by one process and without Slurm."""
         words = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", "small.yaml", "--", target]
-        done = subprocess.run(words, cwd=self.folder, env=self.env(), capture_output=True, text=True, timeout=300)
+        done = subprocess.run(words, cwd=self.folder, env=self.env(), capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stderr[-3000:]
 
     def start(self, *words, **more):

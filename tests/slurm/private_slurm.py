@@ -46,7 +46,9 @@ SlurmdLogFile={folder}/slurmd-%n.log
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=1
+JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
@@ -193,6 +195,11 @@ class Slurm:
         for process in doomed:
             with contextlib.suppress(psutil.Error):
                 process.kill()
+
+    def preempt(self, node):
+        """A more urgent job wants the node's GPU, for a moment."""
+        words = ["--partition=urgent", f"--nodelist={node}", "--gres=gpu:1", "--output=/dev/null"]
+        self.ask("sbatch", *words, "--wrap", "sleep 1")
 
     def own_processes(self):
         """The processes in this namespace; no other is ever touched."""

@@ -1,4 +1,4 @@
-"""Whatever ends a training before its time, it goes on where it was, and its weights are the same to the last bit."""
+"""Whatever ends a training or a head before its time, it goes on where it was, and ends the same to the last bit."""
 
 import os
 import re
@@ -77,15 +77,9 @@ def training(slurm, trained, tmp_path):
         made.driver.wait()
 
 
-def urgent(slurm, node):
-    """A more urgent job that wants the node's GPU, for a moment."""
-    words = ["--partition=urgent", f"--nodelist={node}", "--gres=gpu:1", "--output=/dev/null"]
-    slurm.ask("sbatch", *words, "--wrap", "sleep 1")
-
-
 def test_preempted_and_requeued(slurm, training):
     training.start()
-    urgent(slurm, training.job["node"])
+    slurm.preempt(training.job["node"])
     training.release()
     training.finish()
     assert len([job for job in slurm.jobs() if job["id"] == training.job["id"]]) == 1
@@ -95,7 +89,7 @@ def test_preempted_and_requeued(slurm, training):
 def test_preempted_and_cancelled(slurm, training):
     training.clone.edit_profile(("# slurm_partition: gpu ", "slurm_partition: killable "))
     training.start()
-    urgent(slurm, training.job["node"])
+    slurm.preempt(training.job["node"])
     training.release()
     training.finish()
     assert f"Slurm job {training.job['id']} (pretrain simclr) was preempted: back in the queue" in training.clone.said()
@@ -111,6 +105,21 @@ def test_killed(slurm, training):
     training.start()
     training.process.kill()
     training.finish()
+
+
+def test_out_of_memory(slurm, training):
+    """Slurm kills what takes more than it asked for; every attempt asks for more, until it is enough (some 620 MB)."""
+    clone = training.clone
+    clone.edit_profile(("mem_mb: 32000 * attempt", "mem_mb: 450 * attempt"))
+    training.driver = clone.start("--", TARGET)
+    assert training.driver.wait(500) == 0, clone.said()[-5000:]
+    jobs = sorted((int(job["id"]), job["state"]) for job in slurm.jobs() if job["folder"] == str(clone.folder))
+    asked = [slurm.details(str(number))["MinMemoryNode"] for number, _ in jobs]
+    assert len(jobs) > 1 and asked == [f"{450 * attempt}M" for attempt in range(1, len(jobs) + 1)]
+    assert [state for _, state in jobs if state == "COMPLETED"] == [jobs[-1][1]]
+    for number, _ in jobs[:-1]:
+        assert "exceeded memory limit" in (clone.folder / f"logs/slurm/rule_pretrain/simclr/{number}.log").read_text()
+    assert (clone.folder / TARGET).read_bytes() == training.expected
 
 
 def test_death_of_a_node(slurm, training):
@@ -151,3 +160,56 @@ def test_death_of_snakemake(slurm, training):
     again = training.clone.run("--", TARGET)
     assert again.returncode == 0 and "Nothing to be done" in again.stderr, again.stderr[-3000:]
     assert (training.clone.folder / TARGET).read_bytes() == training.expected
+
+
+HEAD = "results/clustering/digits/pixels/scan/k10-held-out"
+HEADS = """
+datasets: {digits: {loader: digits}}
+backbones: {pixels: {method: pixels}}
+heads: {scan: {method: scan, neighbors: 5, heads: 5, epochs: 60}}
+runs: [{dataset: digits, backbones: [pixels], heads: [scan], k: 10}]
+seeds: 6
+neighbors: {k: 5}
+"""
+
+
+@pytest.fixture
+def clustered(slurm, clone):
+    """A clone in which a head was fitted once without Slurm and without interruption."""
+    clone.configure(HEADS)
+    clone.run_here(f"{HEAD}/clusters.safetensors")
+    return clone
+
+
+def hold_head(slurm, clone, driver, count):
+    """Wait for `count` seeds, then stop the process where it is; gives it and when the seeds were written."""
+
+    def written():
+        return {path: path.stat().st_mtime_ns for path in (clone.folder / HEAD).glob(".seeds-*/[0-9].safetensors")}
+
+    slurm.wait(lambda: len(written()) >= count or driver.poll() is not None, f"{count} seeds", seconds=300)
+    (process,) = slurm.training("cluster")
+    process.suspend()
+    return process, written()
+
+
+def test_a_head_between_its_seeds(slurm, clustered):
+    """Killed after its first seeds and cancelled after some more, it fits each seed once."""
+    clusters = clustered.folder / HEAD / "clusters.safetensors"
+    expected = clusters.read_bytes()
+    shutil.rmtree(clusters.parent)
+    driver = clustered.start("--", f"{HEAD}/clusters.safetensors")
+    try:
+        process, first = hold_head(slurm, clustered, driver, 1)
+        process.kill()
+        process, second = hold_head(slurm, clustered, driver, len(first) + 1)
+        assert len(second) < 6 and first.items() <= second.items()
+        slurm.ask("scancel", slurm.job_of("cluster", "RUNNING")["id"])
+        assert driver.wait(500) == 0, clustered.said()[-5000:]
+    finally:
+        if driver.poll() is None:
+            os.killpg(driver.pid, signal.SIGKILL)
+            driver.wait()
+    assert clusters.read_bytes() == expected
+    assert all(path.stat().st_mtime_ns == when for path, when in second.items())
+    assert len([job for job in slurm.jobs() if job["folder"] == str(clustered.folder)]) == 3

@@ -26,7 +26,7 @@ TRAINING = EXPERIMENT.replace("epochs: 1", "epochs: 2").replace(
 )
 SUBMITIT = """
 launcher:
-  {method: submitit, cluster: slurm, nodes: 2, gpus_per_node: GPUS, cpus_per_process: 1, memory_gb: 1, minutes: 30}
+  {method: submitit, cluster: slurm, nodes: 2, gpus_per_node: GPUS, cpus_per_process: 1, memory_gb: 2, minutes: 30}
 """
 
 
@@ -142,6 +142,19 @@ def test_end_of_its_time_puts_the_job_back_into_the_queue(slurm, trained, clone)
     assert_same_training(clone.folder, trained)
 
 
+def test_preempted_and_requeued(slurm, trained, clone):
+    """The signal ends the training on both nodes, and no task reports an end before Slurm has put the job back."""
+    driver = start(clone)
+    _, number = hold(slurm, clone, driver)
+    slurm.preempt("node2")
+    slurm.wait(lambda: slurm.details(number)["JobState"] == "PENDING", "the job to be requeued")
+    slurm.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
+    assert driver.wait(400) == 0, clone.said()[-3000:]
+    assert slurm.details(number)["Restarts"] == "1"
+    assert "continuing from" in log_of(clone)
+    assert_same_training(clone.folder, trained)
+
+
 def test_more_gpus_than_a_node_has(slurm, clone):
     clone.configure(TRAINING + SUBMITIT.replace("GPUS", "8"))
     done = clone.run("--retries", "0", "--", TARGET)
@@ -159,7 +172,7 @@ def test_torchrun_on_two_nodes(slurm, trained, tmp_path):
     (port,) = free_ports(1)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=0"]
     torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint=node1:{port}", "--rdzv-id=one", "--"]
-    srun = ["srun", "--nodes=2", "--ntasks-per-node=1", "--mem=1G", "--time=20"]
+    srun = ["srun", "--nodes=2", "--ntasks-per-node=1", "--mem=2G", "--time=20"]
     done = subprocess.run(
         [*srun, *torchrun, *words],
         cwd=trained.folder,

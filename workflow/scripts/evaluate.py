@@ -47,7 +47,6 @@ class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic
 
 
 def main(arguments: Arguments, job: Job) -> None:
-    from deepclust.common.errors import DeepclustError
     from deepclust.common.files import read_json, write_json
     from deepclust.evaluation.inputs import per_split, read_class_names
     from deepclust.evaluation.scoring import gap, read_scored, score_run
@@ -55,8 +54,6 @@ def main(arguments: Arguments, job: Job) -> None:
     options = ScoringOptions(**{name: getattr(arguments, name) for name in ScoringOptions.model_fields})
     log = read_json(arguments.seeds_log)
     succeeded = [entry["seed"] for entry in log["seeds"] if entry["status"] == "ok"]
-    if not succeeded:
-        raise DeepclustError(f"{arguments.seeds_log}: every seed failed, so there is nothing to score")
     splits, k = len(arguments.score), log["k"]
     classes = read_class_names(arguments.classes or [])
     scored = read_scored(

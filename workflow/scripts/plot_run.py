@@ -1,4 +1,7 @@
-"""Draw one run: confusion matrix (or cluster sizes), image gallery, and map of the features."""
+"""Draw one run: confusion matrix (or cluster sizes), image gallery, and map of the features.
+
+The figures of a run whose every seed failed say so.
+"""
 
 from pathlib import Path
 
@@ -31,6 +34,7 @@ class Arguments(JobArguments, RunFigureOptions):  # type: ignore[misc]  # pydant
 
 def main(arguments: Arguments, job: Job) -> None:
     from deepclust.reporting.confusion import run_overview
+    from deepclust.reporting.failure import failure_figure
     from deepclust.reporting.gallery import gallery
     from deepclust.reporting.map_figure import map_figure
     from deepclust.reporting.projection import read_map
@@ -39,14 +43,19 @@ def main(arguments: Arguments, job: Job) -> None:
     from deepclust.reporting.style import save_figure
 
     run = read_run(arguments.metrics)
-    scored = read_scored(arguments.clusters, run.selected, arguments.score, arguments.images, arguments.labels)
-    with job.progress.task("draw", 3, "figures") as task:
-        save_figure(run_overview(run), arguments.confusion)
-        task.advance()
-        save_figure(gallery(run, scored, arguments.gallery_images, arguments.gallery_clusters), arguments.gallery)
-        task.advance()
-        save_figure(map_figure(run, scored, *read_map(arguments.map)), arguments.map_figure)
-        task.advance()
+    files = (arguments.confusion, arguments.gallery, arguments.map_figure)
+    with job.progress.task("draw", len(files), "figures") as task:
+        if run.selected is None:
+            for path in files:
+                save_figure(failure_figure(run), path)
+        else:
+            scored = read_scored(arguments.clusters, run.selected, arguments.score, arguments.images, arguments.labels)
+            save_figure(run_overview(run), arguments.confusion)
+            task.advance()
+            save_figure(gallery(run, scored, arguments.gallery_images, arguments.gallery_clusters), arguments.gallery)
+            task.advance()
+            save_figure(map_figure(run, scored, *read_map(arguments.map)), arguments.map_figure)
+            task.advance()
 
     job.options = {name: getattr(arguments, name) for name in RunFigureOptions.model_fields}
     manifests = [path.with_name("images.json") for path in arguments.images]

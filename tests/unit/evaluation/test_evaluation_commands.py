@@ -217,6 +217,26 @@ def test_splits_are_scored_together(run, scored, tmp_path):
     assert metrics["summary"]["acc"]["low"] is None
 
 
+def test_a_run_whose_every_seed_failed(run, scored, tmp_path):
+    log = json.loads((run / "seeds.json").read_text())
+    log["seeds"] = [entry | {"status": "failed", "reason": "collapsed", "objective": None} for entry in log["seeds"]]
+    write_json(tmp_path / "seeds.json", log | {"selected": None})
+    write_tensors(tmp_path / "clusters.safetensors", {})
+    failed = {"clusters": tmp_path / "clusters.safetensors", "seeds_log": tmp_path / "seeds.json"}
+    done = evaluate(run, tmp_path / "metrics.json", probe=run / "probe.json", **failed)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics.keys() == scored.keys()
+    assert (metrics["images"], metrics["labelled"], metrics["probe"]) == (60, 60, scored["probe"])
+    assert metrics["failed"] == list(SEEDS) and metrics["selected"] is metrics["stability"] is None
+    assert {value for numbers in metrics["summary"].values() for value in numbers.values()} == {None}
+    assert [(entry["status"], entry["reason"], entry["acc"]) for entry in metrics["seeds"]] == [
+        ("failed", "collapsed", None)
+    ] * 4
+    done = command("leaderboard", metrics=[tmp_path / "metrics.json"], output=tmp_path / "leaderboard.csv")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("fewer", ["train", "test"])
 def test_a_split_without_the_highest_class(run, tmp_path, fewer):
     """Where classes are only numbers, a split names them up to the highest it holds."""

@@ -38,7 +38,7 @@ def metrics(tmp_path):
             "images": 360,
             "seeds": [
                 {"seed": 0, "status": "ok", "acc": acc if acc is None else acc + 0.125},
-                {"seed": 1, "status": "failed", "acc": None},
+                {"seed": 1, "status": "failed", "reason": "collapsed", "acc": None},
                 {"seed": 2, "status": "ok", "acc": acc, "modularity": modularity, "whitened_modularity": 0.25},
             ],
             "summary": {metric: numbers(acc) for metric in ("acc", "nmi", "ari", "ami", "purity")}
@@ -73,6 +73,7 @@ def test_a_row(metrics):
     assert tuple(row) == COLUMNS
     assert (row["backbone"], row["k"], row["classes"], row["split"]) == ("a+b", "10", "2", "test")
     assert (row["seeds"], row["failed_seeds"], row["selected_seed"]) == ("2", "1", "2")
+    assert row["failure"] == "collapsed"
     assert (row["acc_mean"], row["acc_low"], row["acc_selected"]) == ("0.5", "0.48", "0.5")
     assert row["acc_oracle_best_seed"] == "0.625"
     assert (row["knn_acc"], row["linear_acc"]) == ("0.97", "")
@@ -104,6 +105,22 @@ def test_rows_are_ordered_the_best_first(metrics):
         ("photos", "held-out", "10", "none"),
     ]
     assert table(files[::-1]) == table(files)
+
+
+def test_a_run_whose_every_seed_failed_has_a_row_and_no_part_in_the_choice(metrics):
+    path = metrics(head="all")
+    content = json.loads(path.read_text())
+    empty = {"acc": None, "modularity": None, "silhouette": None}
+    content["seeds"] = [{"seed": n, "status": "failed", "reason": f"collapsed {n}", **empty} for n in (3, 4)]
+    content |= {"failed": [3, 4], "selected": None, "stability": None}
+    content["summary"] = {metric: numbers(None) for metric in content["summary"]}
+    path.write_text(json.dumps(content))
+    rows = table([path, metrics(head="a", acc=0.1, modularity=-0.5), metrics(head="b", modularity=-0.6)])
+    assert [row["head"] for row in rows] == ["b", "a", "all"]
+    assert [row["label_free_choice"] for row in rows] == ["no", "yes", ""]
+    row = rows[-1]
+    assert (row["seeds"], row["failed_seeds"], row["failure"]) == ("0", "2", "collapsed 3")
+    assert (row["acc_mean"], row["selected_seed"], row["acc_oracle_best_head"], row["knn_acc"]) == ("", "", "", "0.97")
 
 
 def test_rows_without_labels_have_empty_cells(metrics):

@@ -203,13 +203,17 @@ def test_saved_weights_assign_new_images(splits, tmp_path):
         predict(clusters, features, 9)
 
 
-def test_every_seed_failed(splits, tmp_path):
+def test_that_every_seed_failed_is_a_result(splits, tmp_path, capsys):
     constant = np.zeros((80, 5), np.float16)
     np.save(splits["train"][0], constant)
     run = make_run({"train": splits["train"][:1]}, backbones=["a"])
-    with pytest.raises(DeepclustError, match="every seed.*1 of 4 clusters"):
-        execute(run, tmp_path / "run")
-    assert not (tmp_path / "run" / "clusters.safetensors").exists()
+    tensors, log = execute(run, tmp_path / "run")
+    assert tensors == {} and log["selected"] is None
+    assert [(entry["seed"], entry["status"]) for entry in log["seeds"]] == [(0, "failed"), (1, "failed")]
+    assert all("1 of 4 clusters" in entry["reason"] for entry in log["seeds"])
+    assert capsys.readouterr().err.startswith("warning: every seed failed; seed 0: ")
+    with pytest.raises(DeepclustError, match="every seed failed"):
+        predict(tmp_path / "run" / "clusters.safetensors", [constant])
 
 
 @pytest.mark.parametrize(
@@ -288,8 +292,8 @@ def test_a_seed_that_leaves_clusters_empty(splits, tmp_path, monkeypatch):
     _, log = execute(make_run(splits, seeds=[0]), tmp_path / "run")
     assert log["seeds"][0]["status"] == "ok"
     monkeypatch.setattr(kmeans, "predict", leaves_out)
-    with pytest.raises(DeepclustError, match=r"only 3 of 4 clusters have images: lower k, or try harder"):
-        execute(make_run(splits, seeds=[0]), tmp_path / "other")
+    _, log = execute(make_run(splits, seeds=[0]), tmp_path / "other")
+    assert log["seeds"][0]["reason"] == "only 3 of 4 clusters have images: lower k, or try harder"
     _, log = execute(make_run(splits, seeds=[0], train=["train", "test"]), tmp_path / "third")
     assert log["seeds"][0]["sizes"] == [37, 37, 36, 10]
 

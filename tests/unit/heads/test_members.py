@@ -5,6 +5,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from deepclust.common.errors import DeepclustError
+from deepclust.common.files import read_json
 from deepclust.common.progress import Progress
 from deepclust.heads import consensus, kmeans
 from deepclust.heads.clustering import Run, cluster
@@ -61,6 +62,22 @@ def test_new_clusters_of_a_member_are_noticed(features, tmp_path):
     combine(tmp_path / "both", features, {"one": member})
     [after] = (tmp_path / "both").glob(".seeds-*")
     assert after != before
+
+
+def test_members_whose_every_seed_failed_have_no_vote(features, tmp_path):
+    good = execute(tmp_path / "good", features, "kmeans", kmeans.Options(n_init=1))
+    constant = tmp_path / "constant.npy"
+    np.save(constant, np.zeros((80, 5), np.float16))
+    failed = execute(tmp_path / "failed", {"train": [constant]}, "kmeans", kmeans.Options(n_init=1))
+    both = combine(tmp_path / "both", features, {"good": good, "failed": failed})
+    alone = combine(tmp_path / "alone", features, {"good": good})
+    assert load_file(both).keys() == load_file(alone).keys() != set()
+    for name, expected in load_file(alone).items():
+        np.testing.assert_array_equal(load_file(both)[name], expected)
+    none = combine(tmp_path / "none", features, {"failed": failed})
+    entries = read_json(none.with_name("seeds.json"))["seeds"]
+    assert load_file(none) == {} and {entry["status"] for entry in entries} == {"failed"}
+    assert all("every seed of failed failed" in entry["reason"] for entry in entries)
 
 
 def test_members_that_do_not_fit(features, tmp_path):

@@ -59,6 +59,8 @@ def test_what_fits(request_):
         (Request("a", minutes=1441), "1441 minutes"),
         (Request("a", cpus=65), "65 CPUs"),
         (Request("a", memory_mb=250_001), "250001 MB"),
+        (Request("a", memory_mb=100_000, last_memory_mb=400_000), "mem_mb: min(100000 * attempt, 250000)"),
+        (Request("a", memory_mb=300_000, last_memory_mb=900_000), "300000 MB of memory are more"),
         (Request("a", gpus=1), "1 GPUs are more than any node of partition cpu has (0)"),
         (Request("a", "gpu", gpus=5), "5 GPUs"),
         (Request("a", "gpu", gpus=3, gpu_model="v100"), "3 v100 GPUs are more than any node of partition gpu has (2)"),

@@ -20,7 +20,18 @@ def settings(threads=None, resources=None, default=None, limits=None, scatter=No
 
 
 def job(threads=1, **resources):
-    return SimpleNamespace(rule=SimpleNamespace(name="pretrain"), threads=threads, resources=resources)
+    rule = SimpleNamespace(name="pretrain")
+    return SimpleNamespace(rule=rule, threads=threads, resources=resources, attempt=1, restart_times=3)
+
+
+class Growing:
+    """A job of Snakemake whose memory grows with its attempts."""
+
+    rule, threads, attempt, restart_times = SimpleNamespace(name="pretrain"), 1, 1, 3
+
+    @property
+    def resources(self):
+        return {"mem_mb": 32_000 * self.attempt}
 
 
 def test_names_that_a_profile_misspells():
@@ -65,6 +76,12 @@ def test_folders_are_judged_by_what_is_there(tmp_path):
 )
 def test_what_a_job_asks_for(resources, expected):
     assert request_of(job(**resources)) == expected
+
+
+def test_the_memory_of_the_last_attempt_is_known():
+    growing = Growing()
+    assert request_of(growing) == Request("pretrain", memory_mb=32_000, last_memory_mb=128_000)
+    assert growing.attempt == 1
 
 
 def test_threads_are_cpus():

@@ -105,9 +105,9 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
-TABLE = """dataset,backbone,head,k,k_by,protocol,split,acc_mean,acc_std,nmi_mean,nmi_std,ari_mean,ari_std,versions
-d,net,kmeans,10,experiment,held-out,test,0.9,0.01,0.8,,0.7,,torch=1
-d,raw,kmeans,10,experiment,held-out,test,0.75,0.02,0.6,,0.5,,torch=2
+TABLE = """dataset,backbone,head,k,k_by,protocol,split,seeds,acc_mean,acc_std,nmi_mean,nmi_std,ari_mean,ari_std,versions
+d,net,kmeans,10,experiment,held-out,test,2,0.9,0.01,0.8,,0.7,,torch=1
+d,raw,kmeans,10,experiment,held-out,test,1,0.75,0.02,0.6,,0.5,,torch=2
 """
 
 
@@ -120,10 +120,17 @@ def test_closing_table(tmp_path):
     assert "+" not in closing_table(tmp_path / "leaderboard.csv", tmp_path / "report.html", []).replace("± ", "")
 
 
+def test_closing_table_with_a_run_whose_every_seed_failed(tmp_path):
+    (tmp_path / "leaderboard.csv").write_text(f"{TABLE}d,net,temi,10,experiment,held-out,test,0,,,,,,,torch=2\n")
+    text = closing_table(tmp_path / "leaderboard.csv", tmp_path / "report.html", ["raw"])
+    (line,) = [line for line in text.splitlines() if "temi" in line]
+    assert line.split()[-3:] == ["failed", "–", "–"]
+
+
 def test_closing_table_without_labels(tmp_path):
     (tmp_path / "leaderboard.csv").write_text(
-        "dataset,backbone,head,k,k_by,protocol,split,acc_mean,silhouette_mean,silhouette_std,versions\n"
-        "d,net,kmeans,3,auto,merged,train,,0.25,0.01,a\n"
+        "dataset,backbone,head,k,k_by,protocol,split,seeds,acc_mean,silhouette_mean,silhouette_std,versions\n"
+        "d,net,kmeans,3,auto,merged,train,2,,0.25,0.01,a\n"
     )
     text = closing_table(tmp_path / "leaderboard.csv", tmp_path / "report.html", [])
     assert "0.250 ± 0.010" in text and "ACC" not in text and "3 (auto)" in text

@@ -1,6 +1,8 @@
 """The parts of training by several processes: views, batch normalisation, gradients, errors."""
 
 import json
+import os
+import time
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -263,13 +265,43 @@ def test_memory_of_one_process_decides_for_all(teams, tmp_path, images):
 
 
 def test_a_place_that_is_not_reached_is_named(monkeypatch):
-    monkeypatch.setattr(distributed, "TIMEOUT", timedelta(seconds=1))
+    monkeypatch.setattr(distributed, "MEETING", timedelta(seconds=1))
     place = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     for name, value in place.items():
         monkeypatch.setenv(name, value)
     said = r"at 127\.0\.0\.1, port 1 .*GLOO_SOCKET_IFNAME"
     with pytest.raises(DeepclustError, match=said), team_of_environment(torch.device("cpu")):
         raise AssertionError("nobody is there")
+
+
+def meet_and_be_slow(slow):
+    """One process does something else for longer than a meeting may take."""
+    distributed.MEETING = timedelta(seconds=3)
+    with team_of_environment(CPU) as team:
+        if team.rank == slow:
+            time.sleep(5)
+        assert team.highest(team.rank) == [1]
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_only_the_meeting_has_to_be_quick(teams, tmp_path, slow):
+    teams.call(2, tmp_path / "log", meet_and_be_slow, slow)
+
+
+def meet_without_the_last():
+    distributed.MEETING = timedelta(seconds=1)
+    if os.environ["RANK"] == "1":
+        os._exit(0)
+    with team_of_environment(CPU):
+        raise AssertionError("the other one is gone")
+
+
+def test_a_process_that_does_not_come_is_not_waited_for_long(teams, tmp_path):
+    log = tmp_path / "log"
+    started = time.monotonic()
+    teams.start(2, log, module=__name__, function=meet_without_the_last.__name__, arguments=[])
+    assert teams.wait() == [1, 0] and time.monotonic() - started < 60
+    assert "the processes of this training do not meet at" in log.read_text()
 
 
 def train_with_labels_that_differ(images, out):

@@ -52,12 +52,16 @@ def metrics(
     errors: int = 2,
     images: int = 30,
     failed: str = "",
+    all_failed: str = "",
     published_as: str = "",
     protocol: str = "held-out",
     split: str = "test",
     classes: list[str] | None = None,
 ) -> dict[str, Any]:
-    """A `metrics.json`: one image in three of each class, the first `errors` images in the next cluster."""
+    """A `metrics.json`: one image in three of each class, the first `errors` images in the next cluster.
+
+    `failed`: why a second seed failed; `all_failed`: why the only one did.
+    """
     names = CLASSES if classes is None else classes
     labels = np.arange(images) % len(names)
     clusters = labels % k
@@ -75,6 +79,9 @@ def metrics(
     seeds = [entry]
     if failed:
         seeds.append({**dict.fromkeys(entry), "seed": 2, "status": "failed", "reason": failed})
+    if all_failed:
+        seeds = [{**dict.fromkeys(entry), "seed": 1, "status": "failed", "reason": all_failed}]
+        summary = {name: dict.fromkeys(numbers) for name, numbers in summary.items()}
     return {
         "run": {
             "dataset": dataset,
@@ -92,9 +99,9 @@ def metrics(
         "labelled": images if labelled else 0,
         "seeds": seeds,
         "summary": summary,
-        "failed": [2] if failed else [],
-        "stability": 0.9,
-        "selected": 1,
+        "failed": [entry["seed"] for entry in seeds if entry["status"] == "failed"],
+        "stability": None if all_failed else 0.9,
+        "selected": None if all_failed else 1,
         "criterion": "objective",
         "probe": {"knn_acc": 0.97, "linear_acc": 0.98} if labelled else {"knn_acc": None, "linear_acc": None},
         "cost": {"seconds": 75.0, "peak_memory_mb": 512.0, "device": "a CPU", "packages": {"numpy": "2.0"}},

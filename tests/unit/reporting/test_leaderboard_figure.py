@@ -20,6 +20,17 @@ def test_runs_come_first_and_published_results_follow_with_their_protocol(write_
     assert any(text.startswith("96.7 ± 1.0") for text in written)
 
 
+def test_a_run_whose_every_seed_failed_has_a_row_without_a_dot(write_metrics):
+    runs = [read_run(write_metrics(head="a")), read_run(write_metrics(head="b", all_failed="collapsed"))]
+    (axes,) = leaderboard_figure(runs, []).axes
+    assert row_names(axes) == ["simclr · a", "simclr · b"]
+    assert "every seed failed" in [text.get_text() for text in axes.texts]
+    dots = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [list(line.get_ydata()) for line in dots] == [[0]]
+    (axes,) = leaderboard_figure(runs[1:], []).axes
+    assert not [line for line in axes.lines if line.get_marker() == "o"]
+
+
 def test_everything_that_is_drawn_is_inside(write_metrics):
     run = read_run(write_metrics(errors=1))
     (axes,) = leaderboard_figure([run], []).axes

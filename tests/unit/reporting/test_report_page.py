@@ -167,6 +167,26 @@ def test_a_failed_seed_is_shown_with_its_reason(render):
     assert "1 failed" in text and "1 of 3 clusters is empty" in text
 
 
+def test_a_run_whose_every_seed_failed_is_shown_without_scores(render):
+    """In the table, with the reason, and in a section of its own; no choice and no gain counts it."""
+    reason = "one cluster took all images: lower <k>"
+    found, _ = render({"errors": 1}, {"head": "temi", "all_failed": reason}, {"head": "scan", "modularity": 0.5})
+    text = "".join(found.text)
+    assert text.count(reason) == 2, "below the table, and in the table of seeds"
+    assert "of 2 heads" in text
+    assert found.tags.count("img") == 1 + 2 * 3, "the board's figure, and those of two runs"
+    pixels = {"backbones": ("pixels",), "all_failed": reason}
+    for runs in ([pixels, {"errors": 1}], [{**pixels, "all_failed": ""}, {"all_failed": reason}], [pixels]):
+        found, _ = render(*runs)
+        assert "over raw pixels" not in "".join(found.text)
+
+
+def test_failed_runs_are_not_among_published_ones(write_metrics):
+    runs = [read_run(write_metrics(head=h, published_as="CIFAR-10", all_failed=f)) for h, f in (("a", ""), ("b", "x"))]
+    table = published_table(runs, PUBLISHED)
+    assert table is not None and [run.head for run in table.runs if run] == ["a"]
+
+
 def test_of_many_runs_some_have_sections_and_it_is_said(render):
     runs = [{"head": f"h{n}", "errors": n} for n in range(5)]
     found, _ = render(*runs, most_runs=2)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepclust.common.files import write_array
+from deepclust.common.files import write_array, write_tensors
 from deepclust.reporting import page
 
 ROOM = Path(page.__file__).parent
@@ -69,6 +69,19 @@ def test_from_a_scored_run_to_the_page(toy, tmp_path, write_log):
     provenance = json.loads((tmp_path / "report.provenance.json").read_text())
     assert provenance["options"] == {"page_runs": 24}
     assert str(toy["metrics"]) in provenance["inputs"]
+
+
+def test_figures_of_a_run_whose_every_seed_failed(toy, tmp_path, write_metrics):
+    run("project_map", "--features", toy["features"], "--score", '["test"]', "--output", tmp_path / "map.safetensors")
+    write_tensors(toy["clusters"], {})
+    figures = [tmp_path / f"{name}.png" for name in ("confusion", "gallery", "map")]
+    run(
+        *("plot_run", "--metrics", write_metrics(all_failed="collapsed"), "--clusters", toy["clusters"]),
+        *("--score", '["test"]', "--images", toy["images"], "--labels", toy["labels"]),
+        *("--map", tmp_path / "map.safetensors", "--confusion", figures[0], "--gallery", figures[1]),
+        *("--map_figure", figures[2]),
+    )
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in figures)
 
 
 def test_damaged_metrics_end_in_one_line_and_no_figure(toy, tmp_path):

@@ -5,6 +5,7 @@ from PIL import Image
 
 from deepclust.common.errors import DeepclustError
 from deepclust.reporting.confusion import run_overview
+from deepclust.reporting.failure import failure_figure
 from deepclust.reporting.gallery import gallery
 from deepclust.reporting.map_figure import map_figure
 from deepclust.reporting.runs import read_run
@@ -110,6 +111,15 @@ def test_without_labels_the_sizes_are_shown(write_metrics):
     figure = run_overview(run)
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert heights == sorted(run.chosen.sizes, reverse=True)
+
+
+# --- no clusters ------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_without_clusters_has_a_figure_that_says_why(write_metrics):
+    reason = "only 1 of 3 clusters have images: " + "lower k, or raise entropy_weight " * 8
+    written = texts(failure_figure(read_run(write_metrics(all_failed=reason))))
+    assert " ".join(" ".join(written).split()).endswith(" ".join(f"every seed failed seed 1: {reason}".split()))
 
 
 # --- gallery ----------------------------------------------------------------------------------------------------------

@@ -25,6 +25,21 @@ def test_a_run_is_what_its_metrics_say(write_metrics):
     assert run.mean("acc") == pytest.approx(28 / 30)
 
 
+def test_a_run_whose_every_seed_failed(write_metrics):
+    run = read_run(write_metrics(all_failed="one cluster took all"))
+    assert (run.selected, run.failure, run.metric, run.mean("acc")) == (None, "one cluster took all", "acc", None)
+    assert read_run(write_metrics(failed="another")).failure == ""
+    others = [read_run(write_metrics(head=head, errors=9)) for head in ("a", "z")]
+    assert [each.head for each in by_dataset([run, *others])["toy"]] == ["a", "z", "kmeans"]
+
+
+def test_that_no_seed_is_selected_needs_a_reason(write_metrics):
+    path = write_metrics()
+    write_json(path, {**json.loads(path.read_text()), "selected": None})
+    with pytest.raises(DeepclustError, match="not all failed"):
+        read_run(path)
+
+
 def test_without_labels_runs_are_ranked_by_silhouette(write_metrics):
     run = read_run(write_metrics(labelled=False))
     assert run.metric == "silhouette"

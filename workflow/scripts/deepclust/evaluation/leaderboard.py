@@ -23,6 +23,7 @@ COLUMNS = (
     "images",
     "seeds",
     "failed_seeds",
+    "failure",
     "acc_mean",
     "acc_std",
     "acc_low",
@@ -69,7 +70,7 @@ def leaderboard(files: Iterable[Path]) -> list[Row]:
     """One row per run, by dataset, protocol and k, the best first (ACC; silhouette where there are no labels).
 
     Of the heads on the same features, one is the label-free choice: that with the highest modularity of its selected
-    seed on the scored images' neighbor graph.
+    seed on the scored images' neighbor graph. A run whose every seed failed has no scores and is last.
 
     Raises:
         DeepclustError: a file is not the metrics of a run.
@@ -99,7 +100,8 @@ def _row(path: Path) -> Row:
 
 def _flat(metrics: Mapping[str, Any]) -> Row:
     run, summary, cost = metrics["run"], metrics["summary"], metrics["cost"]
-    chosen = next(entry for entry in metrics["seeds"] if entry["seed"] == metrics["selected"])
+    # None is selected where every seed failed; any of them is then as good as another.
+    chosen = next(entry for entry in metrics["seeds"] if metrics["selected"] in (entry["seed"], None))
     row: Row = {name: run[name] for name in ("dataset", "head", "k", "k_by", "protocol", "split")}
     row |= {f"{metric}_{part}": value for metric, numbers in summary.items() for part, value in numbers.items()}
     row |= {name: metrics["probe"].get(name) for name in ("knn_acc", "linear_acc")}
@@ -111,6 +113,7 @@ def _flat(metrics: Mapping[str, Any]) -> Row:
         "images": metrics["images"],
         "seeds": len(metrics["seeds"]) - len(metrics["failed"]),
         "failed_seeds": len(metrics["failed"]),
+        "failure": next((entry["reason"] for entry in metrics["seeds"] if entry["status"] != "ok"), None),
         "stability": metrics["stability"],
         "selected_seed": metrics["selected"],
         "criterion": metrics["criterion"],

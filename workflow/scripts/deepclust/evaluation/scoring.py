@@ -81,6 +81,7 @@ def read_scored(
     """Read what a run is scored on.
 
     Args:
+        seeds: those that succeeded.
         features: per split, one file per backbone.
         neighbors: one file per backbone, of all splits together.
         labels: `labels.npy` of each split; empty without labels.
@@ -91,15 +92,22 @@ def read_scored(
     """
     if labels and len(labels) != len(splits):
         raise DeepclustError(f"{len(labels)} files of labels for {len(splits)} scored splits: give one for each")
-    assignments = read_assignments(clusters, seeds, splits, k)
-    lengths = [tensor.shape[1] for tensor in assignments]
-    for split, length, files in zip(splits, lengths, features):
-        check_lengths({f"{clusters}, {split}": length, str(files[0]): feature_count(files)})
-    found_neighbors = {str(path): len(load_array(path, 2, "i")) for path in neighbors}
-    check_lengths({f"{clusters}, {'+'.join(splits)}": sum(lengths)} | found_neighbors)
+    lengths = [feature_count(files) for files in features]
+    if seeds:
+        assignments = read_assignments(clusters, seeds, splits, k)
+    else:
+        assignments = [np.empty((0, length), np.int64) for length in lengths]
     known = [read_labels(path) for path in labels] or [np.full(length, UNKNOWN, np.int64) for length in lengths]
-    for split, length, values in zip(splits, lengths, known):
-        check_lengths({f"{clusters}, {split}": length, f"labels of {split}": len(values)})
+    for split, length, files, clustered, values in zip(splits, lengths, features, assignments, known):
+        check_lengths(
+            {
+                f"{clusters}, {split}": clustered.shape[1],
+                str(files[0]): length,
+                f"labels of {split}": len(values),
+            }
+        )
+    found_neighbors = {str(path): len(load_array(path, 2, "i")) for path in neighbors}
+    check_lengths({f"features of {'+'.join(splits)}": sum(lengths)} | found_neighbors)
     together = np.concatenate(known)
     if not len(together):
         raise DeepclustError(f"{clusters} holds no images to score in {'+'.join(splits)}")
@@ -112,7 +120,7 @@ def read_scored(
 def score_run(
     scored: ScoredSplits,
     seeds: Sequence[Mapping[str, Any]],
-    selected: int,
+    selected: int | None,
     k: int,
     options: ScoringOptions,
     progress: Progress,
@@ -121,16 +129,16 @@ def score_run(
 
     Args:
         seeds: the entries of `seeds.json`; those with status `ok` have a row of assignments each, in this order.
-        selected: the seed that was chosen without labels; only its confusion matrix is kept.
+        selected: the seed that was chosen without labels; only its confusion matrix is kept. None: every seed failed.
 
     Returns:
         `images`, `labelled`, `seeds` (one entry per seed, failed ones too), `summary` (mean, std over seeds, and
         interval of each score), `failed` and `stability`; None for what cannot be computed.
     """
-    per_image = {
-        "silhouette": silhouette(scored.unit_features, scored.assignments, k),
-        "neighbor_agreement": _neighbor_agreement(scored),
-    }
+    per_image: dict[str, npt.NDArray] = {}
+    if len(scored.assignments):
+        per_image["silhouette"] = silhouette(scored.unit_features, scored.assignments, k)
+        per_image["neighbor_agreement"] = _neighbor_agreement(scored)
     comparisons = _compare(scored, progress)
     results = iter([_score_seed(scored, row, k, per_image, comparisons) for row in range(len(scored.assignments))])
     entries = []

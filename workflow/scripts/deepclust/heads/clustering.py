@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -59,11 +60,14 @@ class Run:
 def cluster(run: Run, clusters: Path, log: Path, *, code: str, progress: Progress) -> None:
     """Fit the seeds of a run that no earlier attempt left behind; write `clusters.safetensors` and `seeds.json`.
 
+    That every seed failed is a result, and another attempt would find the same: the files then say so, and no seed is
+    selected.
+
     Args:
         code: digest of the code; seeds that other code fitted are not taken over.
 
     Raises:
-        DeepclustError: files do not fit together, the head cannot be fitted on them, or every seed failed.
+        DeepclustError: files do not fit together, or the head cannot be fitted on them.
     """
     head = load_head(run.method)
     features = _open(run.features)
@@ -77,12 +81,12 @@ def cluster(run: Run, clusters: Path, log: Path, *, code: str, progress: Progres
     succeeded = [fitted.entry for fitted in seeds if fitted.succeeded]
     if not succeeded:
         first = seeds[0].entry
-        raise DeepclustError(f"every seed of {run.method} failed; seed {first['seed']}: {first['reason']}")
+        print(f"warning: every seed failed; seed {first['seed']}: {first['reason']}", file=sys.stderr, flush=True)
     facts = {
         "method": run.method,
         "k": run.k,
         "backbones": list(run.backbones),
-        "selected": min(succeeded, key=lambda entry: entry["objective"])["seed"],
+        "selected": min(succeeded, key=lambda entry: entry["objective"])["seed"] if succeeded else None,
     }
     dimensions = [array.shape[1] for array in features[run.train[0]]]
     write_clusters(clusters, seeds, {**facts, "options": run.options.model_dump(mode="json"), "dimensions": dimensions})

@@ -92,14 +92,18 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     The objective is the modularity on the neighbors among the normalised features, negative. The weights are `weight`
     [k, D] and `bias` [k] on the normalised features, float32.
 
+    Members without a result, because every seed of theirs failed, have no vote; where none has one, every seed fails.
+
     Raises:
-        DeepclustError: no member has a result.
+        DeepclustError: there are fewer images than clusters.
     """
     if k > data.count:
         raise DeepclustError(f"{k} clusters need at least {k} images, there are {data.count}: lower k")
-    points, normalization = fit_normalization(data.features, options)
     if not data.members:
-        raise DeepclustError(f"no result of {', '.join(options.members)} to combine: cluster with them first")
+        reason = f"nothing to combine: every seed of {', '.join(options.members)} failed; their seeds.json say why"
+        yield from (SeedResult(seed, {}, None, reason) for seed in seeds)
+        return
+    points, normalization = fit_normalization(data.features, options)
     points *= np.sqrt(points.shape[1], dtype=np.float32)  # values of about 1, for which the learning rate is meant
     linear_fit = LinearFit(points)
     device = choose_device()

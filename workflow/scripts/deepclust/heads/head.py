@@ -142,7 +142,7 @@ class Head(Protocol):
         rounding of products of other shapes.
 
         Raises:
-            DeepclustError: no seed can succeed on such data.
+            DeepclustError: no seed can be fitted on such data.
         """
         ...
 

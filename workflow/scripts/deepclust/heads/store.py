@@ -95,7 +95,8 @@ def write_clusters(path: Path, seeds: list[FittedSeed], description: dict[str, A
     """Write the seeds that succeeded as `clusters.safetensors`.
 
     Args:
-        description: what `predict` needs to know: `method`, `options`, `k`, `backbones`, `dimensions`, `selected`.
+        description: what `predict` needs to know: `method`, `options`, `k`, `backbones`, `dimensions`, `selected` (None
+            where every seed failed).
     """
     tensors = {
         f"seed{fitted.entry['seed']}/{name}": array for fitted in seeds for name, array in fitted.tensors.items()
@@ -131,6 +132,8 @@ def predict(clusters: Path, features: list[Features], seed: int | None = None) -
     """
     description, _ = read_tensors(clusters, "none/")
     seed = description["selected"] if seed is None else seed
+    if seed is None:
+        raise DeepclustError(f"{clusters} has no clusters: every seed failed, seeds.json says why")
     dimensions = [array.shape[1] for array in features]
     if dimensions != description["dimensions"]:
         raise DeepclustError(

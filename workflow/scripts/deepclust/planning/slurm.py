@@ -34,6 +34,8 @@ class Request:
     minutes: int | None = None
     cpus: int = 1
     memory_mb: int | None = None
+    last_memory_mb: int | None = None
+    """What the last of all attempts asks for."""
     gpus: int = 0
     gpu_model: str | None = None
 
@@ -179,12 +181,16 @@ def _misfits(request: Request, cluster: Cluster) -> Iterator[str]:
     if request.minutes is not None and request.minutes > longest:
         yield f"a runtime of {request.minutes} minutes is more than {where} allows ({longest:g})"
     nodes = [node for partition in chosen for node in partition.nodes]
-    for what, wanted, most in (
-        ("CPUs", request.cpus, max(node.cpus for node in nodes)),
-        ("MB of memory", request.memory_mb or 0, max(node.memory_mb for node in nodes)),
-    ):
-        if wanted > most:
-            yield f"{wanted} {what} are more than any node of {where} has ({most})"
+    cpus, memory = max(node.cpus for node in nodes), max(node.memory_mb for node in nodes)
+    if request.cpus > cpus:
+        yield f"{request.cpus} CPUs are more than any node of {where} has ({cpus})"
+    if (first := request.memory_mb or 0) > memory:
+        yield f"{first} MB of memory are more than any node of {where} has ({memory})"
+    elif (last := request.last_memory_mb or 0) > memory:
+        yield (
+            f"{last} MB of memory, as the last attempt asks for, are more than any node of {where} has ({memory}): "
+            f"bound them in the profile, mem_mb: min({first} * attempt, {memory})"
+        )
     if request.gpus:
         yield from _gpu_misfits(request, nodes, where)
 

@@ -144,6 +144,10 @@ def _too_short(request: Request) -> list[str]:
 
 def request_of(job: Any) -> Request:
     """What a job of Snakemake will ask of Slurm."""
+    first = job.attempt
+    job.attempt = 1 + job.restart_times
+    last_memory = _count(job.resources.get("mem_mb"))
+    job.attempt = first
     resources = job.resources
     wanted = gpus_of(str(resources.get("gres") or "")) or {"": 0}
     model, gpus = next(iter(wanted.items()))
@@ -156,6 +160,7 @@ def request_of(job: Any) -> Request:
         minutes=_count(resources.get("runtime")),
         cpus=_count(resources.get("cpus_per_task")) or job.threads,
         memory_mb=_count(resources.get("mem_mb")),
+        last_memory_mb=last_memory,
         gpus=gpus,
         gpu_model=model or None,
     )

@@ -159,7 +159,7 @@ def closing_table(leaderboard: Path, page: Path, floors: Sequence[str]) -> str:
     lines = [header + (["vs pixels"] if labelled else [])]
     for row in shown:
         cells = [row["dataset"], row["backbone"], row["head"], _clusters(row), row["split"]]
-        cells += [_score(row, metric) for metric in metrics]
+        cells += [_score(row, metric) for metric in metrics] if row["seeds"] != "0" else _failed(metrics)
         lines.append(cells + ([_gain(row, rows, floors)] if labelled else []))
     more = f"\n  … and {len(rows) - len(shown)} more rows in {leaderboard}" if len(rows) > len(shown) else ""
     where = f"\n\n  Report: {page}   Table: {leaderboard}" if page.exists() else f"\n\n  Table: {leaderboard}"
@@ -182,6 +182,11 @@ def _score(row: dict[str, str], metric: str) -> str:
         return "–"
     scale, digits = (1, 3) if metric == "silhouette" else (100, 1)
     return f"{scale * float(mean):.{digits}f}" + (f" ± {scale * float(spread):.{digits}f}" if spread else "")
+
+
+def _failed(metrics: Sequence[str]) -> list[str]:
+    """Cells of a run whose every seed failed."""
+    return ["failed", *("–" for _ in metrics[1:])]
 
 
 def _gain(row: dict[str, str], rows: list[dict[str, str]], floors: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from deepclust.common.device import choose_devices
 from deepclust.common.errors import DeepclustError
 
+MEETING = timedelta(minutes=5)  # in which all must have met; a launcher starts them together
 TIMEOUT = timedelta(hours=2)  # in which one process may read images or write a result while the others wait
 PR_SET_PDEATHSIG = 1
 
@@ -222,13 +223,13 @@ def team_of_environment(device: torch.device) -> Iterator[Team]:
 
 
 def _join(backend: str) -> None:
-    """Meet the others where the launcher said.
+    """Meet the others where the launcher said, within `MEETING`.
 
     Raises:
         DeepclustError: they do not come, or the place is not reached.
     """
     try:
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        dist.init_process_group(backend, timeout=MEETING)
     except (RuntimeError, ValueError) as error:
         place = f"{os.environ.get('MASTER_ADDR')}, port {os.environ.get('MASTER_PORT')}"
         said = str(error).partition("\n")[0]
@@ -237,6 +238,8 @@ def _join(backend: str) -> None:
             "lead to the first node from all nodes, and ports between them must be open; GLOO_SOCKET_IFNAME and "
             "NCCL_SOCKET_IFNAME choose the network"
         ) from error
+    dist.distributed_c10d._set_pg_timeout(TIMEOUT)
+    dist.distributed_c10d._get_default_store().set_timeout(TIMEOUT)
 
 
 def _first_to_fail() -> bool:

@@ -8,9 +8,12 @@ from deepclust.reporting.tables import Cell, Column, Table
 
 
 def head_choices(runs: Sequence[Run]) -> list[HeadChoice]:
-    """The choice among the heads on the same features, by the modularity of their selected seeds."""
+    """The choice among the heads on the same features, by the modularity of their selected seeds.
+
+    Heads whose every seed failed are not among them.
+    """
     settings = [(run.dataset, run.backbones, run.k_text, run.protocol) for run in runs]
-    scores = [run.chosen.scores for run in runs]
+    scores = [{} if run.failure else run.chosen.scores for run in runs]
     modularity, accuracy = ([s.get(name) for s in scores] for name in ("modularity", "acc"))
     return choose_heads(settings, [run.head for run in runs], modularity, accuracy)
 

@@ -27,7 +27,8 @@ class _Row:
 
     label: str
     text: str
-    score: float
+    score: float | None
+    """None: every seed failed."""
     std: float | None = None
     interval: tuple[float, float] | None = None
     ceilings: dict[str, float] = field(default_factory=dict)
@@ -35,7 +36,8 @@ class _Row:
 
     def extent(self) -> Iterator[float]:
         """All positions that are drawn."""
-        yield from (self.score - (self.std or 0), self.score + (self.std or 0))
+        if self.score is not None:
+            yield from (self.score - (self.std or 0), self.score + (self.std or 0))
         yield from self.interval or ()
         yield from self.ceilings.values()
 
@@ -69,7 +71,7 @@ def _run_rows(group: Sequence[Run]) -> list[_Row]:
     rows = []
     for run in group:
         numbers = {name: scale(metric) * value for name, value in run.summary.get(metric, {}).items()}
-        if run.metric != metric or "mean" not in numbers:
+        if run.metric != metric or not (run.failure or "mean" in numbers):
             continue
         parts = ["+".join(run.backbones), run.head]
         parts += [f"k = {run.k_text}"] if several_k else []
@@ -77,8 +79,8 @@ def _run_rows(group: Sequence[Run]) -> list[_Row]:
         rows.append(
             _Row(
                 label=printable(" · ".join(parts), 48),
-                text=seed_spread(run, metric),
-                score=numbers["mean"],
+                text="every seed failed" if run.failure else seed_spread(run, metric),
+                score=numbers.get("mean"),
                 std=numbers.get("std"),
                 interval=(numbers["low"], numbers["high"]) if {"low", "high"} <= numbers.keys() else None,
                 ceilings={name: 100 * run.probe[name] for name in _CEILING_MARKS if name in run.probe},
@@ -120,10 +122,12 @@ def _draw(axes: Axes, rows: Sequence[_Row]) -> None:
     axes.set_xlim(low - margin, min(high + margin, 100.5))
     for y, row in enumerate(rows):
         axes.axhline(y, color=RULE, linewidth=0.6, zorder=0)
-        if row.published:
+        if row.published and row.score is not None:
             axes.plot(row.score, y, marker="s", color="white", markeredgecolor=MUTED, markersize=5)
-        else:
-            _draw_run(axes, y, row)
+        elif row.score is not None:
+            _draw_score(axes, y, row.score, row)
+        for name, value in row.ceilings.items():
+            axes.plot(value, y, **_CEILING_MARKS[name])
         axes.annotate(
             row.text,
             (1, y),
@@ -131,7 +135,7 @@ def _draw(axes: Axes, rows: Sequence[_Row]) -> None:
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
             va="center",
-            color=MUTED if row.published else INK,
+            color=MUTED if row.published else INK if row.score is not None else ERROR,
         )
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     for label, row in zip(axes.get_yticklabels(), rows):
@@ -145,21 +149,20 @@ def _draw(axes: Axes, rows: Sequence[_Row]) -> None:
         axes.axhline(first - 0.5, color=MUTED, linewidth=0.9)
 
 
-def _draw_run(axes: Axes, y: int, row: _Row) -> None:
+def _draw_score(axes: Axes, y: int, score: float, row: _Row) -> None:
+    """The mean of a run, with its spread and interval."""
     if row.interval is not None:
         axes.plot(row.interval, (y, y), color=ACCENT, linewidth=1.2)
     if row.std is not None:
         axes.plot(
-            (row.score - row.std, row.score + row.std),
+            (score - row.std, score + row.std),
             (y, y),
             color=ACCENT,
             linewidth=4,
             alpha=0.35,
             solid_capstyle="butt",
         )
-    axes.plot(row.score, y, marker="o", color=ACCENT, markersize=6)
-    for name, value in row.ceilings.items():
-        axes.plot(value, y, **_CEILING_MARKS[name])
+    axes.plot(score, y, marker="o", color=ACCENT, markersize=6)
 
 
 _CEILING_MARKS: dict[str, Any] = {

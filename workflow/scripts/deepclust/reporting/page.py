@@ -170,6 +170,7 @@ def _best_gains(groups: dict[str, list[Run]], gained: dict[str, Gain]) -> list[G
 def _section(run: Run, files: dict[str, Path]) -> dict[str, Any]:
     """What the template shows of one run."""
     labelled = run.metric == "acc"
+    shown = {} if run.failure else files
     return {
         "run": run,
         "scores": _scores(run),
@@ -178,12 +179,12 @@ def _section(run: Run, files: dict[str, Path]) -> dict[str, Any]:
                 name,
                 title if labelled or name != "confusion" else "Cluster sizes",
                 text if labelled else "",
-                embed(files[name]),
+                embed(shown[name]),
             )
             for name, title, text in FIGURES
-            if name in files
+            if name in shown
         ],
-        "classes": _classes(run),
+        "classes": [] if run.failure else _classes(run),
         "seeds": seed_table(run),
         "cost": _cost(run),
     }

@@ -57,11 +57,12 @@ class Run:
         split: the scored split, or several joined by `+`.
         published_as: the dataset's name in the literature, empty where it has none.
         images: number of scored images.
+        labelled: how many of them have a label.
         classes: names of the classes, empty without labels.
         summary: `mean` and `std` over seeds, and `low` and `high` of the bootstrap interval, by metric; what could not
             be computed is missing.
         failed: seeds that failed.
-        selected: the seed that was chosen without labels; the figures show it.
+        selected: the seed that was chosen without labels; the figures show it. None: every seed failed.
         criterion: what it was chosen by.
         stability: mean pairwise ARI between seeds, None with fewer than two.
         probe: ceilings on the same features (`knn_acc`, `linear_acc`), as far as there are labels.
@@ -78,10 +79,11 @@ class Run:
     split: str
     published_as: str
     images: int
+    labelled: int
     classes: list[str]
     seeds: list[SeedResult]
     failed: list[int]
-    selected: int
+    selected: int | None
     criterion: str
     summary: dict[str, dict[str, float]]
     stability: float | None
@@ -100,9 +102,14 @@ class Run:
         return f"{self.k} (auto)" if self.k_by == "auto" else str(self.k)
 
     @property
+    def failure(self) -> str:
+        """Why there are no clusters, by the first of its seeds; empty where a seed succeeded."""
+        return (self.seeds[0].reason or "no reason recorded") if self.selected is None else ""
+
+    @property
     def metric(self) -> str:
         """The score that runs are ranked by: ACC, or silhouette where there are no labels."""
-        return "acc" if "mean" in self.summary.get("acc", {}) else "silhouette"
+        return "acc" if self.labelled else "silhouette"
 
     def mean(self, metric: str) -> float | None:
         """Mean of a score over the seeds, None where it could not be computed."""
@@ -110,7 +117,7 @@ class Run:
 
     @property
     def chosen(self) -> SeedResult:
-        """The result of the selected seed."""
+        """The result of the selected seed, of a run that has one."""
         return next(result for result in self.seeds if result.seed == self.selected)
 
 
@@ -142,17 +149,20 @@ def _run(content: dict[str, Any]) -> Run:
         split=names["split"],
         published_as=names.get("published_as") or "",
         images=int(content["images"]),
+        labelled=int(content["labelled"]),
         classes=_class_names(content),
         seeds=[_seed(entry) for entry in content["seeds"]],
         failed=list(content["failed"]),
-        selected=int(content["selected"]),
+        selected=None if content["selected"] is None else int(content["selected"]),
         criterion=content.get("criterion") or "",
         summary={name: _numbers(value) for name, value in content["summary"].items()},
         stability=content.get("stability"),
         probe=_numbers(content.get("probe") or {}),
         cost=content.get("cost") or {},
     )
-    if run.chosen.status != "ok":
+    if run.selected is None and len(run.failed) < len(run.seeds):
+        raise ValueError("no seed is selected, but not all failed")
+    if run.selected is not None and run.chosen.status != "ok":
         raise ValueError(f"the selected seed {run.selected} failed")
     return run
 

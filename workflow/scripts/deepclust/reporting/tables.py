@@ -57,11 +57,12 @@ def gains(runs: Sequence[Run], pixels: Collection[str]) -> dict[str, Gain]:
     Args:
         pixels: names of the backbones that are raw pixels.
     """
-    baselines = {_setting(run): run for run in runs if set(run.backbones) <= set(pixels)}
+    scored = [run for run in runs if run.mean("acc") is not None]
+    baselines = {_setting(run): run for run in scored if set(run.backbones) <= set(pixels)}
     return {
         run.path: Gain(run, baselines[_setting(run)])
-        for run in runs
-        if run.metric == "acc" and not set(run.backbones) <= set(pixels) and _setting(run) in baselines
+        for run in scored
+        if not set(run.backbones) <= set(pixels) and _setting(run) in baselines
     }
 
 
@@ -120,6 +121,8 @@ def leaderboard_table(group: Sequence[Run], gained: dict[str, Gain]) -> Table:
 
 
 def _main_score(run: Run) -> Cell:
+    if run.failure:
+        return Cell("failed", look="warning")
     mean = run.mean(run.metric)
     bar = mean if run.metric == "acc" else None
     return Cell(seed_spread(run, run.metric), interval(run, run.metric), mean, bar, "main")
@@ -189,7 +192,7 @@ def published_table(group: Sequence[Run], published: Sequence[Published]) -> Tab
     )
     protocols = {run.protocol for run in group}
     entries: list[tuple[float, list[Cell], Run | None]] = []
-    for run in group[:MOST_OWN]:
+    for run in [run for run in group if not run.failure][:MOST_OWN]:
         head = run.head if run.k == len(run.classes) else f"{run.head}, k = {run.k_text}"
         row = [Cell(head), Cell("+".join(run.backbones), " + ".join(run.trained_on)), Cell(run.protocol)]
         row += [_score(run, metric) for metric in ("acc", "nmi", "ari")]
