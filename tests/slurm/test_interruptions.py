@@ -110,7 +110,7 @@ def test_killed(slurm, training):
 def test_out_of_memory(slurm, training):
     """Slurm kills what takes more than it asked for; every attempt asks for more, until it is enough (some 620 MB)."""
     clone = training.clone
-    clone.edit_profile(("mem_mb: 32000 * attempt", "mem_mb: 450 * attempt"))
+    clone.edit_profile(("mem_mb: min(32000 * attempt, 64000)", "mem_mb: 450 * attempt"))
     training.driver = clone.start("--", TARGET)
     assert training.driver.wait(500) == 0, clone.said()[-5000:]
     jobs = sorted((int(job["id"]), job["state"]) for job in slurm.jobs() if job["folder"] == str(clone.folder))
