@@ -52,5 +52,6 @@ class Classifier(Method):
         return NativeHead(self.projector, self.head.weight, self.head.bias, self.normalize)
 
     def learning_rates(self, position: float) -> list[float]:
-        """Constant."""
-        return [self.options.learning_rate]
+        """Constant after a linear warm-up."""
+        warmup = self.options.warmup_epochs
+        return [self.options.learning_rate * (position / warmup if position < warmup else 1)]

@@ -32,7 +32,7 @@ class Options(PretrainingOptions):
     """How many of the nearest neighbors count, at most as many as are searched (`neighbors.k`)."""
     entropy_weight: float = Field(5.0, ge=0)
     """Weight of the entropy of a batch's mean prediction, which keeps clusters from growing empty."""
-    strong_augmentation: StrongAugmentationOptions = StrongAugmentationOptions()
+    augmentation: StrongAugmentationOptions = StrongAugmentationOptions()
     """How views are drawn."""
     epochs: int = Field(50, ge=1)
     """Passes over the images."""
@@ -42,7 +42,7 @@ class Options(PretrainingOptions):
     """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), LARC (LARS whose
     steps are never longer than those of SGD), Adam or AdamW."""
     learning_rate: float = Field(1e-4, gt=0)
-    """Learning rate; it is constant."""
+    """Learning rate; after the warm-up it is constant."""
 
 
 class Scan(Classifier):
@@ -58,7 +58,7 @@ class Scan(Classifier):
             searched = images.neighbors.shape[1]
             raise DeepclustError(f"nearest is {options.nearest}, but only {searched} were searched: raise neighbors.k")
         self.neighbors = images.neighbors[:, : options.nearest].long()  # not part of the state
-        self.augment = StrongAugmentation(options.strong_augmentation, images.size, images.mean, images.std)
+        self.augment = StrongAugmentation(options.augmentation, images.size, images.mean, images.std)
 
     def order(self, count: int, seed: int) -> Tensor:
         """Each image followed by one of its neighbors."""
