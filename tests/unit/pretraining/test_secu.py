@@ -288,6 +288,12 @@ def test_collapse_ends_the_training(train):
         train(secu, clusters=3, heads=1, epochs=6, warmup_epochs=0, size_rate=0, learning_rate=1.0)
 
 
+def test_equal_probabilities_end_the_training(train):
+    """As if the network could not tell clusters apart."""
+    with pytest.raises(DeepclustError, match=r"collapsed in epoch 2: mean_max_probability is 0.33"):
+        train(secu, clusters=3, heads=1, epochs=3, temperature=1000)
+
+
 def test_everything_that_is_watched_is_logged(train, monitors):
     result = train(secu, clusters=3, heads=2, epochs=2)
     log = [json.loads(line) for line in (result.path / "training.jsonl").read_text().splitlines()]

@@ -23,6 +23,7 @@ class Classifier(Method):
 
     def __init__(self, options: PretrainingOptions, backbone: nn.Module, images: ImageFacts, clusters: int) -> None:
         super().__init__(options, backbone, images)
+        self.clusters = clusters
         self.projector = nn.Sequential()
         self.normalize = False
         self.head = nn.Linear(backbone.feature_dim, clusters)  # type: ignore[arg-type]

@@ -85,9 +85,12 @@ class Method(nn.Module, ABC):
         backbone: the network that is saved at the end; images [B, C, H, W] to features [B, D].
         images_per_item: how many images `order` names for each image of a batch; those after the first are only read,
             for instance as its neighbors, and are gone when `views` has made views of them.
+        clusters: how many clusters there are, if the training is lost once the logged `mean_max_probability` is that of
+            equal probabilities for all of them.
     """
 
     images_per_item = 1
+    clusters: int | None = None
 
     def __init__(self, options: PretrainingOptions, backbone: nn.Module, images: ImageFacts) -> None:
         """Attach to `backbone` what the method trains with it. Weights are drawn from torch's global generator."""

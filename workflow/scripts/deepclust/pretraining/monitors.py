@@ -37,6 +37,8 @@ LIMITS = {
     ),
 }
 
+UNIFORM = 1.02  # multiple of 1 / K below which the mean highest probability of K clusters tells no images apart
+
 
 def check_finite(means: dict[str, float], epoch: int) -> None:
     """Make sure that all numbers are numbers.
@@ -112,11 +114,14 @@ def _entropy(sizes: Tensor) -> float:
     return float(torch.special.entr(shares).sum())
 
 
-def check_collapse(record: dict[str, float], epoch: int) -> None:
+def check_collapse(record: dict[str, float], epoch: int, clusters: int | None = None) -> None:
     """Make sure that a training still tells images apart.
 
     Args:
         record: what is logged of an epoch; keys without a limit are ignored.
+        epoch: counted from 0.
+        clusters: number of clusters that `mean_max_probability` is about, if it is to be watched; the first epoch, in
+            which clusters are only found, is not.
 
     Raises:
         DeepclustError: it collapsed.
@@ -126,3 +131,10 @@ def check_collapse(record: dict[str, float], epoch: int) -> None:
             raise DeepclustError(
                 f"training collapsed in epoch {epoch + 1}: {name} is {record[name]:.2g}, {meaning}; try {advice}"
             )
+    probability = record.get("mean_max_probability", math.inf)
+    if clusters is not None and epoch > 0 and probability < UNIFORM / clusters:
+        raise DeepclustError(
+            f"training collapsed in epoch {epoch + 1}: mean_max_probability is {probability:.2g}, which is next to "
+            f"1/{clusters}: every image belongs to all clusters alike; try a lower learning_rate, a lower temperature "
+            "of the clusters or a better backbone to start from"
+        )

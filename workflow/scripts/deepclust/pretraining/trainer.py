@@ -245,7 +245,7 @@ class Trainer:
         }
         self.log.add(record)
         print(self.log.lines[-1], flush=True)
-        check_collapse(record, position.epoch)
+        check_collapse(record, position.epoch, self.method.clusters)
         self.position = Position(position.epoch + 1, micro_batch=position.micro_batch)
         self._take_snapshot(self.position.epoch)
 
