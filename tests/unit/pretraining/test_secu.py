@@ -322,12 +322,31 @@ def test_learning_rates():
     assert [rising.learning_rates(position)[1] for position in (0, 200.5, 401)] == pytest.approx([0, 0.6, 1.2])
 
 
-def test_views_differ_in_blur_and_solarization():
-    method = build(second_view={"blur_probability": 0.1, "solarize_probability": 0.2})
-    first, second = (augmentation.options for augmentation in method.augmentations)
-    assert (first.blur_probability, first.solarize_probability) == (1.0, 0.0)
-    assert (second.blur_probability, second.solarize_probability) == (0.1, 0.2)
-    assert (first.crop_scale, first.saturation) == (second.crop_scale, second.saturation) == ((0.3, 1.0), 0.2)
+def shares_of_changed_views(picture, **options):
+    """How many first and how many second views of a uint8 picture [8, 8] differ from it."""
+    published = Options(dataset="d", clusters=2).augmentation
+    augmentation = published.model_copy(update={"jitter_probability": 0.0, "grayscale_probability": 0.0} | options)
+    options = Options(dataset="d", clusters=CLUSTERS, heads=HEADS, projection_dim=DIM, augmentation=augmentation)
+    method = SeCu(options, Plain(64, 5), ImageFacts(COUNT, (8, 8), [0.0] * 3, [1.0] * 3))
+    views = method.views(picture.expand(2000, 3, 8, 8), seed=1)
+    return [((view - picture / 255).abs() > 1e-3).flatten(1).any(1).double().mean().item() for view in views]
+
+
+def test_second_views_alone_are_solarized():
+    """A flat picture changes in nothing else; 0 and 0.2 are published."""
+    first, second = shares_of_changed_views(torch.full((8, 8), 200, dtype=torch.uint8))
+    assert first == 0
+    assert second == pytest.approx(0.2, abs=4 * math.sqrt(0.16 / 2000))
+
+
+def test_first_views_are_always_blurred_and_second_ones_seldom():
+    """A symmetric picture below the threshold changes in nothing else; 1 and 0.1 are published."""
+    cross = torch.zeros(8, 8, dtype=torch.uint8)
+    cross[3:5], cross[:, 3:5] = 100, 100
+    whole = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "blur_sigma": (1.0, 2.0)}
+    first, second = shares_of_changed_views(cross, **whole)
+    assert first == 1
+    assert second == pytest.approx(0.1, abs=4 * math.sqrt(0.09 / 2000))
 
 
 def test_defaults_are_the_published_setting_for_cifar10():
