@@ -40,8 +40,8 @@ def reading(images: float, gpus: int) -> float:
     return images / (DECODED * CORES * gpus)
 
 
-def kmeans(count: int, dimension: int, clusters: int, iterations: int) -> float:
-    """Seconds on one GPU: products, then the scores written and read, and copies of rows that do not fit."""
+def kmeans(count: float, dimension: int, clusters: int, iterations: int) -> float:
+    """Seconds for one GPU's part of the rows: products, scores written and read, copies of rows that do not fit."""
     passes = iterations + 1
     products = 2.0 * count * dimension * clusters / PRODUCTS
     scores = 4.0 * count * clusters / GPU_BANDWIDTH
@@ -56,15 +56,16 @@ def deepcluster(network: Network, count: int, gpus: int) -> dict[str, float]:
     features = max(network.forward * count / (PRODUCTS * gpus), reading(count, gpus))
     if count > SAMPLE:
         features *= 1 + SAMPLE / count
-    whitening = 2.0 * count * WIDTH * DIMENSION / PRODUCTS
-    return {"steps": steps, "features": features, "clustering": whitening + kmeans(count, 256, CLUSTERS, ITERATIONS)}
+    part = count / gpus
+    whitening = 2.0 * part * WIDTH * DIMENSION / PRODUCTS
+    return {"steps": steps, "features": features, "clustering": whitening + kmeans(part, 256, CLUSTERS, ITERATIONS)}
 
 
 def deepcluster_v2(count: int, gpus: int, small: int) -> dict[str, float]:
     """Seconds of an epoch with ResNet-50, two views of 224 pixels and some of 96, 3 heads of 3000 prototypes."""
     forward = 2 * RESNET50.forward + small * RESNET50.forward_small
     steps = max(3 * forward * count / (PRODUCTS * gpus), reading(count, gpus))
-    return {"steps": steps, "features": 0.0, "clustering": 3 * kmeans(count, 128, 3000, 10)}
+    return {"steps": steps, "features": 0.0, "clustering": 3 * kmeans(count / gpus, 128, 3000, 10)}
 
 
 def duration(seconds: float) -> str:
@@ -88,12 +89,12 @@ def main() -> None:
                 share = (parts["features"] + parts["clustering"]) / total
                 cells = [name, label, str(gpus), *map(duration, parts.values()), duration(total), f"{share:.0%}"]
                 print("|", " | ".join([*cells, f"{duration(epochs * total)} ({epochs} epochs)"]), "|")
-    print(
-        "\n| set | images, encoded | rows that are clustered | banks of v2 | order of an epoch |\n|---|---|---|---|---|"
-    )
+    print("\n| set | images, encoded | rows to cluster, per process of 1 / 8 / 64 | banks of v2 | order of an epoch |")
+    print("|---|---|---|---|---|")
     for name, count in SETS.items():
-        sizes = [count * each / 1e9 for each in (110e3, 2 * DIMENSION, 2 * 2 * 128, 5 * 8)]
-        print(f"| {name} |", " | ".join(f"{size:,.3g} GB" for size in sizes), "|")
+        images, rows, banks, order = (count * each / 1e9 for each in (110e3, 2 * DIMENSION, 2 * 2 * 128, 5 * 8))
+        shared = " / ".join(f"{rows / gpus:.3g}" for gpus in (1, 8, 64))
+        print(f"| {name} | {images:,.3g} GB | {shared} GB | {banks:.3g} GB | {order:.3g} GB |")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from teams import Teams
 
 from deepclust.common.images import Images, write_raw
 from deepclust.common.progress import Progress
@@ -22,6 +23,14 @@ MONITORS = {
 def monitors():
     """Names of the monitors that every method that clusters logs."""
     return MONITORS
+
+
+@pytest.fixture(scope="session")
+def teams():
+    """Starts processes that train together; one for all tests of this room, because it imports so much."""
+    made = Teams()
+    yield made
+    made.close()
 
 
 @pytest.fixture

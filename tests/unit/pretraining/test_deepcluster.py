@@ -40,10 +40,7 @@ def build(count=COUNT, **options):
 def epoch_of(features, number=0, seed=7):
     forgotten = []
 
-    def chosen(indices=None):
-        return features if indices is None else features[indices]
-
-    return Epoch(number, seed, chosen, lambda parameters: forgotten.extend(parameters)), forgotten
+    return Epoch(number, seed, features.__getitem__, forgotten.extend), forgotten
 
 
 def blobs(count=COUNT, dimension=DIM, seed=0):

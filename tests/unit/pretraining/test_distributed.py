@@ -13,7 +13,6 @@ import pytest
 import torch
 from pretrain_processes import SCRIPTS, words
 from safetensors.numpy import load_file
-from teams import Teams
 
 from deepclust.common.images import write_raw
 from deepclust.common.networks import build_network
@@ -60,13 +59,6 @@ METHODS = {
         **SGD,
     },
 }
-
-
-@pytest.fixture(scope="module")
-def teams():
-    made = Teams()
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

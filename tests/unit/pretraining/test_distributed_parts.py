@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from teams import Teams
 from torch import nn
 
 from deepclust.common.errors import DeepclustError
@@ -28,13 +27,6 @@ from deepclust.pretraining.strong_augmentation import StrongAugmentation, Strong
 from deepclust.pretraining.views import for_each_image, part_of_batch
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def teams():
-    made = Teams()
-    yield made
-    made.close()
 
 
 @given(total=st.integers(1, 1000), count=st.integers(1, 17))

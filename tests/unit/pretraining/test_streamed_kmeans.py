@@ -1,11 +1,9 @@
-import threading
-
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from deepclust.pretraining.streamed_kmeans import _assigned, assign, iterate, kmeans, split_large
+from deepclust.pretraining.streamed_kmeans import _blocks, assign, iterate, kmeans, split_large
 
 CPU = torch.device("cpu")
 
@@ -50,28 +48,9 @@ def test_rows_in_a_file_give_the_same(rows, tmp_path, backend):
 def test_scores_are_held_for_a_block_only(rows, monkeypatch):
     whole = iterate(rows, rows[:50].float(), 3, 0, CPU)
     monkeypatch.setitem(iterate.__globals__["SCORES"], "cpu", 256 * 50)
-    sizes = [len(block) for block, _ in _assigned(rows, whole, CPU, exact=True)]
+    sizes = [len(block) for block in _blocks(rows, 50, CPU)]
     assert max(sizes) == 256 and sum(sizes) == 5000
     assert torch.allclose(iterate(rows, rows[:50].float(), 3, 0, CPU), whole, atol=1e-3)
-
-
-def test_parts_of_the_rows_in_several_processes(rows):
-    """Threads stand for processes: sums of both parts give what all rows at once give, to the bit."""
-    whole = iterate(rows, rows[:40].float(), 6, 0, CPU)
-    barrier, shared, found = threading.Barrier(2), {}, {}
-
-    def work(number, part):
-        def add_up(values):
-            shared[number] = values.clone()
-            barrier.wait()
-            values.copy_(shared[0] + shared[1])
-            barrier.wait()
-
-        found[number] = iterate(part, rows[:40].float(), 6, 0, CPU, add_up=add_up)
-
-    threads = [threading.Thread(target=work, args=item) for item in enumerate(rows.split(2000 + 1000))]
-    [thread.start() for thread in threads], [thread.join() for thread in threads]
-    assert torch.equal(found[0], whole) and torch.equal(found[1], whole)
 
 
 def test_an_empty_cluster_gets_half_of_another_one():

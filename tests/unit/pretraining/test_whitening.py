@@ -1,8 +1,11 @@
+import resource
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from deepclust.common.errors import DeepclustError
 from deepclust.pretraining import whitening
 from deepclust.pretraining.whitening import fit_whitening, whitened_features
 
@@ -65,3 +68,18 @@ def test_many_images_are_reduced_part_by_part_into_a_file(monkeypatch):
     # The components of a sample are nearly those of all; signs are arbitrary.
     agreement = (rows.float() * expected.float()).mean(0).abs() / expected.float().square().mean(0)
     assert agreement.tolist() == pytest.approx([1] * 4, abs=0.15)
+
+
+def test_no_room_for_the_file(monkeypatch, tmp_path):
+    """Here because no file may be that large; a disk that is full does the same."""
+    features = correlated()
+    monkeypatch.setattr(whitening, "MEMORY", 0)
+    monkeypatch.setattr(whitening.tempfile, "tempdir", str(tmp_path))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(DeepclustError, match=rf"400 images need .* GB in {tmp_path} .*set TMPDIR"):
+            whitened_features(features.__getitem__, 400, 8, 0, CPU)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []

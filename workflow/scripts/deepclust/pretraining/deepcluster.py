@@ -120,13 +120,15 @@ class DeepCluster(Method):
     def _cluster(self, epoch: Epoch) -> Tensor:
         """Cluster of every image by its features, int32 [N] on the CPU."""
         options, device, started = self.options, self.labels.device, time.perf_counter()
+        team, count = epoch.team, len(self.labels)
         sample_seed, seed = (derive_seed(epoch.seed, purpose) for purpose in ("sample", "kmeans"))
-        rows = whitened_features(epoch.features, len(self.labels), options.components, sample_seed, device)
+        rows = whitened_features(epoch.features, count, options.components, sample_seed, device, team)
         reduced = time.perf_counter()
         if options.clustering == "pic":
-            labels = power_iteration_clusters(rows, options.clusters, device)
+            (whole,) = team.gather((rows,), count)  # a value flows between any two images: not shared among processes
+            labels = power_iteration_clusters(whole, options.clusters, device)
         else:
-            labels = kmeans(rows, options.clusters, options.iterations, seed, device).labels
+            labels = kmeans(rows, options.clusters, options.iterations, seed, device, team=team).labels
         clustered = time.perf_counter()
         print(f"features in {reduced - started:.1f} s, clusters in {clustered - reduced:.1f} s", flush=True)
         return labels

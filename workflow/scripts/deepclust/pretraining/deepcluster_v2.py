@@ -126,22 +126,24 @@ class DeepClusterV2(Method):
             self._fill(epoch)
         started = time.perf_counter()
         self.labels_before.copy_(self.labels[0])
-        banks, device = self.bank.cpu(), self.bank.device
+        device, own = self.bank.device, slice(*epoch.team.bounds(self.bank.shape[1]))
+        banks = self.bank[:, own].cpu()
         for head, (labels, prototypes) in enumerate(zip(self.labels, self.prototypes)):
             seed = derive_seed(epoch.seed, "head", head)
-            found = kmeans(
-                banks[head % BANKS], self.options.clusters, self.options.iterations, seed, device, spherical=True
-            )
+            rows, options = banks[head % BANKS], self.options
+            found = kmeans(rows, options.clusters, options.iterations, seed, device, spherical=True, team=epoch.team)
             labels.copy_(found.labels)
             prototypes.copy_(found.centroids)
         print(f"clusters of all heads in {time.perf_counter() - started:.1f} s", flush=True)
 
     @torch.no_grad()
     def _fill(self, epoch: Epoch) -> None:
-        """Fill both banks from the features of all images."""
+        """Fill both banks from the features of all images; of each chunk every process computes its part."""
         self.projector.eval()
         for indices, target in zip(torch.arange(self.bank.shape[1]).split(CHUNK), self.bank.split(CHUNK, dim=1)):
-            target.copy_(F.normalize(self.projector(epoch.features(indices).to(target.device)), dim=1))
+            own = indices[slice(*epoch.team.bounds(len(indices)))]
+            part = F.normalize(self.projector(epoch.features(own).to(target.device)), dim=1)
+            target.copy_(*epoch.team.gather((part,), len(indices)))
         self.projector.train()
 
     def end_epoch(self, epoch: Epoch) -> dict[str, float]:

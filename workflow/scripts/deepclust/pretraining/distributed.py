@@ -52,7 +52,7 @@ class Team:
         """The parts of all processes, one after the other; no gradient flows back.
 
         Args:
-            parts: float32 tensors on one device whose first dimension is this process's part of `total`.
+            parts: tensors of one device and type whose first dimension is this process's part of `total`.
 
         Returns:
             Tensors of first dimension `total`, equal in all processes.
@@ -92,13 +92,17 @@ class Team:
             dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return [int(number) for number in tensor]
 
-    @torch.no_grad()
     def follow_first(self, module: nn.Module, parameters: bool = False) -> None:
         """Set the buffers of a module, or all that it remembers, to what the first process has."""
+        self.take_from_first([*module.buffers(), *(module.parameters() if parameters else ())])
+
+    @torch.no_grad()
+    def take_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Set tensors to what the first process has."""
         if self.count == 1:
             return
         with other_processes():
-            for tensor in [*module.buffers(), *(module.parameters() if parameters else ())]:
+            for tensor in tensors:
                 value = tensor.detach().contiguous()
                 dist.broadcast(value, 0)
                 tensor.copy_(value)

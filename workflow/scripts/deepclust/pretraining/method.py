@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from deepclust.common.errors import DeepclustError
 from deepclust.pretraining.augmentation import Augmentation
+from deepclust.pretraining.distributed import ALONE, Team
 from deepclust.pretraining.native import NativeHead
 from deepclust.pretraining.optimization import cosine_schedule
 from deepclust.pretraining.options import AugmentationOptions, PretrainingOptions
@@ -63,11 +64,13 @@ class Epoch:
     """Counted from 0."""
     seed: int
     """For random draws; equal whenever this epoch is repeated."""
-    features: Callable[..., Tensor]
-    """Computes the backbone's features without augmentation: float32 [n, D] on the CPU, of the images with the given
-    indices (int64 [n] on the CPU), or of all."""
+    features: Callable[[Tensor], Tensor]
+    """Computes, in this process alone, the backbone's features without augmentation: float32 [n, D] on the CPU, of the
+    images with the given indices (int64 [n] on the CPU)."""
     forget: Callable[[Iterable[nn.Parameter]], None]
     """Drops what the optimizer remembers of parameters, for instance because they were initialised anew."""
+    team: Team = ALONE
+    """The processes that train together: what is computed of all images is to be shared among them (`Team.bounds`)."""
 
 
 class Method(nn.Module, ABC):

@@ -1,8 +1,9 @@
-"""k-means for training: one start, many clusters, rows that need not fit into memory.
+"""k-means for training: one start, many clusters, rows that need not fit into memory nor lie in one process.
 
-Rows are read block by block, from memory or a mapped file, in each of a fixed number of Lloyd's iterations (Lloyd
-1982); scores of all clusters are held for one block only. On one device that faiss is faster on, faiss iterates
-(Johnson et al. 2017, arXiv 1702.08734); its way with empty clusters is ours, too: a large cluster is split.
+Each process has its part of the rows and reads it block by block, from memory or a mapped file, in each of a fixed
+number of Lloyd's iterations (Lloyd 1982); scores of all clusters are held for one block only, and sums are added up
+over the processes. Where faiss is faster (Johnson et al. 2017, arXiv 1702.08734) it looks up nearest centroids; its way
+with empty clusters is ours, too: a large cluster is split.
 """
 
 import importlib.util
@@ -15,16 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deepclust.common.device import has_fast_bf16
+from deepclust.pretraining.distributed import ALONE, Team
 
 SCORES = {"cpu": 2**22, "cuda": 2**27}  # scores of rows against centroids that are held at once
 ROWS = {"cpu": 2**14, "cuda": 2**17}  # rows that are read at once, at most
 SPLIT = 1 / 1024  # by how much the halves of a cluster that is split differ
 
-AddUp = Callable[[Tensor], None]
-
-
-def alone(values: Tensor) -> None:
-    """Adds up over one process."""
+Backend = Literal["faiss", "torch"]
+Nearest = Callable[[Tensor], Tensor]  # rows on the device to the numbers of their nearest centroids, int64
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,9 @@ class Clusters:
     centroids: Tensor
     """Float32 [k, D], on the device."""
     labels: Tensor
-    """The nearest centroid of each row, int32 [N] on the CPU."""
+    """The nearest centroid of each row of all processes, int32 [N] on the CPU."""
     objective: float
-    """Sum of squared distances of the rows to their centroids."""
+    """Sum of squared distances of all rows to their centroids."""
 
 
 def kmeans(
@@ -47,25 +46,39 @@ def kmeans(
     device: torch.device,
     *,
     spherical: bool = False,
-    backend: Literal["faiss", "torch"] | None = None,
+    backend: Backend | None = None,
+    team: Team = ALONE,
 ) -> Clusters:
-    """Cluster rows from `k` of them, drawn at random.
+    """Cluster N rows from `k` of them, drawn at random; how many processes share them matters to rounding only.
 
     Args:
-        rows: float16 or float32 [N, D] on the CPU; lengths around 1.
+        rows: those that fall to this process (`Team.bounds`), float16 or float32 [n, D] on the CPU; lengths around 1.
         spherical: whether centroids have length 1 and a cluster without rows keeps its centroid; otherwise it gets one
             half of a large cluster.
         backend: None: the faster one here.
     """
-    generator = torch.Generator().manual_seed(seed)
-    start = rows[torch.randperm(len(rows), generator=generator)[:k].sort().values].float().to(device)
-    rows = _resident(rows, device)
-    if (backend or _fastest(device)) == "faiss" and not spherical:
-        centroids = _iterate_with_faiss(rows, start, iterations, device)
-    else:
-        centroids = iterate(rows, start, iterations, seed, device, spherical=spherical)
-    labels, objective = assign(rows, centroids, device)
-    return Clusters(centroids, labels, objective)
+    count = torch.tensor(len(rows))
+    team.add([count])
+    total = int(count)
+    start = _some_rows(rows, k, total, seed, team).to(device)
+    rows, backend = _resident(rows, device), backend or _fastest(device)
+    centroids = iterate(rows, start, iterations, seed, device, spherical=spherical, backend=backend, team=team)
+    own_labels, own_objective = assign(rows, centroids, device)
+    (labels,) = team.gather((own_labels,), total)
+    objective = torch.tensor(own_objective, dtype=torch.float64)
+    team.add([objective])
+    return Clusters(centroids, labels, objective.item())
+
+
+def _some_rows(rows: Tensor, k: int, total: int, seed: int, team: Team) -> Tensor:
+    """`k` of the rows of all processes, in their order, float32 [k, D] on the CPU."""
+    chosen = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:k].sort().values
+    first, last = team.bounds(total)
+    own = (chosen >= first) & (chosen < last)
+    found = torch.zeros(k, rows.shape[1])
+    found[own] = rows[chosen[own] - first].float()
+    team.add([found])
+    return found
 
 
 def iterate(
@@ -76,27 +89,30 @@ def iterate(
     device: torch.device,
     *,
     spherical: bool = False,
-    add_up: AddUp = alone,
+    backend: Backend = "torch",
+    team: Team = ALONE,
 ) -> Tensor:
-    """Lloyd's iterations from `centroids` [k, D]; returns the last ones.
+    """Lloyd's iterations from `centroids` [k, D], the same in every process; returns the last ones.
 
     Sums of float16 numbers are exact in float64, so that neither the order of the rows nor the number of processes
     changes a bit.
 
     Args:
         rows: those of this process.
-        add_up: adds up a tensor over all processes, in place; every process must start from the same centroids.
     """
     k, dimension = centroids.shape
     generator = torch.Generator().manual_seed(seed)
+    index = _faiss_index(dimension, device) if backend == "faiss" else None
     for _ in range(iterations):
+        nearest = _by_products(centroids, _coarse(device)) if index is None else _by_faiss(centroids, index)
         sums = torch.zeros(k, dimension, dtype=torch.float64, device=device)
         counts = torch.zeros(k, dtype=torch.int64, device=device)
-        for block, labels in _assigned(rows, centroids, device, exact=False):
+        for block in _blocks(rows, k, device):
+            labels = nearest(block)
             sums.index_add_(0, labels, block.double())
             counts += labels.bincount(minlength=k)
-        add_up(sums)
-        add_up(counts)
+        team.add([sums])
+        team.add([counts])
         means = (sums / counts.clamp(min=1)[:, None]).float()
         if spherical:
             means = F.normalize(means, dim=1)
@@ -131,28 +147,51 @@ def split_large(centroids: Tensor, counts: Tensor, generator: torch.Generator) -
 
 
 def assign(rows: Tensor, centroids: Tensor, device: torch.device) -> tuple[Tensor, float]:
-    """Labels int32 [N] on the CPU and the sum of squared distances, computed in float32."""
+    """Labels int32 [n] on the CPU and the sum of squared distances of these rows, computed in float32."""
+    nearest = _by_products(centroids, torch.float32)
     labels = torch.empty(len(rows), dtype=torch.int32)
     objective = torch.zeros((), dtype=torch.float64, device=device)
     done = 0
-    for block, found in _assigned(rows, centroids, device, exact=True):
+    for block in _blocks(rows, len(centroids), device):
+        found = nearest(block)
         labels[done : done + len(found)] = found.int().cpu()
         objective += (block.float() - centroids[found]).square().sum(dtype=torch.float64)
         done += len(found)
     return labels, objective.item()
 
 
-def _assigned(rows: Tensor, centroids: Tensor, device: torch.device, *, exact: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """Blocks of rows on the device, and their nearest centroids, int64."""
-    number = torch.float32 if exact else _coarse(device)
+def _blocks(rows: Tensor, k: int, device: torch.device) -> Iterator[Tensor]:
+    """The rows on the device, so many at a time that their scores for k clusters can be held."""
+    size = min(ROWS[device.type], max(256, SCORES[device.type] // k))
+    for block in rows.split(size):
+        yield block.to(device)
+
+
+def _by_products(centroids: Tensor, number: torch.dtype) -> Nearest:
+    """Looks nearest centroids up by scores of that type."""
     # What all clusters have in common changes no order, but costs precision.
     offsets = -centroids.square().sum(1) / 2
     matrix = (centroids - centroids.mean(0)).to(number)
     bias = (offsets - offsets.mean()).to(number)
-    size = min(ROWS[device.type], max(256, SCORES[device.type] // len(centroids)))
-    for block in rows.split(size):
-        block = block.to(device)
-        yield block, F.linear(block.to(number), matrix, bias).max(1).indices
+    return lambda block: F.linear(block.to(number), matrix, bias).max(1).indices
+
+
+def _by_faiss(centroids: Tensor, index: Any) -> Nearest:
+    """Looks nearest centroids up in an index of faiss."""
+    index.reset()
+    index.add(centroids.cpu().numpy())
+    return lambda block: torch.from_numpy(index.search(block.float().cpu().numpy(), 1)[1][:, 0]).to(block.device)
+
+
+def _faiss_index(dimension: int, device: torch.device) -> Any:
+    """An exact index on the device."""
+    import faiss
+
+    faiss.omp_set_num_threads(torch.get_num_threads())  # the share of this process
+    index = faiss.IndexFlatL2(dimension)
+    if device.type == "cuda":
+        return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, index)
+    return index
 
 
 def _coarse(device: torch.device) -> torch.dtype:
@@ -169,7 +208,7 @@ def _resident(rows: Tensor, device: torch.device) -> Tensor:
     return rows
 
 
-def _fastest(device: torch.device) -> Literal["faiss", "torch"]:
+def _fastest(device: torch.device) -> Backend:
     """The backend: faiss where its build has the GPU, and on a CPU without fast bf16 products."""
     if importlib.util.find_spec("faiss") is None:
         return "torch"
@@ -178,26 +217,3 @@ def _fastest(device: torch.device) -> Literal["faiss", "torch"]:
 
         return "faiss" if faiss.get_num_gpus() > 0 else "torch"
     return "torch" if has_fast_bf16(device) else "faiss"
-
-
-def _iterate_with_faiss(rows: Tensor, start: Tensor, iterations: int, device: torch.device) -> Tensor:
-    """As `iterate`; faiss reads float16 rows as codes, so that mapped files stay on disk."""
-    import faiss
-    import numpy as np
-
-    k, dimension = start.shape
-    clustering: Any = faiss.Clustering(dimension, k)
-    clustering.niter = iterations
-    clustering.min_points_per_centroid, clustering.max_points_per_centroid = 1, 2**31 - 1  # all rows, no sample
-    faiss.copy_array_to_vector(start.cpu().numpy().ravel(), clustering.centroids)
-    index: Any = faiss.IndexFlatL2(dimension)
-    if device.type == "cuda":
-        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, index)
-    host = rows.cpu().numpy()
-    if rows.dtype == torch.float32:
-        clustering.train(host, index)
-    else:
-        codec = faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_L2)
-        clustering.train_encoded(host.view(np.uint8), codec, index)
-    found = faiss.vector_to_array(clustering.centroids).reshape(k, dimension)
-    return torch.from_numpy(found).to(device)

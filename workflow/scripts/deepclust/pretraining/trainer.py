@@ -258,32 +258,25 @@ class Trainer:
     def _feature_std(self) -> float:
         count = min(max(MONITORED, self.team.count), self.store.count)
         some = torch.linspace(0, self.store.count - 1, count).long()
-        spread = feature_spread(self._features(some))
+        (features,) = self.team.gather((self._features(some[slice(*self.team.bounds(count))]),), count)
+        spread = feature_spread(features)
         check_finite({"feature_std": spread}, self.position.epoch)
         return spread
 
     @torch.no_grad()
     def _features(self, indices: Tensor) -> Tensor:
-        """Features without augmentation: float32 [n, D] on the CPU; every process computes its part of them."""
-        total = len(indices)
-        shared = total >= self.team.count  # a few images are computed by everyone
-        first, last = self.team.bounds(total) if shared else (0, total)
+        """Features without augmentation: float32 [n, D] on the CPU."""
+        features = [torch.empty(0, self.method.backbone.feature_dim)]  # type: ignore[call-overload]
         self.method.eval()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            batches = self.store.batches(indices[first:last], self.position.micro_batch)
-            features = [self.model.features(self.model.preprocess(images)).cpu() for _, images in batches]
+            for _, images in self.store.batches(indices, self.position.micro_batch):
+                features.append(self.model.features(self.model.preprocess(images)).cpu())
         self.method.train()
-        if not shared:
-            return torch.cat(features)
-        (everyones,) = self.team.gather((torch.cat(features),), total)
-        return everyones
+        return torch.cat(features)
 
     def _epoch(self) -> Epoch:
         number = self.position.epoch
-        return Epoch(number, self._seed("epoch", number), self._features_of, self._forget)
-
-    def _features_of(self, indices: Tensor | None = None) -> Tensor:
-        return self._features(torch.arange(self.store.count) if indices is None else indices)
+        return Epoch(number, self._seed("epoch", number), self._features, self._forget, self.team)
 
     def _forget(self, parameters: Iterable[nn.Parameter]) -> None:
         for parameter in parameters:

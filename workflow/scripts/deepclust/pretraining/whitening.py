@@ -1,8 +1,10 @@
 """Principal components with equal variance and length 1: what DeepCluster clusters (arXiv 1807.05520, section 3.3).
 
-The components are those of at most `SAMPLE` images; the features of all images are never held at once.
+The components are those of at most `SAMPLE` images; the features of all images are never held at once. Each process
+computes its part of them: moments are added up, and what comes out stays where it is.
 """
 
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from deepclust.common.errors import DeepclustError
+from deepclust.pretraining.distributed import ALONE, Team
+
 SAMPLE = 2**17  # images that the components are computed from
-CHUNK = 2**15  # images whose features are held at once, beyond those
-MEMORY = 2**32  # bytes of reduced features in memory; more are kept in a file
+CHUNK = 2**15  # images whose features a process holds at once, beyond those
+MEMORY = 2**32  # bytes of reduced features in a process's memory; more are kept in a file
 ROWS = 2**14  # rows on the device at once
 LEAST = 1e-6  # variance of a component, as a share of the largest, below which it is rounding
 
@@ -33,54 +38,82 @@ class Whitening:
         return (features - self.mean) @ self.matrix
 
 
-def fit_whitening(features: Tensor, components: int, device: torch.device) -> Whitening:
-    """Components of the largest variance of `features`, float [n, D] on the CPU, at most D of them."""
-    count, dimension = features.shape
+def fit_whitening(features: Tensor, components: int, device: torch.device, team: Team = ALONE) -> Whitening:
+    """Components of the largest variance, at most D of them; equal in all processes.
+
+    Args:
+        features: float [n, D] on the CPU, of the images that fall to this process.
+    """
+    dimension = features.shape[1]
     mean = torch.zeros(dimension, dtype=torch.float64, device=device)
     for block in features.split(ROWS):
         mean += block.to(device).sum(0, dtype=torch.float64)
+    counted = torch.tensor(len(features))
+    team.add([counted])
+    team.add([mean])
+    count = int(counted)
     mean /= count
     covariance = torch.zeros(dimension, dimension, dtype=torch.float64, device=device)
     for block in features.split(ROWS):
         centred = block.to(device) - mean.float()
         covariance += centred.T @ centred
+    team.add([covariance])
     values, vectors = torch.linalg.eigh(covariance / max(1, count - 1))
     largest = values.flip(0)[:components]
     scales = torch.where(largest > LEAST * largest[0], largest.clamp(min=1e-30).rsqrt(), 0)
-    # The sign of an eigenvector is arbitrary; clusters do not depend on it.
-    matrix = vectors.flip(1)[:, :components] * scales
-    return Whitening(mean.float(), matrix.float())
+    # The sign of an eigenvector is arbitrary; clusters do not depend on it, if it is that of one process for all.
+    whitening = Whitening(mean.float(), (vectors.flip(1)[:, :components] * scales).float())
+    team.take_from_first([whitening.mean, whitening.matrix])
+    return whitening
 
 
 def whitened_features(
-    features: Callable[..., Tensor], count: int, components: int, seed: int, device: torch.device
+    features: Callable[[Tensor], Tensor],
+    count: int,
+    components: int,
+    seed: int,
+    device: torch.device,
+    team: Team = ALONE,
 ) -> Tensor:
-    """Whitened features of all images, each scaled to length 1.
+    """Whitened features of the images that fall to this process (`Team.bounds`), each scaled to length 1.
 
     Args:
         features: gives features float32 [n, D] of the images with the given indices, on the CPU.
-        count: number of images N.
+        count: number of images of all processes, N.
 
     Returns:
-        float16 [N, d] with d = min(components, D) on the CPU, in a file without a name if it is large.
+        float16 [n, d] with d = min(components, D) on the CPU, in a file without a name if it is large.
+
+    Raises:
+        DeepclustError: there is no room for that file.
     """
-    sample = torch.arange(count)
+    own = sample = torch.arange(*team.bounds(count))
     if count > SAMPLE:
-        sample = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:SAMPLE].sort().values
+        drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:SAMPLE].sort().values
+        sample = drawn[slice(*team.bounds(SAMPLE))]
     sampled = features(sample)
-    whitening = fit_whitening(sampled, components, device)
-    reduced = _allocate(count, whitening.matrix.shape[1])
-    for chunk in torch.arange(count).split(CHUNK):
-        part = features(chunk) if count > SAMPLE else sampled[chunk]
-        place = slice(int(chunk[0]), int(chunk[-1]) + 1)
-        for rows, target in zip(part.split(ROWS), reduced[place].split(ROWS)):
-            target.copy_(F.normalize(whitening.components(rows.to(device)), dim=1))
+    whitening = fit_whitening(sampled, components, device, team)
+    reduced = _allocate(len(own), whitening.matrix.shape[1])
+    done = 0
+    for chunk in own.split(CHUNK):
+        part = features(chunk) if count > SAMPLE else sampled[done : done + len(chunk)]
+        for rows in part.split(ROWS):
+            reduced[done : done + len(rows)] = F.normalize(whitening.components(rows.to(device)), dim=1)
+            done += len(rows)
     return reduced
 
 
 def _allocate(count: int, dimension: int) -> Tensor:
     """Float16 [count, dimension] in memory, or in a file that is gone as soon as nothing uses it."""
-    if 2 * count * dimension <= MEMORY:
+    size = 2 * count * dimension
+    if size <= MEMORY:
         return torch.empty(count, dimension, dtype=torch.float16)
     with tempfile.TemporaryFile() as file:
-        return torch.from_numpy(np.memmap(file, np.float16, "w+", shape=(count, dimension)))
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)  # a mapped file that finds no room later kills the process
+        except OSError as error:
+            raise DeepclustError(
+                f"the reduced features of {count} images need {size / 1e9:.3g} GB in {tempfile.gettempdir()} "
+                f"({error.strerror}): set TMPDIR to a folder with more room"
+            ) from error
+        return torch.from_numpy(np.memmap(file, np.float16, "r+", shape=(count, dimension)))
