@@ -129,7 +129,11 @@ class Method(nn.Module, ABC):
         """Update the method's own state (dual variables, banks, averaged weights) once per step, without gradient."""
 
     def start_epoch(self, epoch: Epoch) -> None:
-        """Before the first step of an epoch: cluster all features, take a snapshot of prototypes, and the like."""
+        """Before the first step of an epoch: cluster all features, take a snapshot of prototypes, and the like.
+
+        What takes long asks `epoch.team` whether to end (`Team.end_if_asked`). The state is then saved as it is,
+        and the same epoch started again later: before the last such question nothing changes that the start depends on.
+        """
 
     def end_epoch(self, epoch: Epoch) -> dict[str, float]:
         """After the last step of an epoch; returns what to log of it."""
