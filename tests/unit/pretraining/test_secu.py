@@ -216,7 +216,7 @@ def test_changes_of_entropy_are_those_of_brute_force(sizes, data):
 
 
 def test_duals_keep_clusters_above_their_bound():
-    """Nine of ten images lie at one centre; without the constraint the other clusters get next to none."""
+    """Nine of ten images lie at one centre; without the constraint the other clusters get next to none. Means over ten epochs."""
     torch.manual_seed(0)
     count, clusters, batch = 600, 4, 60
     points = F.normalize(torch.randn(count, DIM) * 0.3 + torch.eye(DIM)[0], dim=1)
@@ -225,15 +225,17 @@ def test_duals_keep_clusters_above_their_bound():
     for rate in (0.0, 0.1):
         method = build(count, clusters=clusters, heads=1, size_rate=rate)
         method.centers.data = F.normalize(torch.eye(DIM)[[0, 1, 2, 3]] * 3 + 0.1, dim=1)
-        for number in range(10):
+        sizes = []
+        for number in range(20):
             method.start_epoch(epoch(number))
             for indices in torch.randperm(count).split(batch):
                 embeddings = (points[indices].clone().requires_grad_(),) * 2
                 step(method, embeddings, indices, rate=0.0)
-        smallest[rate] = method.counts.min().item()
+            sizes.append(method.counts.clone())
+        smallest[rate] = torch.stack(sizes[-10:]).mean(0).min().item()
     bound = method.options.size_bound * count / clusters
     assert smallest[0.0] < 0.3 * bound
-    assert smallest[0.1] > 0.9 * bound
+    assert smallest[0.1] >= bound - 1  # the duals still rise a little
 
 
 def test_entropy_balances_clusters():
