@@ -83,6 +83,7 @@ class Trainer:
         self.bf16 = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(self.device))
         if should_compile(options.compile, self.device, team):
             method.backbone.compile(dynamic=False)  # in place: the names in its state stay the same
+        torch.backends.cudnn.benchmark = self.device.type == "cuda"  # steps are all of the same shapes
         self.optimizer = build_optimizer(method.parameter_groups(), options)
         self.batch = min(options.batch_size, store.count)
         self.steps = store.count // self.batch
