@@ -216,7 +216,10 @@ def test_changes_of_entropy_are_those_of_brute_force(sizes, data):
 
 
 def test_duals_keep_clusters_above_their_bound():
-    """Nine of ten images lie at one centre; without the constraint the other clusters get next to none. Means over ten epochs."""
+    """Nine of ten images lie at one centre; without the constraint the other clusters get next to none.
+
+    Sizes are means over ten epochs.
+    """
     torch.manual_seed(0)
     count, clusters, batch = 600, 4, 60
     points = F.normalize(torch.randn(count, DIM) * 0.3 + torch.eye(DIM)[0], dim=1)

@@ -4,7 +4,8 @@ SCAN: Learning to Classify Images without Labels, ECCV 2020, arXiv 2005.12320. S
 its own (SCAN, SeCu). The defaults are those for CIFAR-10.
 
 Departures: the images of the plain view are seen in one pass of their own; a batch without any confident image changes
-nothing. A projector that comes with the clusters is trained on without its batch normalisation, which is folded in.
+nothing; views show the whole stored square, resized, where the published ones crop it. A projector that comes with the
+clusters is trained on without its batch normalisation, which is folded in.
 """
 
 import torch
