@@ -24,7 +24,7 @@ from deepclust.common.images import Images, write_raw  # noqa: E402
 from deepclust.common.models import Model, build_network  # noqa: E402
 from deepclust.common.progress import Progress  # noqa: E402
 from deepclust.common.training_log import TrainingLog  # noqa: E402
-from deepclust.pretraining import secu, simclr, tcc  # noqa: E402
+from deepclust.pretraining import scan, secu, simclr, tcc  # noqa: E402
 from deepclust.pretraining.checkpoint import StateFolder  # noqa: E402
 from deepclust.pretraining.image_store import ImageStore  # noqa: E402
 from deepclust.pretraining.method import ImageFacts  # noqa: E402
@@ -38,6 +38,7 @@ METHODS = {
     "SimCLR": (simclr, {}),
     "SeCu, 10 heads": (secu, {"clusters": 10}),
     "TCC, 10 clusters": (tcc, {"clusters": 10}),
+    "SCAN, 10 clusters": (scan, {"clusters": 10, "start_from": "random"}),
 }
 
 
@@ -45,7 +46,8 @@ def make_trainer(module, options: dict, folder: Path, device: torch.device) -> T
     options = module.Options(dataset="random", batch_size=BATCH, **options)
     store = ImageStore([Images(folder / "images")], None, device, Progress(), 1)
     network = build_network({"name": options.architecture, "stem": options.stem, "in_channels": 3})
-    method = module.METHOD(options, network, ImageFacts(COUNT, (32, 32), store.mean, store.std))
+    neighbors = torch.zeros(COUNT, 20, dtype=torch.int32)  # for methods that need them
+    method = module.METHOD(options, network, ImageFacts(COUNT, (32, 32), store.mean, store.std, neighbors))
     method.to(device).to(memory_format=torch.channels_last)
     model = Model(network, {"feature_dim": network.feature_dim})
     states = StateFolder(folder / module.__name__ / "model.json", "0")
@@ -65,7 +67,9 @@ def bare_step(trainer: Trainer, views: list[torch.Tensor]) -> None:
 def measure(name: str, trainer: Trainer, repeats: int) -> list[Row]:
     """Two steps in turns: the bare one and the engine's."""
     device = trainer.device
-    indices, images = next(trainer.store.batches(torch.randperm(trainer.store.count), BATCH))
+    each = trainer.method.images_per_item
+    indices, images = next(trainer.store.batches(torch.randperm(trainer.store.count), BATCH * each))
+    indices = indices[::each]
     views = trainer.method.views(images, 0)
     work = {"bare": lambda: bare_step(trainer, views), "whole": lambda: trainer._step(images, indices)}
     times: dict[str, list[float]] = {kind: [] for kind in work}

@@ -76,7 +76,7 @@ def test_without_a_compiler(programs, monkeypatch, capsys, device, name, variabl
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(("wanted", "lines"), [(True, 1), ("auto", 0), (False, 0)])
+@pytest.mark.parametrize(("wanted", "lines"), [(True, 1), ("auto", 1), (False, 0)])
 def test_several_processes_do_not_compile(capsys, wanted, lines):
     assert not should_compile(wanted, torch.device("cuda"), Team(0, 2))
     assert len(capsys.readouterr().out.splitlines()) == lines

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
 
@@ -60,7 +61,7 @@ def test_pairs_are_images_and_their_nearest():
     images = torch.arange(8, dtype=torch.uint8).view(8, 1, 1, 1).expand(8, 1, 2, 2)
     off = scan.StrongAugmentationOptions(operations=0, cutout=0)
     method = scan.Scan(
-        options.model_copy(update={"strong_augmentation": off}),
+        options.model_copy(update={"augmentation": off}),
         Plain(4, 5),
         ImageFacts(8, (2, 2), [0.0], [1 / 255], neighbors),
     )
@@ -70,6 +71,23 @@ def test_pairs_are_images_and_their_nearest():
     with pytest.raises(DeepclustError, match=r"nearest is 7, but only 6"):
         wide = options.model_copy(update={"nearest": 7})
         scan.Scan(wide, Plain(4, 5), ImageFacts(count, (2, 2), [0.5], [0.25], neighbors))
+
+
+def test_rates_are_constant_after_the_warm_up():
+    facts = ImageFacts(9, (2, 2), [0.5], [0.25], torch.zeros(9, 20, dtype=torch.int32))
+    start = {"dataset": "d", "start_from": "s", "clusters": 3}
+    for warmup, expected in ((0, [1, 1, 1, 1]), (2, [0, 0.5, 1, 1])):
+        method = scan.Scan(scan.Options(learning_rate=1, warmup_epochs=warmup, **start), Plain(4, 5), facts)
+        assert [method.learning_rates(position)[0] for position in (0, 1, 2, 50)] == expected
+
+
+def test_each_method_has_the_options_of_its_own_views():
+    """A key that would change nothing is refused."""
+    strong, weak = {"augmentation": {"cutout": 4}}, {"augmentation": {"crop_scale": (0.5, 1)}}
+    for module in (scan, selflabel):
+        assert module.Options(dataset="d", start_from="s", clusters=3, **strong).augmentation.cutout == 4
+        with pytest.raises(ValidationError, match="crop_scale"):
+            module.Options(dataset="d", start_from="s", clusters=3, **weak)
 
 
 @pytest.mark.parametrize("balance", [True, False])

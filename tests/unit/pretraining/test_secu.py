@@ -216,7 +216,10 @@ def test_changes_of_entropy_are_those_of_brute_force(sizes, data):
 
 
 def test_duals_keep_clusters_above_their_bound():
-    """Nine of ten images lie at one centre; without the constraint the other clusters get next to none."""
+    """Nine of ten images lie at one centre; without the constraint the other clusters get next to none.
+
+    Sizes are means over ten epochs.
+    """
     torch.manual_seed(0)
     count, clusters, batch = 600, 4, 60
     points = F.normalize(torch.randn(count, DIM) * 0.3 + torch.eye(DIM)[0], dim=1)
@@ -225,15 +228,17 @@ def test_duals_keep_clusters_above_their_bound():
     for rate in (0.0, 0.1):
         method = build(count, clusters=clusters, heads=1, size_rate=rate)
         method.centers.data = F.normalize(torch.eye(DIM)[[0, 1, 2, 3]] * 3 + 0.1, dim=1)
-        for number in range(10):
+        sizes = []
+        for number in range(20):
             method.start_epoch(epoch(number))
             for indices in torch.randperm(count).split(batch):
                 embeddings = (points[indices].clone().requires_grad_(),) * 2
                 step(method, embeddings, indices, rate=0.0)
-        smallest[rate] = method.counts.min().item()
+            sizes.append(method.counts.clone())
+        smallest[rate] = torch.stack(sizes[-10:]).mean(0).min().item()
     bound = method.options.size_bound * count / clusters
     assert smallest[0.0] < 0.3 * bound
-    assert smallest[0.1] > 0.9 * bound
+    assert smallest[0.1] >= bound - 1  # the duals still rise a little
 
 
 def test_entropy_balances_clusters():
@@ -288,6 +293,12 @@ def test_collapse_ends_the_training(train):
         train(secu, clusters=3, heads=1, epochs=6, warmup_epochs=0, size_rate=0, learning_rate=1.0)
 
 
+def test_equal_probabilities_end_the_training(train):
+    """As if the network could not tell clusters apart."""
+    with pytest.raises(DeepclustError, match=r"collapsed in epoch 2: mean_max_probability is 0.33"):
+        train(secu, clusters=3, heads=1, epochs=3, temperature=1000)
+
+
 def test_everything_that_is_watched_is_logged(train, monitors):
     result = train(secu, clusters=3, heads=2, epochs=2)
     log = [json.loads(line) for line in (result.path / "training.jsonl").read_text().splitlines()]
@@ -316,12 +327,31 @@ def test_learning_rates():
     assert [rising.learning_rates(position)[1] for position in (0, 200.5, 401)] == pytest.approx([0, 0.6, 1.2])
 
 
-def test_views_differ_in_blur_and_solarization():
-    method = build(second_view={"blur_probability": 0.1, "solarize_probability": 0.2})
-    first, second = (augmentation.options for augmentation in method.augmentations)
-    assert (first.blur_probability, first.solarize_probability) == (1.0, 0.0)
-    assert (second.blur_probability, second.solarize_probability) == (0.1, 0.2)
-    assert (first.crop_scale, first.saturation) == (second.crop_scale, second.saturation) == ((0.3, 1.0), 0.2)
+def shares_of_changed_views(picture, **options):
+    """How many first and how many second views of a uint8 picture [8, 8] differ from it."""
+    published = Options(dataset="d", clusters=2).augmentation
+    augmentation = published.model_copy(update={"jitter_probability": 0.0, "grayscale_probability": 0.0} | options)
+    options = Options(dataset="d", clusters=CLUSTERS, heads=HEADS, projection_dim=DIM, augmentation=augmentation)
+    method = SeCu(options, Plain(64, 5), ImageFacts(COUNT, (8, 8), [0.0] * 3, [1.0] * 3))
+    views = method.views(picture.expand(2000, 3, 8, 8), seed=1)
+    return [((view - picture / 255).abs() > 1e-3).flatten(1).any(1).double().mean().item() for view in views]
+
+
+def test_second_views_alone_are_solarized():
+    """A flat picture changes in nothing else; 0 and 0.2 are published."""
+    first, second = shares_of_changed_views(torch.full((8, 8), 200, dtype=torch.uint8))
+    assert first == 0
+    assert second == pytest.approx(0.2, abs=4 * math.sqrt(0.16 / 2000))
+
+
+def test_first_views_are_always_blurred_and_second_ones_seldom():
+    """A symmetric picture below the threshold changes in nothing else; 1 and 0.1 are published."""
+    cross = torch.zeros(8, 8, dtype=torch.uint8)
+    cross[3:5], cross[:, 3:5] = 100, 100
+    whole = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "blur_sigma": (1.0, 2.0)}
+    first, second = shares_of_changed_views(cross, **whole)
+    assert first == 1
+    assert second == pytest.approx(0.1, abs=4 * math.sqrt(0.09 / 2000))
 
 
 def test_defaults_are_the_published_setting_for_cifar10():

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import chisquare, kstest
 
 from deepclust.common.torchvision_ops import declare_missing_operators
 from deepclust.pretraining import geometry, tone
@@ -11,6 +12,7 @@ from deepclust.pretraining.strong_augmentation import (
     StrongAugmentationOptions,
     apply_operations,
     cutout,
+    draw_operations,
 )
 
 declare_missing_operators()
@@ -157,3 +159,51 @@ def test_views_depend_on_the_seed_alone_and_differ_between_images(channels):
     assert torch.equal(views, augment(images, seed=3))
     assert not torch.equal(views, augment(images, seed=4))
     assert len(torch.unique(views.flatten(1), dim=0)) > 28
+
+
+def test_operations_are_drawn_evenly():
+    """Any of the fourteen in each turn, whatever the turn before brought."""
+    first, second, *others = draw_operations(7000, 4, seed=0)
+    assert len(others) == 2
+    for chosen in (first, second, *others):
+        assert chisquare(chosen.bincount(minlength=len(OPERATIONS))).pvalue > 0.001
+    pairs = (first * len(OPERATIONS) + second).bincount(minlength=len(OPERATIONS) ** 2)
+    assert chisquare(pairs).pvalue > 0.001
+
+
+def test_magnitudes_are_drawn_evenly():
+    """The middle of a flat picture of level 100 tells what a single operation did."""
+    count, share = 6000, 1 / len(OPERATIONS)
+    flat = torch.full((count, 3, 8, 8), 100, dtype=torch.uint8)
+    middle = augment(flat, size=(8, 8), operations=1, cutout=0)[:, :, 4, 4] * 0.25 + 0.5
+    assert torch.allclose(middle[:, :1], middle, atol=1e-6)
+    levels = middle[:, 0] * 255
+    darker, inverted, coarse = levels < 95.5, (levels - 155).abs() < 0.1, (levels - 96).abs() < 0.1
+    changed = [mask.sum().item() for mask in (darker, inverted, coarse)]
+    chances = [share, share * 101 / 256, share / 2]  # brightness; a threshold of at most 100; 4 or 5 bits of 4 to 7
+    observed, expected = [*changed, count - sum(changed)], [*chances, 1 - sum(chances)]
+    assert chisquare(observed, [count * chance for chance in expected]).pvalue > 0.001
+    assert kstest((levels[darker] / 100).numpy(), "uniform", (0.05, 0.9)).pvalue > 0.001
+
+
+def test_operations_follow_one_another():
+    """Of n operations in a row each may leave an image as it is, or hardly so."""
+    images = torch.randint(0, 256, (3000, 3, 8, 8), dtype=torch.uint8, generator=generator())
+    plain = augment(images, size=(8, 8), flip_probability=0, operations=0, cutout=0)
+    unchanged = {}
+    for number in (1, 2, 3):
+        views = augment(images, size=(8, 8), flip_probability=0, operations=number, cutout=0)
+        unchanged[number] = ((views - plain).abs().amax((1, 2, 3)) < 1e-3).float().mean().item()
+    assert 1 / 14 < unchanged[1] < 1 / 2
+    for number in (2, 3):
+        chance = unchanged[1] ** number
+        assert unchanged[number] == pytest.approx(chance, abs=5 * math.sqrt(chance / 3000))
+
+
+def test_as_many_views_are_flipped_as_asked_for():
+    images = torch.randint(0, 256, (1, 1, 8, 8), dtype=torch.uint8, generator=generator()).expand(4000, -1, -1, -1)
+    mirrored = (images.flip(-1) / 255 - 0.5) / 0.25
+    for chance in (0.5, 0.2):
+        views = augment(images, size=(8, 8), flip_probability=chance, operations=0, cutout=0)
+        flipped = ((views - mirrored).abs().amax((1, 2, 3)) < 1e-3).float().mean().item()
+        assert flipped == pytest.approx(chance, abs=4 * math.sqrt(chance * (1 - chance) / 4000))

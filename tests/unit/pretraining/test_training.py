@@ -1,5 +1,6 @@
 import io
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -182,8 +183,10 @@ def test_a_diverged_state_is_not_saved(train, tmp_path):
 
 def test_collapse_ends_the_training(train, tmp_path):
     write_raw(tmp_path / "same", [np.full((20, 1, 8, 8), 7, np.uint8)], (1, 8, 8))
-    with pytest.raises(DeepclustError, match=r"collapsed in epoch 1: feature_std.*augmentation"):
+    with pytest.raises(DeepclustError, match=r"collapsed in epoch 1: feature_std.*augmentation") as error:
         train(splits=[Images(tmp_path / "same")])
+    log = Path(str(error.value).rpartition(" ")[2])  # which tells what happened
+    assert json.loads(log.read_text())["feature_std"] < 1e-3
 
 
 def stop_after_epoch(epoch):

@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import normalized_mutual_info_score
 
 from deepclust.common.errors import DeepclustError
+from deepclust.common.models import build_network
+from deepclust.pretraining import scan
+from deepclust.pretraining.method import ImageFacts
 from deepclust.pretraining.monitors import LIMITS, check_collapse, cluster_record, mutual_information
 
 
@@ -42,6 +45,28 @@ def test_each_limit_ends_a_training(name):
     check_collapse({"loss": 0.0, name: 2 * limit}, 3)
     with pytest.raises(DeepclustError, match=rf"collapsed in epoch 4: {name} is .*; try "):
         check_collapse({"loss": 0.0, name: limit / 2}, 3)
+
+
+@pytest.mark.parametrize("clusters", [2, 10, 1000])
+def test_equal_probabilities_end_a_training_after_its_first_epoch(clusters):
+    equal, unequal = ({"mean_max_probability": multiple / clusters} for multiple in (1.01, 1.03))
+    with pytest.raises(DeepclustError, match=rf"epoch 2: mean_max_probability is .* 1/{clusters}: .*; try "):
+        check_collapse(equal, 1, clusters)
+    check_collapse(equal, 0, clusters)
+    check_collapse(equal, 1)
+    check_collapse(unequal, 1, clusters)
+
+
+def test_scan_is_watched_for_equal_probabilities():
+    facts = ImageFacts(9, (2, 2), [0.5], [0.25], torch.zeros(9, 20, dtype=torch.int32))
+    backbone = build_network({"name": "resnet10_w32", "stem": "cifar", "in_channels": 1})
+    method = scan.Scan(scan.Options(dataset="d", start_from="s", clusters=7), backbone, facts)
+    torch.nn.init.zeros_(method.head.weight)
+    torch.nn.init.zeros_(method.head.bias)
+    scores = method.embed([torch.rand(4, 1, 8, 8), torch.rand(4, 1, 8, 8)])
+    record = {name: value.item() for name, value in method.loss(scores, torch.arange(4)).items()}
+    with pytest.raises(DeepclustError, match="1/7"):
+        check_collapse(record, 1, method.clusters)
 
 
 @given(st.lists(st.tuples(st.integers(-1, 4), st.integers(-1, 3)), min_size=1, max_size=40))

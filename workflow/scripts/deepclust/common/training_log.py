@@ -15,8 +15,10 @@ class TrainingLog:
         lines: the records so far, as JSON.
     """
 
+    NAME = "training.jsonl"
+
     def __init__(self, folder: Path | None) -> None:
-        """Args: `folder` for the copies: `training.jsonl`, and `tensorboard` with an event file; None: no copies."""
+        """Args: `folder` for the copies: a file `NAME`, and `tensorboard` with an event file; None: no copies."""
         self.folder = folder
         self.events: EventLog | None = None
         self.restore([])
@@ -26,7 +28,7 @@ class TrainingLog:
         self.close()
         self.lines = list(lines)
         if self.folder is not None:
-            self.live = self.folder / "training.jsonl"
+            self.live = self.folder / self.NAME
             self.live.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             self.events = EventLog(self.folder / "tensorboard", self.records())
 

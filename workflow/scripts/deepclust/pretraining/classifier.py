@@ -23,6 +23,7 @@ class Classifier(Method):
 
     def __init__(self, options: PretrainingOptions, backbone: nn.Module, images: ImageFacts, clusters: int) -> None:
         super().__init__(options, backbone, images)
+        self.clusters = clusters
         self.projector = nn.Sequential()
         self.normalize = False
         self.head = nn.Linear(backbone.feature_dim, clusters)  # type: ignore[arg-type]
@@ -52,5 +53,6 @@ class Classifier(Method):
         return NativeHead(self.projector, self.head.weight, self.head.bias, self.normalize)
 
     def learning_rates(self, position: float) -> list[float]:
-        """Constant."""
-        return [self.options.learning_rate]
+        """Constant after a linear warm-up."""
+        warmup = self.options.warmup_epochs
+        return [self.options.learning_rate * (position / warmup if position < warmup else 1)]

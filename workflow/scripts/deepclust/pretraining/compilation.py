@@ -22,8 +22,7 @@ def should_compile(wanted: Literal["auto"] | bool, device: torch.device, team: T
     if wanted is False or (wanted == "auto" and device.type != "cuda"):
         return False
     if team.count > 1:  # never tried with batch normalisation over several processes
-        if wanted is True:
-            print("compile: a network that several processes train is not compiled", flush=True)
+        print("compile: a network that several processes train is not compiled", flush=True)
         return False
     language, variable, programs = COMPILERS[device.type]
     named = os.environ.get(variable)

@@ -108,8 +108,9 @@ class DeepCluster(Method):
     def start_epoch(self, epoch: Epoch) -> None:
         """Cluster the features of all images and start the top layer anew."""
         if epoch.number % self.options.reassign_every == 0:
+            labels = self._cluster(epoch)
             self.labels_before.copy_(self.labels)
-            self.labels.copy_(self._cluster(epoch))
+            self.labels.copy_(labels)
             generator = torch.Generator().manual_seed(derive_seed(epoch.seed, "top"))
             fresh = torch.empty(self.top.weight.shape).normal_(std=TOP_STD, generator=generator)
             with torch.no_grad():
@@ -126,7 +127,7 @@ class DeepCluster(Method):
         reduced = time.perf_counter()
         if options.clustering == "pic":
             (whole,) = team.gather((rows,), count)  # a value flows between any two images: not shared among processes
-            labels = power_iteration_clusters(whole, options.clusters, device)
+            labels = power_iteration_clusters(whole, options.clusters, device, team)
         else:
             labels = kmeans(rows, options.clusters, options.iterations, seed, device, team=team).labels
         clustered = time.perf_counter()

@@ -125,15 +125,18 @@ class DeepClusterV2(Method):
         if epoch.number == 0:
             self._fill(epoch)
         started = time.perf_counter()
-        self.labels_before.copy_(self.labels[0])
         device, own = self.bank.device, slice(*epoch.team.bounds(self.bank.shape[1]))
         banks = self.bank[:, own].cpu()
-        for head, (labels, prototypes) in enumerate(zip(self.labels, self.prototypes)):
-            seed = derive_seed(epoch.seed, "head", head)
-            rows, options = banks[head % BANKS], self.options
-            found = kmeans(rows, options.clusters, options.iterations, seed, device, spherical=True, team=epoch.team)
-            labels.copy_(found.labels)
-            prototypes.copy_(found.centroids)
+        options, found = self.options, []
+        for head in range(options.heads):
+            rows, seed = banks[head % BANKS], derive_seed(epoch.seed, "head", head)
+            found.append(
+                kmeans(rows, options.clusters, options.iterations, seed, device, spherical=True, team=epoch.team)
+            )
+        self.labels_before.copy_(self.labels[0])
+        for labels, prototypes, clusters in zip(self.labels, self.prototypes, found):
+            labels.copy_(clusters.labels)
+            prototypes.copy_(clusters.centroids)
         print(f"clusters of all heads in {time.perf_counter() - started:.1f} s", flush=True)
 
     @torch.no_grad()
@@ -141,6 +144,7 @@ class DeepClusterV2(Method):
         """Fill both banks from the features of all images; of each chunk every process computes its part."""
         self.projector.eval()
         for indices, target in zip(torch.arange(self.bank.shape[1]).split(CHUNK), self.bank.split(CHUNK, dim=1)):
+            epoch.team.end_if_asked()
             own = indices[slice(*epoch.team.bounds(len(indices)))]
             part = F.normalize(self.projector(epoch.features(own).to(target.device)), dim=1)
             target.copy_(*epoch.team.gather((part,), len(indices)))

@@ -9,7 +9,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +27,18 @@ TIMEOUT = timedelta(hours=2)  # in which one process may read images or write a 
 PR_SET_PDEATHSIG = 1
 
 
+class Stopped(Exception):
+    """A signal asked for the end; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _no_signal() -> int:
+    return 0
+
+
 @dataclass(frozen=True)
 class Team:
     """The processes of one training.
@@ -34,10 +46,12 @@ class Team:
     Attributes:
         rank: number of this process, from 0; the first one writes all files.
         count: number of processes.
+        signal: tells which signal this process got that asks for the end; 0: none.
     """
 
     rank: int = 0
     count: int = 1
+    signal: Callable[[], int] = _no_signal
 
     @property
     def first(self) -> bool:
@@ -124,6 +138,23 @@ class Team:
     def wait(self) -> None:
         """Wait for all processes."""
         self.highest(0)
+
+    def end_if_asked(self, together: bool = True) -> None:
+        """Look for a signal, every few seconds of what takes long.
+
+        Args:
+            together: whether all processes call this equally often; where they do not, only one that is alone looks.
+
+        Raises:
+            Stopped: a process got a signal.
+        """
+        number = 0
+        if together:
+            (number,) = self.highest(self.signal())
+        elif self.count == 1:
+            number = self.signal()
+        if number:
+            raise Stopped(number)
 
 
 ALONE = Team()

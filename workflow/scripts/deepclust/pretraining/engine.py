@@ -24,6 +24,7 @@ from deepclust.pretraining.checkpoint import StateFolder, load_state, packed, un
 from deepclust.pretraining.distributed import ALONE, Team
 from deepclust.pretraining.image_store import ImageStore
 from deepclust.pretraining.method import ImageFacts, Method
+from deepclust.pretraining.monitors import LostTraining
 from deepclust.pretraining.native import FILE, read_native, write_native
 from deepclust.pretraining.options import Facts, PretrainingOptions
 from deepclust.pretraining.snapshots import Snapshots
@@ -115,7 +116,11 @@ def pretrain(
     _restore(trainer, states, options.resume_from)
     team.follow_first(method, parameters=True)
     session.listen(trainer.stop)
-    trainer.run()
+    try:
+        trainer.run()
+    except LostTraining as error:
+        folder = ".state-*" if states is None else states.path.name
+        raise DeepclustError(f"{error}; its curves are in {files.model.parent / folder / log.NAME}") from error
     if snapshots is not None:
         _write(files, method, spec, log, snapshots)
     team.wait()

@@ -80,26 +80,24 @@ class ImageStore:
                 yield batch, self._pixels[batch]
             return
         for batch, pixels in zip(batches, self._read_ahead(part.numpy() for part in order.split(size))):
-            host = torch.from_numpy(pixels)
-            if self.device.type == "cuda":
-                host = host.pin_memory()
-            yield batch, host.to(self.device, non_blocking=True)
+            yield batch, pixels.to(self.device, non_blocking=True)
 
     def _load(self, progress: Progress) -> Tensor:
         pixels = torch.empty((self.count, *self.shape), dtype=torch.uint8, device=self.device)
         blocks = [np.arange(start, min(start + 256, self.count)) for start in range(0, self.count, 256)]
         with progress.task("load images", self.count, "images") as task:
             for block, values in zip(blocks, self._read_ahead(iter(blocks))):
-                pixels[int(block[0]) : int(block[-1]) + 1] = torch.from_numpy(values)
+                pixels[int(block[0]) : int(block[-1]) + 1] = values
                 task.advance(len(block))
         return pixels
 
-    def _read_ahead(self, batches: Iterator[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.uint8]]:
-        """Read batches in threads, `AHEAD` of them before they are asked for."""
+    def _read_ahead(self, batches: Iterator[npt.NDArray[np.int64]]) -> Iterator[Tensor]:
+        """Read batches in threads, `AHEAD` of them before they are asked for; ready to be copied to the device."""
+        pinned = self.device.type == "cuda"
         with ThreadPoolExecutor(self._workers) as readers, ThreadPoolExecutor(AHEAD) as batchers:
 
-            def submit(batch: npt.NDArray[np.int64]) -> "Future[npt.NDArray[np.uint8]]":
-                return batchers.submit(self._source.read, batch, self._source.memory(len(batch)), readers)
+            def submit(batch: npt.NDArray[np.int64]) -> "Future[Tensor]":
+                return batchers.submit(self._source.read, batch, self._source.memory(len(batch), pinned), readers)
 
             waiting = [submit(batch) for batch in islice(batches, AHEAD)]
             while waiting:
@@ -131,24 +129,26 @@ class _Source:
             side = max(image_size, min(round(image_size * MARGIN), self._shorter_side()))
             self.shape = (channels.pop(), side, side)
 
-    def memory(self, count: int) -> npt.NDArray[np.uint8]:
+    def memory(self, count: int, pinned: bool) -> Tensor:
         """For `count` images, uint8 [count, C, H, W]; decoders put the channels of a pixel next to each other.
 
-        New memory costs a tenth of the time of decoding into it, so what nobody holds any more is used again.
+        New memory costs a tenth of the time of decoding into it, so what nobody holds any more is used again. PyTorch
+        does so itself with pinned memory, from which a GPU copies while all goes on.
         """
-        if not self.decoded:
-            return np.empty((count, *self.shape), np.uint8)
         channels, height, width = self.shape
+        if not self.decoded:
+            return torch.empty((count, *self.shape), dtype=torch.uint8, pin_memory=pinned)
         shape = (count, height, width, channels)
+        if pinned:
+            return torch.empty(shape, dtype=torch.uint8, pin_memory=True).permute(0, 3, 1, 2)
         memory = self._free.pop() if self._free and self._free[-1].shape == shape else np.empty(shape, np.uint8)
         pixels = memory.transpose(0, 3, 1, 2)
         weakref.finalize(pixels, self._free.append, memory)
-        return pixels
+        return torch.from_numpy(pixels)
 
-    def read(
-        self, indices: npt.NDArray[np.int64], pixels: npt.NDArray[np.uint8], readers: ThreadPoolExecutor
-    ) -> npt.NDArray[np.uint8]:
-        """Images into `pixels` of `memory`."""
+    def read(self, indices: npt.NDArray[np.int64], memory: Tensor, readers: ThreadPoolExecutor) -> Tensor:
+        """Images into `memory`."""
+        pixels = memory.numpy()
         owners = np.searchsorted(self.starts, indices, side="right") - 1
         for owner in np.unique(owners):
             split, rows = self.splits[owner], np.flatnonzero(owners == owner)
@@ -159,7 +159,7 @@ class _Source:
                 list(readers.map(decode, np.split(local, starts), np.split(rows, starts)))
             else:
                 pixels[rows] = split.pixels(local)
-        return pixels
+        return memory
 
     def _shorter_side(self) -> int:
         """The longest of the shorter sides of some images, in pixels."""
@@ -201,7 +201,7 @@ class _Source:
         else:
             sample = np.unique(np.linspace(0, self.count - 1, min(SAMPLE, self.count)).astype(np.int64))
             with ThreadPoolExecutor() as readers:
-                pixels = self.read(sample, self.memory(len(sample)), readers) / np.float32(255)
+                pixels = self.read(sample, self.memory(len(sample), False), readers).numpy() / np.float32(255)
             mean, std = pixels.mean((0, 2, 3), np.float64), pixels.std((0, 2, 3), np.float64)
         # An image set of one colour has no spread to divide by.
         return mean.tolist(), np.maximum(std, 1e-3).tolist()

@@ -88,9 +88,12 @@ class Method(nn.Module, ABC):
         backbone: the network that is saved at the end; images [B, C, H, W] to features [B, D].
         images_per_item: how many images `order` names for each image of a batch; those after the first are only read,
             for instance as its neighbors, and are gone when `views` has made views of them.
+        clusters: how many clusters there are, if the training is lost once the logged `mean_max_probability` is that of
+            equal probabilities for all of them.
     """
 
     images_per_item = 1
+    clusters: int | None = None
 
     def __init__(self, options: PretrainingOptions, backbone: nn.Module, images: ImageFacts) -> None:
         """Attach to `backbone` what the method trains with it. Weights are drawn from torch's global generator."""
@@ -126,7 +129,11 @@ class Method(nn.Module, ABC):
         """Update the method's own state (dual variables, banks, averaged weights) once per step, without gradient."""
 
     def start_epoch(self, epoch: Epoch) -> None:
-        """Before the first step of an epoch: cluster all features, take a snapshot of prototypes, and the like."""
+        """Before the first step of an epoch: cluster all features, take a snapshot of prototypes, and the like.
+
+        What takes long asks `epoch.team` whether to end (`Team.end_if_asked`). The state is then saved as it is,
+        and the same epoch started again later: before the last such question nothing changes that the start depends on.
+        """
 
     def end_epoch(self, epoch: Epoch) -> dict[str, float]:
         """After the last step of an epoch; returns what to log of it."""

@@ -37,16 +37,22 @@ LIMITS = {
     ),
 }
 
+UNIFORM = 1.02  # multiple of 1 / K below which the mean highest probability of K clusters tells no images apart
+
+
+class LostTraining(DeepclustError):
+    """A training that no more epochs would save."""
+
 
 def check_finite(means: dict[str, float], epoch: int) -> None:
     """Make sure that all numbers are numbers.
 
     Raises:
-        DeepclustError: the training diverged.
+        LostTraining: it diverged.
     """
     for name, value in means.items():
         if not math.isfinite(value):
-            raise DeepclustError(
+            raise LostTraining(
                 f"training diverged in epoch {epoch + 1}: {name} is {value}; "
                 "try a lower learning_rate, more warmup_epochs or precision: fp32"
             )
@@ -112,17 +118,27 @@ def _entropy(sizes: Tensor) -> float:
     return float(torch.special.entr(shares).sum())
 
 
-def check_collapse(record: dict[str, float], epoch: int) -> None:
+def check_collapse(record: dict[str, float], epoch: int, clusters: int | None = None) -> None:
     """Make sure that a training still tells images apart.
 
     Args:
         record: what is logged of an epoch; keys without a limit are ignored.
+        epoch: counted from 0.
+        clusters: number of clusters that `mean_max_probability` is about, if it is to be watched; the first epoch, in
+            which clusters are only found, is not.
 
     Raises:
-        DeepclustError: it collapsed.
+        LostTraining: it collapsed.
     """
     for name, (limit, meaning, advice) in LIMITS.items():
         if record.get(name, math.inf) < limit:
-            raise DeepclustError(
+            raise LostTraining(
                 f"training collapsed in epoch {epoch + 1}: {name} is {record[name]:.2g}, {meaning}; try {advice}"
             )
+    probability = record.get("mean_max_probability", math.inf)
+    if clusters is not None and epoch > 0 and probability < UNIFORM / clusters:
+        raise LostTraining(
+            f"training collapsed in epoch {epoch + 1}: mean_max_probability is {probability:.2g}, which is next to "
+            f"1/{clusters}: every image belongs to all clusters alike; try a lower learning_rate, a lower temperature "
+            "of the clusters or a better backbone to start from"
+        )

@@ -89,8 +89,6 @@ class PretrainingOptions(Options):
     """Whether the network sees the edges of the grey image (Sobel's filters) instead of its colours."""
     image_size: int | None = Field(None, ge=4)
     """Side in pixels of the images that the network sees; none: as they are. Images of varying sizes need it."""
-    augmentation: AugmentationOptions = AugmentationOptions()
-    """How views of an image are drawn."""
     epochs: int = Field(500, ge=1)
     """Passes over the images."""
     batch_size: int = Field(512, ge=2)

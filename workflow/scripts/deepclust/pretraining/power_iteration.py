@@ -8,6 +8,8 @@ are comes out of the data.
 import torch
 from torch import Tensor
 
+from deepclust.pretraining.distributed import ALONE, Team
+
 NEIGHBORS = 5
 SIGMA = 0.2  # width of the kernel: weights are exp(-squared distance / sigma²)
 ALPHA = 0.001  # share of the start that is mixed in again in each iteration
@@ -15,18 +17,19 @@ ITERATIONS = 200
 SCORES = {"cpu": 2**24, "cuda": 2**28}  # products of rows that are held at once
 
 
-def power_iteration_clusters(rows: Tensor, most: int, device: torch.device) -> Tensor:
+def power_iteration_clusters(rows: Tensor, most: int, device: torch.device, team: Team = ALONE) -> Tensor:
     """Cluster rows of length 1.
 
     Args:
         rows: float [N, D] on the CPU.
         most: clusters that are kept, the largest ones.
+        team: processes that all do this, on the same rows.
 
     Returns:
         int32 [N] on the CPU: clusters from the largest on; -1 beyond `most`.
     """
-    neighbors, squared = nearest(rows, min(NEIGHBORS, len(rows) - 1), device)
-    clusters = climb(*_flow(neighbors, torch.exp(-squared / SIGMA**2)))
+    neighbors, squared = nearest(rows, min(NEIGHBORS, len(rows) - 1), device, team)
+    clusters = climb(*_flow(neighbors, torch.exp(-squared / SIGMA**2), team))
     clusters = _merge_singletons(clusters, neighbors)
     _, numbered, sizes = clusters.unique(return_inverse=True, return_counts=True)
     rank = sizes.sort(descending=True, stable=True).indices.argsort()
@@ -34,11 +37,12 @@ def power_iteration_clusters(rows: Tensor, most: int, device: torch.device) -> T
     return torch.where(labels < most, labels, -1).int()
 
 
-def nearest(rows: Tensor, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def nearest(rows: Tensor, count: int, device: torch.device, team: Team = ALONE) -> tuple[Tensor, Tensor]:
     """The `count` nearest others of each row and their squared distances: int64 and float32 [N, count] on the CPU."""
     whole = rows.to(device).float()
     found, squared = [], []
     for start in range(0, len(rows), size := max(1, SCORES[device.type] // len(rows))):
+        team.end_if_asked()
         cosines = whole[start : start + size] @ whole.T
         places = torch.arange(len(cosines), device=device)
         cosines[places, start + places] = -torch.inf  # not itself
@@ -48,7 +52,7 @@ def nearest(rows: Tensor, count: int, device: torch.device) -> tuple[Tensor, Ten
     return torch.cat(found), torch.cat(squared)
 
 
-def _flow(neighbors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _flow(neighbors: Tensor, weights: Tensor, team: Team) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Edges of the symmetric graph and what has settled: sources, targets, weights [2 N n], values [N]."""
     count, width = neighbors.shape
     here, there = torch.arange(count).repeat_interleave(width), neighbors.flatten()
@@ -57,6 +61,7 @@ def _flow(neighbors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, T
     start = torch.full((count,), 1 / count, dtype=torch.float64)
     values = start
     for _ in range(ITERATIONS):
+        team.end_if_asked()
         flowed = torch.zeros_like(values).index_add_(0, target, weight * values[source])
         values = ALPHA * start + (1 - ALPHA) * flowed
         values = values / values.sum()

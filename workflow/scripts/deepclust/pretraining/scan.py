@@ -4,7 +4,8 @@ SCAN: Learning to Classify Images without Labels, ECCV 2020, arXiv 2005.12320. S
 without clusters (SimCLR) and from the neighbors in its features; strong augmentation. The defaults are those for
 CIFAR-10. `selflabel` is the step after it.
 
-Departure: the last epoch is kept, not the one with the lowest loss on the images that are scored.
+Departures: the last epoch is kept, not the one with the lowest loss on the images that are scored; views show the whole
+stored square, resized, where the published ones crop it to the size of a view (the same for images of that size).
 """
 
 import torch
@@ -32,7 +33,7 @@ class Options(PretrainingOptions):
     """How many of the nearest neighbors count, at most as many as are searched (`neighbors.k`)."""
     entropy_weight: float = Field(5.0, ge=0)
     """Weight of the entropy of a batch's mean prediction, which keeps clusters from growing empty."""
-    strong_augmentation: StrongAugmentationOptions = StrongAugmentationOptions()
+    augmentation: StrongAugmentationOptions = StrongAugmentationOptions()
     """How views are drawn."""
     epochs: int = Field(50, ge=1)
     """Passes over the images."""
@@ -42,7 +43,7 @@ class Options(PretrainingOptions):
     """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), LARC (LARS whose
     steps are never longer than those of SGD), Adam or AdamW."""
     learning_rate: float = Field(1e-4, gt=0)
-    """Learning rate; it is constant."""
+    """Learning rate; after the warm-up it is constant."""
 
 
 class Scan(Classifier):
@@ -58,7 +59,7 @@ class Scan(Classifier):
             searched = images.neighbors.shape[1]
             raise DeepclustError(f"nearest is {options.nearest}, but only {searched} were searched: raise neighbors.k")
         self.neighbors = images.neighbors[:, : options.nearest].long()  # not part of the state
-        self.augment = StrongAugmentation(options.strong_augmentation, images.size, images.mean, images.std)
+        self.augment = StrongAugmentation(options.augmentation, images.size, images.mean, images.std)
 
     def order(self, count: int, seed: int) -> Tensor:
         """Each image followed by one of its neighbors."""

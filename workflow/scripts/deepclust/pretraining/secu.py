@@ -104,6 +104,7 @@ class SeCu(Method):
         super().__init__(options, backbone, images)
         width: int = backbone.feature_dim  # type: ignore[assignment]
         dim, heads = options.projection_dim, options.heads
+        self.clusters = options.clusters
         self.projector = _projector(width, dim, deep=options.predictor)
         self.predictor = _mlp(dim, width, dim) if options.predictor else None
         sizes = options.clusters * torch.arange(1, heads + 1)

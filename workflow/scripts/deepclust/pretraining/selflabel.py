@@ -4,7 +4,8 @@ SCAN: Learning to Classify Images without Labels, ECCV 2020, arXiv 2005.12320. S
 its own (SCAN, SeCu). The defaults are those for CIFAR-10.
 
 Departures: the images of the plain view are seen in one pass of their own; a batch without any confident image changes
-nothing. A projector that comes with the clusters is trained on without its batch normalisation, which is folded in.
+nothing; views show the whole stored square, resized, where the published ones crop it. A projector that comes with the
+clusters is trained on without its batch normalisation, which is folded in.
 """
 
 import torch
@@ -33,7 +34,7 @@ class Options(PretrainingOptions):
     """An image counts if the probability of its cluster is higher than this."""
     balance: bool = True
     """Whether all clusters among a batch's confident images weigh the same."""
-    strong_augmentation: StrongAugmentationOptions = StrongAugmentationOptions()
+    augmentation: StrongAugmentationOptions = StrongAugmentationOptions()
     """How the views are drawn that learn the labels."""
     epochs: int = Field(200, ge=1)
     """Passes over the images."""
@@ -43,7 +44,7 @@ class Options(PretrainingOptions):
     """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), LARC (LARS whose
     steps are never longer than those of SGD), Adam or AdamW."""
     learning_rate: float = Field(1e-4, gt=0)
-    """Learning rate; it is constant."""
+    """Learning rate; after the warm-up it is constant."""
 
 
 class SelfLabel(Classifier):
@@ -64,8 +65,7 @@ class SelfLabel(Classifier):
         self.head = nn.Linear(start.weight.shape[1], options.clusters)
         self.head.load_state_dict({"weight": start.weight, "bias": start.bias})
         self.plain, self.strong = (
-            StrongAugmentation(each, images.size, images.mean, images.std)
-            for each in (PLAIN, options.strong_augmentation)
+            StrongAugmentation(each, images.size, images.mean, images.std) for each in (PLAIN, options.augmentation)
         )
 
     def views(self, images: Tensor, seed: int) -> list[Tensor]:

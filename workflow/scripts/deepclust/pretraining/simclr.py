@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from deepclust.common.seeding import derive_seed
 from deepclust.pretraining.method import ImageFacts, Method
-from deepclust.pretraining.options import PretrainingOptions
+from deepclust.pretraining.options import AugmentationOptions, PretrainingOptions
 
 
 class Options(PretrainingOptions):
@@ -20,6 +20,8 @@ class Options(PretrainingOptions):
     """Temperature of the contrastive loss; lower values weigh the hardest negatives more."""
     projection_dim: int = Field(128, ge=2)
     """Dimension of the projections that are compared."""
+    augmentation: AugmentationOptions = AugmentationOptions()
+    """How views of an image are drawn."""
 
 
 class SimCLR(Method):

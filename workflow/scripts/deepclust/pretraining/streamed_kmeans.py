@@ -63,7 +63,7 @@ def kmeans(
     start = _some_rows(rows, k, total, seed, team).to(device)
     rows, backend = _resident(rows, device), backend or _fastest(device)
     centroids = iterate(rows, start, iterations, seed, device, spherical=spherical, backend=backend, team=team)
-    own_labels, own_objective = assign(rows, centroids, device)
+    own_labels, own_objective = assign(rows, centroids, device, team)
     (labels,) = team.gather((own_labels,), total)
     objective = torch.tensor(own_objective, dtype=torch.float64)
     team.add([objective])
@@ -104,10 +104,11 @@ def iterate(
     generator = torch.Generator().manual_seed(seed)
     index = _faiss_index(dimension, device) if backend == "faiss" else None
     for _ in range(iterations):
+        team.end_if_asked()
         nearest = _by_products(centroids, _coarse(device)) if index is None else _by_faiss(centroids, index)
         sums = torch.zeros(k, dimension, dtype=torch.float64, device=device)
         counts = torch.zeros(k, dtype=torch.int64, device=device)
-        for block in _blocks(rows, k, device):
+        for block in _blocks(rows, k, device, team):
             labels = nearest(block)
             sums.index_add_(0, labels, block.double())
             counts += labels.bincount(minlength=k)
@@ -146,13 +147,13 @@ def split_large(centroids: Tensor, counts: Tensor, generator: torch.Generator) -
     return centroids
 
 
-def assign(rows: Tensor, centroids: Tensor, device: torch.device) -> tuple[Tensor, float]:
+def assign(rows: Tensor, centroids: Tensor, device: torch.device, team: Team = ALONE) -> tuple[Tensor, float]:
     """Labels int32 [n] on the CPU and the sum of squared distances of these rows, computed in float32."""
     nearest = _by_products(centroids, torch.float32)
     labels = torch.empty(len(rows), dtype=torch.int32)
     objective = torch.zeros((), dtype=torch.float64, device=device)
     done = 0
-    for block in _blocks(rows, len(centroids), device):
+    for block in _blocks(rows, len(centroids), device, team):
         found = nearest(block)
         labels[done : done + len(found)] = found.int().cpu()
         objective += (block.float() - centroids[found]).square().sum(dtype=torch.float64)
@@ -160,10 +161,11 @@ def assign(rows: Tensor, centroids: Tensor, device: torch.device) -> tuple[Tenso
     return labels, objective.item()
 
 
-def _blocks(rows: Tensor, k: int, device: torch.device) -> Iterator[Tensor]:
+def _blocks(rows: Tensor, k: int, device: torch.device, team: Team = ALONE) -> Iterator[Tensor]:
     """The rows on the device, so many at a time that their scores for k clusters can be held."""
     size = min(ROWS[device.type], max(256, SCORES[device.type] // k))
     for block in rows.split(size):
+        team.end_if_asked(together=False)
         yield block.to(device)
 
 

@@ -1,15 +1,17 @@
 """Strong views for SCAN: flip, random operations as in RandAugment, cutout; drawn on the device.
 
 Cubuk et al. 2020, arXiv 1909.13719; DeVries & Taylor 2017, arXiv 1708.04552; operations and ranges are SCAN's (Van
-Gansbeke et al. 2020). Each image draws its own operations and magnitudes. All images of a batch go through every
-operation, at a magnitude that changes nothing unless it was drawn: nothing waits for the device.
+Gansbeke et al. 2020). Each image draws its own operations and magnitudes. Which operations is drawn on the
+CPU, so that each runs on its own images alone, without waiting for the device.
 """
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from deepclust.common.options import Options
+from deepclust.common.seeding import derive_seed
 from deepclust.pretraining import color, geometry, tone
 from deepclust.pretraining.crop import resized_crop
 from deepclust.pretraining.options import Probability
@@ -32,7 +34,6 @@ OPERATIONS = {
     "shift_y": (-0.1, 0.1),
     "posterize": (4.0, 8.0),
 }
-NEUTRAL = {"solarize": 2.0, "saturation": 1.0, "contrast": 1.0, "brightness": 1.0, "sharpness": 1.0, "posterize": 8.0}
 
 
 class StrongAugmentationOptions(Options):
@@ -72,11 +73,16 @@ class StrongAugmentation(Views):
         whole[:, 2], whole[:, 3] = images.shape[-2:]
         flip = random_numbers(count, generator) < options.flip_probability
         views = resized_crop(self.in_planes(images), whole, self.size, flip)
-        for _ in range(options.operations):
-            chosen = (random_numbers(count, generator) * len(OPERATIONS)).long()
+        for chosen in draw_operations(count, options.operations, derive_seed(seed, "operations")):
             views = apply_operations(views, chosen, random_numbers(count, generator))
         views = self.normalized(views)
         return cutout(views, options.cutout, generator) if options.cutout else views
+
+
+def draw_operations(count: int, number: int, seed: int) -> list[Tensor]:
+    """For `number` turns, which of `OPERATIONS` each of `count` images goes through: int64 [count] on the CPU."""
+    generator = torch.Generator().manual_seed(seed)
+    return [(random_numbers(count, generator) * len(OPERATIONS)).long() for _ in range(number)]
 
 
 def apply_operations(images: Tensor, chosen: Tensor, position: Tensor) -> Tensor:
@@ -84,37 +90,55 @@ def apply_operations(images: Tensor, chosen: Tensor, position: Tensor) -> Tensor
 
     Args:
         images: float [B, C, H, W] in [0, 1].
-        chosen: int64 [B], index into `OPERATIONS`.
+        chosen: int64 [B] on the CPU, index into `OPERATIONS`.
         position: float [B], from 0 (smallest magnitude) to 1 (largest).
     """
-    names = list(OPERATIONS)
+    operations = chosen.numpy()
+    sizes = np.bincount(operations, minlength=len(OPERATIONS)).tolist()
+    order = torch.from_numpy(operations.argsort(kind="stable")).to(images.device, non_blocking=True)
+    parts = [
+        _apply(name, part, low + (high - low) * where)
+        for (name, (low, high)), part, where in zip(
+            OPERATIONS.items(), images[order].split(sizes), position[order].split(sizes)
+        )
+        if len(part)
+    ]
+    return torch.empty_like(images).index_copy_(0, order, torch.cat(parts))
 
-    def drawn(name: str) -> Tensor:
-        return chosen == names.index(name)
 
-    def magnitude(name: str) -> Tensor:
-        low, high = OPERATIONS[name]
-        return torch.where(drawn(name), low + (high - low) * position, NEUTRAL.get(name, 0.0))
-
-    def factor(name: str) -> Tensor:
-        return magnitude(name).view(-1, 1, 1, 1)
-
+def _apply(name: str, images: Tensor, magnitude: Tensor) -> Tensor:
+    """One operation on float [B, C, H, W] in [0, 1], at magnitudes [B]."""
+    factor, zero = magnitude.view(-1, 1, 1, 1), torch.zeros_like(magnitude)
     height, width = images.shape[-2:]
-    moved = geometry.shift(magnitude("shift_x") * width, magnitude("shift_y") * height)
-    sheared = geometry.shear(magnitude("shear_x"), magnitude("shear_y"), (height, width))
-    turned = geometry.rotation(magnitude("rotate"))
-    # At most one of the three is not the identity.
-    images = geometry.affine(images, moved + sheared + turned - 2 * geometry.rotation(torch.zeros_like(position)))
-    images = torch.where(drawn("autocontrast").view(-1, 1, 1, 1), tone.autocontrast(images), images)
-    images = torch.where(drawn("equalize").view(-1, 1, 1, 1), tone.equalize(images), images)
-    images = torch.where(images >= factor("solarize"), 1 - images, images)
-    if images.shape[1] == 3:
-        images = color.adjust_saturation(images, factor("saturation"))
-    images = color.adjust_contrast(images, factor("contrast"))
-    images = color.adjust_brightness(images, factor("brightness"))
-    images = tone.adjust_sharpness(images, factor("sharpness"))
-    posterized = tone.posterize(images, factor("posterize").floor())
-    return torch.where(drawn("posterize").view(-1, 1, 1, 1), posterized, images)
+    match name:
+        case "autocontrast":
+            return tone.autocontrast(images)
+        case "equalize":
+            return tone.equalize(images)
+        case "rotate":
+            return geometry.affine(images, geometry.rotation(magnitude))
+        case "solarize":
+            return torch.where(images >= factor, 1 - images, images)
+        case "saturation" if images.shape[1] == 3:
+            return color.adjust_saturation(images, factor)
+        case "contrast":
+            return color.adjust_contrast(images, factor)
+        case "brightness":
+            return color.adjust_brightness(images, factor)
+        case "sharpness":
+            return tone.adjust_sharpness(images, factor)
+        case "shear_x":
+            return geometry.affine(images, geometry.shear(magnitude, zero, (height, width)))
+        case "shear_y":
+            return geometry.affine(images, geometry.shear(zero, magnitude, (height, width)))
+        case "shift_x":
+            return geometry.affine(images, geometry.shift(magnitude * width, zero))
+        case "shift_y":
+            return geometry.affine(images, geometry.shift(zero, magnitude * height))
+        case "posterize":
+            return tone.posterize(images, factor.floor())
+        case _:  # identity; grey images have no saturation
+            return images
 
 
 def cutout(images: Tensor, largest: int, generator: torch.Generator) -> Tensor:

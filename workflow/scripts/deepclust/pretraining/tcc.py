@@ -20,7 +20,14 @@ from deepclust.common.seeding import derive_seed
 from deepclust.pretraining.method import Epoch, ImageFacts, Method
 from deepclust.pretraining.monitors import cluster_record
 from deepclust.pretraining.native import NativeHead
-from deepclust.pretraining.options import Architecture, Facts, Optimizer, PretrainingOptions, Probability
+from deepclust.pretraining.options import (
+    Architecture,
+    AugmentationOptions,
+    Facts,
+    Optimizer,
+    PretrainingOptions,
+    Probability,
+)
 from deepclust.pretraining.tcc_contrast import Queue, cluster_contrast, divergence, gumbel, imbalance, instance_contrast
 from deepclust.pretraining.tcc_heads import Condition, Heads, Twin
 from deepclust.pretraining.views import for_each_image
@@ -65,6 +72,8 @@ class Options(PretrainingOptions):
     the network itself."""
     balance_weight: float = Field(1.0, ge=0)
     """Weight of what the entropy of a batch's mean assignment lacks to that of clusters of equal size."""
+    augmentation: AugmentationOptions = AugmentationOptions()
+    """How views of an image are drawn."""
     architecture: Architecture = "resnet34"
     """Network. AlexNet and VGG-16 are made for images of 224 pixels; their dropout is active in deepcluster only."""
     epochs: int = Field(1000, ge=1)

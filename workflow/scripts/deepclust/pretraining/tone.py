@@ -41,11 +41,9 @@ def adjust_sharpness(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with a slightly blurred image; factor [B, 1, 1, 1], where 1 changes nothing and 0 is the blurred one."""
     if min(images.shape[-2:]) < 3:
         return images
-    kernel = images.new_ones(3, 3)
-    kernel[1, 1] = 5
-    kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, 3, 3)
     blurred = images.clone()
-    blurred[..., 1:-1, 1:-1] = F.conv2d(images, kernel, groups=images.shape[1])
+    # Weights of 5 in the middle and 1 around it: the mean of all nine and the middle, 9 to 4.
+    blurred[..., 1:-1, 1:-1].mul_(4 / 13).add_(F.avg_pool2d(images, 3, 1), alpha=9 / 13)
     return torch.lerp(blurred, images, factor).clamp_(0, 1)
 
 

@@ -4,7 +4,8 @@ import math
 import signal
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from deepclust.common.training_log import TrainingLog
 from deepclust.pretraining.batch_norm import unsynchronised
 from deepclust.pretraining.checkpoint import State, StateFolder
 from deepclust.pretraining.compilation import should_compile
-from deepclust.pretraining.distributed import ALONE, Rehearsal, Team
+from deepclust.pretraining.distributed import ALONE, Rehearsal, Stopped, Team
 from deepclust.pretraining.gradient_cache import backward
 from deepclust.pretraining.image_store import ImageStore
 from deepclust.pretraining.method import Epoch, Method
@@ -82,6 +83,7 @@ class Trainer:
         self.bf16 = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(self.device))
         if should_compile(options.compile, self.device, team):
             method.backbone.compile(dynamic=False)  # in place: the names in its state stay the same
+        torch.backends.cudnn.benchmark = self.device.type == "cuda"  # steps are all of the same shapes
         self.optimizer = build_optimizer(method.parameter_groups(), options)
         self.batch = min(options.batch_size, store.count)
         self.steps = store.count // self.batch
@@ -151,7 +153,7 @@ class Trainer:
         self._clock = time.perf_counter()
         self.method.train()
         if position.step == 0:
-            self.method.start_epoch(self._epoch())
+            self._start_epoch()
             self.team.follow_first(self.method)  # what rounding can tell apart, a label for instance, changes batches
         order = self.method.order(self.store.count, self._seed("order", position.epoch))
         batches = order[: self.steps * self.batch * self.method.images_per_item].view(self.steps, self.batch, -1)
@@ -169,6 +171,19 @@ class Trainer:
             if self._due() and not ended:
                 self._save()
         self._end_epoch(rates)
+
+    def _start_epoch(self) -> None:
+        """Let the method start the epoch; a signal ends that, and the state is saved as one in which it did not start.
+
+        Raises:
+            DeepclustError: it was stopped by a signal.
+        """
+        try:
+            self.method.start_epoch(self._epoch(replace(self.team, signal=lambda: self._signal)))
+        except Stopped as stopped:
+            self._stopped_by = stopped.number
+        if self._stopped_by:
+            self._save()
 
     def _step(self, images: Tensor, indices: Tensor) -> list[float]:
         position = self.position
@@ -239,13 +254,13 @@ class Trainer:
             **means,
             "learning_rate": rates[0],
             "feature_std": self._feature_std(),
-            **self.method.end_epoch(self._epoch()),
+            **self.method.end_epoch(self._epoch(self.team)),
             "seconds": seconds,
             "images_per_second": self.steps * self.batch / seconds,
         }
         self.log.add(record)
         print(self.log.lines[-1], flush=True)
-        check_collapse(record, position.epoch)
+        check_collapse(record, position.epoch, self.method.clusters)
         self.position = Position(position.epoch + 1, micro_batch=position.micro_batch)
         self._take_snapshot(self.position.epoch)
 
@@ -264,19 +279,20 @@ class Trainer:
         return spread
 
     @torch.no_grad()
-    def _features(self, indices: Tensor) -> Tensor:
-        """Features without augmentation: float32 [n, D] on the CPU."""
+    def _features(self, indices: Tensor, team: Team = ALONE) -> Tensor:
+        """Features without augmentation: float32 [n, D] on the CPU; unless the team is asked to end."""
         features = [torch.empty(0, self.method.backbone.feature_dim)]  # type: ignore[call-overload]
         self.method.eval()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             for _, images in self.store.batches(indices, self.position.micro_batch):
+                team.end_if_asked(together=False)
                 features.append(self.model.features(self.model.preprocess(images)).cpu())
         self.method.train()
         return torch.cat(features)
 
-    def _epoch(self) -> Epoch:
+    def _epoch(self, team: Team) -> Epoch:
         number = self.position.epoch
-        return Epoch(number, self._seed("epoch", number), self._features, self._forget, self.team)
+        return Epoch(number, self._seed("epoch", number), partial(self._features, team=team), self._forget, team)
 
     def _forget(self, parameters: Iterable[nn.Parameter]) -> None:
         for parameter in parameters:

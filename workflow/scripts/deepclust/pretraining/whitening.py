@@ -92,10 +92,13 @@ def whitened_features(
         drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:SAMPLE].sort().values
         sample = drawn[slice(*team.bounds(SAMPLE))]
     sampled = features(sample)
+    team.end_if_asked()
     whitening = fit_whitening(sampled, components, device, team)
     reduced = _allocate(len(own), whitening.matrix.shape[1])
     done = 0
-    for chunk in own.split(CHUNK):
+    everyones = count // team.count // CHUNK  # chunks that every process has
+    for number, chunk in enumerate(own.split(CHUNK)):
+        team.end_if_asked(together=number < everyones)
         part = features(chunk) if count > SAMPLE else sampled[done : done + len(chunk)]
         for rows in part.split(ROWS):
             reduced[done : done + len(rows)] = F.normalize(whitening.components(rows.to(device)), dim=1)
