@@ -31,9 +31,15 @@ SMALL_CLUSTER = {
     "pretrain: 2 GPUs are more than any node of partition main has (1)": ('"gpu:1"', '"gpu:2"'),
     "pretrain: no node of partition main has a GPU lagre; did you mean 'large'?": ('"gpu:1"', '"gpu:lagre:1"'),
     "pretrain: a runtime of 2880 minutes is more than partition main allows (1440)": ("time: 720", "time: 2880"),
-    "pretrain: 320000 MB of memory are more than any node of partition main has (256000)": ("32000", "320000"),
+    "pretrain: 320000 MB of memory are more than any node of partition main has (256000)": (
+        "min(32000 * attempt, 64000)",
+        "320000",
+    ),
     "pretrain: 400000 MB of memory, as the last attempt asks for, are more than any node of partition main has "
-    "(256000): bound them in the profile, mem_mb: min(100000 * attempt, 256000)": ("min(32000 * attempt, 64000)", "100000 * attempt"),
+    "(256000): bound them in the profile, mem_mb: min(100000 * attempt, 256000)": (
+        "min(32000 * attempt, 64000)",
+        "100000 * attempt",
+    ),
     "prepare, pretrain: this cluster keeps no accounts: remove slurm_account (x)": (
         "# slurm_account:",
         "slurm_account: x #",
