@@ -1,9 +1,16 @@
 """What the parts of TCC do: one option changed at a time, on a small network, judged without and with labels.
 
 The scikit-learn digits (1797 images of 8 x 8), or the first images of CIFAR-10 from its archive (`--cifar`). Clusters
-are the method's own. Constants were chosen by the columns that need no labels: agreement (NMI between the clusters of
-two seeds, mean over pairs), entropy of the cluster sizes (1: all equal), mean probability of an image's cluster. ACC
-and NMI stand beside, to judge the choice afterwards. Each process takes one thread.
+are the method's own. Constants were chosen by the columns that need no labels, ACC and NMI stand beside, to judge the
+choice afterwards:
+
+- information: mutual information, in nats, of the assignments of two views of an image (log 10 at best), which asks for
+  certain and equal assignments to many clusters at once; the same for the surest clusters alone, as NMI (views agree);
+- stayed: share of images whose cluster is that of the epoch before; seeds: NMI between the clusters of two seeds;
+- entropy of the cluster sizes (1: all equal), mean probability of an image's cluster;
+- contrast of images at the end of training.
+
+Each process takes one thread.
 
     python benchmarks/tcc_ablation.py --seeds 2 --epochs 6
 """
@@ -28,6 +35,7 @@ SCRIPTS = Path(__file__).resolve().parent.parent / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import torch  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
 
 from deepclust.common.device import choose_device  # noqa: E402
 from deepclust.common.errors import DeepclustError  # noqa: E402
@@ -38,32 +46,47 @@ from deepclust.data.cifar import read_records  # noqa: E402
 from deepclust.heads import native  # noqa: E402
 from deepclust.heads.head import TrainingData  # noqa: E402
 from deepclust.pretraining import engine, tcc  # noqa: E402
+from deepclust.pretraining.augmentation import Augmentation  # noqa: E402
+from deepclust.pretraining.native import FILE, read_native  # noqa: E402
+from deepclust.pretraining.options import AugmentationOptions  # noqa: E402
 
 CLASSES = 10
-COMMON = {"architecture": "resnet10_w32", "stem": "stl", "precision": "fp32", "instance_queue": 512}
+COMMON = {"architecture": "resnet10_w32", "stem": "stl", "instance_queue": 512}
 DIGITS = {"batch_size": 64, "augmentation": {"crop_scale": (0.5, 1), "flip_probability": 0}}
-CIFAR = {"batch_size": 64}
+CIFAR = {"batch_size": 128, "warmup_epochs": 1}
+COLUMNS = ("agreement", "cluster_entropy", "mean_max_probability", "instance_loss")
 GUMBEL = {"sampling": "gumbel"}
 PLAIN = GUMBEL | {
     "condition": "concatenate",
     "kl_weight": 1,
     "balance_weight": 0,
+    "membership_weight": 0,
     "instance_temperature": 0.5,
 }
+# In which agreement is measured, by the number of colours.
+VIEWS = {1: AugmentationOptions(**DIGITS["augmentation"]), 3: AugmentationOptions()}
+STRONGER = {"crop_scale": (0.08, 1), "brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2}
 VARIANTS: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "plain reconstruction": PLAIN,
-    "plain, balanced": PLAIN | {"balance_weight": 1},
-    "not balanced": {"balance_weight": 0},
-    "draws at 0.3": GUMBEL,
     "KL weight 1": {"kl_weight": 1},
+    "no KL term": {"kl_weight": 0},
+    "set vectors": {"membership_weight": 0},
+    "both contrasts of clusters": {"membership_weight": 0.5},
+    "plain reconstruction": PLAIN,
+    "draws at 0.3": GUMBEL,
+    "memberships at temperature 0.5": {"membership_temperature": 0.5},
+    "set vectors at temperature 0.2": {"membership_weight": 0, "cluster_temperature": 0.2},
+    "set vectors without their past": {"membership_weight": 0, "cluster_queue": 0},
+    "no queue of images": {"instance_queue": 0},
+    "batches of 32": {"batch_size": 32},
+    "batches of 256": {"batch_size": 256},
+    "stronger views": {"augmentation": STRONGER},
     "temperature of images 0.5": {"instance_temperature": 0.5},
-    "instance weight 0.1": {"instance_weight": 0.1},
-    "no queues": {"cluster_queue": 0, "instance_queue": 0},
-    "batch of 256": {"batch_size": 256},
+    "own part weighs 0.1": {"instance_weight": 0.1},
     "draws from 1.0 down to 0.1": GUMBEL | {"gumbel_temperature": (1.0, 0.1)},
     "teacher 0.99": {"teacher_momentum": 0.99},
-    "no KL term": {"kl_weight": 0},
+    "plain, balanced": PLAIN | {"balance_weight": 1},
+    "not balanced": {"balance_weight": 0},
 }
 
 
@@ -74,6 +97,8 @@ class Outcome:
     clusters: np.ndarray
     record: dict[str, float]
     seconds: float
+    views: tuple[float, float] = (0, 0)
+    """Mutual information of two views' assignments, and NMI of their surest clusters."""
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
@@ -92,7 +117,14 @@ def train(images: np.ndarray, options: dict[str, Any]) -> Outcome:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_raw(folder / "images", [images], images.shape[1:])
-        files = engine.Files([Images(folder / "images")], None, folder / "model.json", folder / "log.jsonl")
+        files = engine.Files(
+            [Images(folder / "images")],
+            None,
+            folder / "model.json",
+            folder / "log.jsonl",
+            folder / "tensorboard",
+            folder / "snapshots",
+        )
         session = engine.Session(device, Progress(), "0", 1e9, lambda stop: None)
         try:
             with contextlib.redirect_stdout(sys.stderr):
@@ -109,9 +141,27 @@ def train(images: np.ndarray, options: dict[str, Any]) -> Outcome:
             parts = torch.from_numpy(images).to(device).split(500)
             features = torch.cat([model.features(model.preprocess(part)).cpu() for part in parts]).numpy()
         data = TrainingData([features], native=folder / "native.safetensors")
+        views = agreement(model, images, folder / FILE)
         (head,) = native.fit(data, CLASSES, [0], native.Options(), Progress())
         clusters = native.predict(head.weights, [features], native.Options()).assignments
-    return Outcome(clusters, record, seconds)
+    return Outcome(clusters, record, seconds, views)
+
+
+@torch.inference_mode()
+def agreement(model: Model, images: np.ndarray, head: Path) -> tuple[float, float]:
+    """What two views of the images' clusters have in common, see `Outcome.views`."""
+    native_head = read_native(head)
+    augment = Augmentation(VIEWS[images.shape[1]], images.shape[2:], model.spec["mean"], model.spec["std"])
+    sides: list[list[torch.Tensor]] = [[], []]
+    for i, part in enumerate(torch.from_numpy(images).split(500)):
+        for side, assignments in enumerate(sides):
+            projected = native_head.projector(model.network(augment(part, 2 * i + side)))
+            assignments.append((F.normalize(projected, dim=1) @ native_head.weight.T).softmax(1))
+    first, second = (torch.cat(parts).double() for parts in sides)
+    joint = first.T @ second / len(first)
+    expected = joint.sum(1, keepdim=True) * joint.sum(0)
+    information = (joint * (joint / expected).log()).sum().item()
+    return information, normalized_mutual_info_score(first.argmax(1), second.argmax(1))
 
 
 def accuracy(clusters: np.ndarray, labels: np.ndarray) -> float:
@@ -126,7 +176,8 @@ def row(name: str, outcomes: list[Outcome], labels: np.ndarray) -> str:
     cells = [name, f"{len(outcomes) - len(whole)} of {len(outcomes)}"]
     pairs = [normalized_mutual_info_score(a.clusters, b.clusters) for a, b in combinations(whole, 2)]
     cells.append(f"{np.mean(pairs):.2f}" if pairs else "")
-    cells += [mean(outcome.record[key] for outcome in whole) for key in ("cluster_entropy", "mean_max_probability")]
+    cells += [mean(outcome.views[i] for outcome in whole) for i in range(2)]
+    cells += [mean(outcome.record[key] for outcome in whole) for key in COLUMNS]
     cells.append(mean(100 * accuracy(outcome.clusters, labels) for outcome in whole))
     cells.append(mean(100 * normalized_mutual_info_score(labels, outcome.clusters) for outcome in whole))
     cells.append(mean(outcome.seconds for outcome in outcomes))
@@ -149,8 +200,11 @@ def main() -> None:
     torch.set_num_threads(1)
     images, labels = digits() if arguments.cifar is None else cifar(arguments.cifar, arguments.images)
     common = COMMON | (DIGITS if arguments.cifar is None else CIFAR) | {"epochs": arguments.epochs}
-    print("| variant | collapsed | agreement | entropy | mean probability | ACC | NMI | CPU s per run |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print(
+        "| variant | collapsed | seeds | information | views agree | stayed | entropy | mean probability "
+        "| contrast of images | ACC | NMI | CPU s per run |"
+    )
+    print(f"|{12 * '---|'}", flush=True)
     for name in arguments.variants:
         outcomes = [train(images, common | VARIANTS[name] | {"seed": seed}) for seed in range(arguments.seeds)]
         print(row(name, outcomes, labels), flush=True)

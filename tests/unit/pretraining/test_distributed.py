@@ -56,6 +56,7 @@ METHODS = {
         "sampling": "gumbel",
         "condition": "concatenate",
         "teacher_momentum": 0.9,
+        "membership_weight": 0.5,
         **SGD,
     },
 }

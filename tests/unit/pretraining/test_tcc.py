@@ -23,6 +23,7 @@ from deepclust.pretraining.tcc_contrast import (
     gumbel,
     imbalance,
     instance_contrast,
+    membership_contrast,
     relaxed_sample,
     set_vectors,
 )
@@ -93,6 +94,20 @@ def plain_cluster_contrast(own, other, past, temperature):
     return total / len(own)
 
 
+def plain_membership_contrast(own, other, temperature):
+    """Of assignments, one row per image."""
+    own, other = ([unit(column) for column in assignments.T] for assignments in (own, other))
+    total = 0
+    for k in range(len(own)):
+        attracted = math.exp(own[k] @ other[k] / temperature)
+        repelled = 0
+        for j in range(len(own)):
+            if j != k:
+                repelled += math.exp(own[k] @ own[j] / temperature) + math.exp(own[k] @ other[j] / temperature)
+        total -= math.log(attracted / (attracted + repelled))
+    return total / len(own)
+
+
 def plain_instance_contrast(own, other, past, temperature):
     total = 0
     for i in range(len(own)):
@@ -124,6 +139,37 @@ def test_clusters_contrast_as_in_a_double_loop(steps):
         directions(CLUSTERS, DIM, generator),
         directions(CLUSTERS, DIM, generator),
     )
+
+
+def test_memberships_contrast_as_in_a_double_loop():
+    check_gradient(
+        lambda own, other: membership_contrast(own, other, 0.7),
+        lambda own, other: plain_membership_contrast(own, other, 0.7),
+        log_probabilities(0).exp(),
+        log_probabilities(1).exp(),
+    )
+
+
+def test_memberships_tell_what_set_vectors_do_not():
+    """Assignments that are uniform but for a trace, and sure ones that differ between the views, cost more."""
+    sure = torch.eye(CLUSTERS, dtype=torch.float64).repeat(4, 1)
+    vectors, empty = torch.eye(DIM, dtype=torch.float64)[:CLUSTERS].repeat(4, 1), Queue(0, DIM).double()
+    vectors = vectors - vectors.mean(0)
+    trace = (1 - 1e-3) / CLUSTERS + 1e-3 * sure
+    exchanged = sure.roll(1, dims=0)  # another image's; each cluster's set vector of such views is what it was
+    cases = [
+        (sure, vectors, sure, vectors),
+        (trace, vectors, trace, vectors),
+        (sure, vectors, exchanged, vectors.roll(1, 0)),
+    ]
+    by_sets, by_members = [], []
+    for own, own_vectors, other, other_vectors in cases:
+        sets = set_vectors(own, own_vectors), set_vectors(other, other_vectors)
+        by_sets.append(cluster_contrast(*sets, empty, 0.5).item())
+        by_members.append(membership_contrast(own, other, 0.5).item())
+    assert by_sets == pytest.approx([by_sets[0]] * 3)
+    assert by_members[1] == pytest.approx(math.log(2 * CLUSTERS - 1), rel=1e-4)  # as if guessed
+    assert by_members[0] < by_members[1] < by_members[2]
 
 
 @pytest.mark.parametrize("images", [0, 4, 9])
@@ -338,7 +384,10 @@ class Reference:
         total = 0
         both = [(views[0], views[1]), (views[1], views[0])]
         for (log_q, sets, embeddings), (log_p, other_sets, other_embeddings) in both:
-            clusters = plain_cluster_contrast(sets, other_sets, self.sets_seen, options.cluster_temperature)
+            share = options.membership_weight
+            clusters = (1 - share) * plain_cluster_contrast(
+                sets, other_sets, self.sets_seen, options.cluster_temperature
+            ) + share * plain_membership_contrast(np.exp(log_q), np.exp(log_p), options.membership_temperature)
             images = plain_instance_contrast(
                 embeddings, other_embeddings, self.images_seen, options.instance_temperature
             )
@@ -354,8 +403,14 @@ class Reference:
     "options",
     [
         {},
-        {"condition": "concatenate", "sampling": "gumbel", "kl_weight": 1.0, "balance_weight": 0.0},
-        {"condition": "concatenate", "kl_weight": 0.3, "cluster_weight": 0.8},
+        {
+            "condition": "concatenate",
+            "sampling": "gumbel",
+            "kl_weight": 1.0,
+            "balance_weight": 0.0,
+            "membership_weight": 0.0,
+        },
+        {"condition": "concatenate", "kl_weight": 0.3, "cluster_weight": 0.8, "membership_weight": 0.3},
         {"sampling": "gumbel", "instance_weight": 0.7, "gumbel_temperature": (2.0, 1.0)},
     ],
     ids=["defaults", "plain", "concatenate", "draws"],
@@ -403,6 +458,16 @@ def test_the_loss_changes_nothing():
     method.after_step(outputs, torch.arange(BATCH))
     assert method.images_seen.pushed == BATCH
     assert method.clusters_seen.pushed == CLUSTERS
+
+
+def test_own_parts_differ_however_alike_features_are():
+    """Else the clusters alone could tell images apart, and would have to be uncertain."""
+    method = build(projection_dim=16)
+    features = 10 + torch.randn(64, Plain.feature_dim)
+    _, own = method.heads.project(features)
+    own = torch.nn.functional.normalize(own, dim=1)
+    assert own.mean(0).norm() < 0.2
+    assert own.std(0).mean() * math.sqrt(16) > 0.9
 
 
 def test_a_teacher_follows_and_learns_nothing_itself():

@@ -1,8 +1,9 @@
 """TCC: twin-contrast clustering (Shen et al., You Never Cluster Alone, NeurIPS 2021, arXiv 2106.01908).
 
 Images belong to clusters by the softmax of their projections' products with the clusters' keys. Clusters contrast with
-each other through the weighted sums of their images, images through embeddings that contain a draw of their cluster;
-the divergence between both views' assignments makes that a lower bound of the likelihood without clusters.
+each other through the weighted sums of their images or, by default, through the images themselves (Li et al.,
+Contrastive Clustering, AAAI 2021); images through embeddings that contain a draw of their cluster; the divergence
+between both views' assignments makes that a lower bound of the likelihood without clusters.
 
 A reconstruction: docs/methods.md says what is published, what is not, and how the rest was chosen.
 """
@@ -28,7 +29,15 @@ from deepclust.pretraining.options import (
     PretrainingOptions,
     Probability,
 )
-from deepclust.pretraining.tcc_contrast import Queue, cluster_contrast, divergence, gumbel, imbalance, instance_contrast
+from deepclust.pretraining.tcc_contrast import (
+    Queue,
+    cluster_contrast,
+    divergence,
+    gumbel,
+    imbalance,
+    instance_contrast,
+    membership_contrast,
+)
 from deepclust.pretraining.tcc_heads import Condition, Heads, Twin
 from deepclust.pretraining.views import for_each_image
 
@@ -46,6 +55,11 @@ class Options(PretrainingOptions):
     """Dimension of projections, cluster keys, set vectors and embeddings."""
     cluster_weight: Probability = 0.5
     """Weight of the contrast of clusters; the rest is that of the bound on the images' likelihood."""
+    membership_weight: Probability = 1.0
+    """Share of the contrast of clusters that compares which images of the batch belong to them; the rest compares their
+    set vectors, as published."""
+    membership_temperature: Temperature = 1.0
+    """Temperature of the contrast of memberships."""
     kl_weight: float = Field(0.1, ge=0)
     """Weight in that bound of the divergence between both views' assignments; 1: the bound itself."""
     assignment_temperature: Temperature = 0.1
@@ -64,7 +78,7 @@ class Options(PretrainingOptions):
     instance_queue: int = Field(4096, ge=0)
     """Number of past images that are repelled beside those of the batch."""
     cluster_temperature: Temperature = 1.0
-    """Temperature of the contrast of clusters."""
+    """Temperature of the contrast of set vectors."""
     cluster_queue: int = Field(20, ge=0)
     """Number of past steps whose set vectors are repelled beside those of the batch."""
     teacher_momentum: float = Field(0.0, ge=0, lt=1)
@@ -184,11 +198,23 @@ class TCC(Method):
     def _terms(self, own: Twin, other: Twin) -> tuple[Tensor, ...]:
         options = self.options
         return (
-            cluster_contrast(own.sets, other.sets, self.clusters_seen, options.cluster_temperature),
+            self._cluster_contrast(own, other),
             instance_contrast(own.embeddings, other.embeddings, self.images_seen, options.instance_temperature),
             divergence(own.log_assignments, other.log_assignments),
             imbalance(own.log_assignments),
         )
+
+    def _cluster_contrast(self, own: Twin, other: Twin) -> Tensor:
+        """That of memberships and that of set vectors, each only if it counts."""
+        options = self.options
+        share, total = options.membership_weight, own.sets.new_zeros(())
+        if share > 0:
+            assignments = own.log_assignments.exp(), other.log_assignments.exp()
+            total = total + share * membership_contrast(*assignments, options.membership_temperature)
+        if share < 1:
+            sets = cluster_contrast(own.sets, other.sets, self.clusters_seen, options.cluster_temperature)
+            total = total + (1 - share) * sets
+        return total
 
     def after_step(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> None:
         """Keep the images' clusters, queue what the second views gave, and let the teacher follow."""

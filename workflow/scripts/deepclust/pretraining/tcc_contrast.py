@@ -66,6 +66,24 @@ def cluster_contrast(own: Tensor, other: Tensor, queue: Queue, temperature: floa
     return F.cross_entropy(torch.cat([now, past], dim=1) / temperature, clusters)
 
 
+def membership_contrast(own: Tensor, other: Tensor, temperature: float) -> Tensor:
+    """Each cluster's members attract the same images' assignments in the other view and repel other clusters' members.
+
+    The contrast of clusters of Contrastive Clustering (Li et al. 2021): with m_k the column of cluster k in the
+    assignments, scaled to length 1,
+
+    -(1/K) sum_k log(e^{m_k·m'_k/t} / (e^{m_k·m'_k/t} + sum_{j≠k} e^{m_k·m_j/t} + sum_{j≠k} e^{m_k·m'_j/t}))
+
+    Args:
+        own: probabilities [B, K] of one view.
+        other: [B, K], of the other view of the same images.
+    """
+    members, twins = F.normalize(own, dim=0).T, F.normalize(other, dim=0).T
+    clusters = torch.arange(len(members), device=own.device)
+    others = (members @ members.T).masked_fill(clusters.unsqueeze(1) == clusters, -torch.inf)
+    return F.cross_entropy(torch.cat([members @ twins.T, others], dim=1) / temperature, clusters)
+
+
 def instance_contrast(own: Tensor, other: Tensor, queue: Queue, temperature: float) -> Tensor:
     """Each image's embedding attracts its twin and repels other images', in the batch and in the past (InfoNCE).
 

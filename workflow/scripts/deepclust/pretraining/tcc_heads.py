@@ -42,7 +42,11 @@ class Heads(nn.Module):
         # Centred, or all images would start in the cluster that the projections' mean points to.
         self.projector = _mlp(width, width, dim).append(nn.BatchNorm1d(dim, affine=False))
         self.keys = nn.Parameter(F.normalize(torch.randn(clusters, dim), dim=1))
-        self.instance = _mlp(dim + clusters, dim, dim) if condition == "concatenate" else _mlp(width, width, dim)
+        if condition == "concatenate":
+            self.instance = _mlp(dim + clusters, dim, dim)
+        else:
+            # Centred, or the own part becomes the same for all images, and their clusters must tell them apart.
+            self.instance = _mlp(width, width, dim).append(nn.BatchNorm1d(dim, affine=False))
 
     def project(self, features: Tensor) -> list[Tensor]:
         """What the network gives for each image: the projection, and with `add` the image's own part: [B, D] each."""
