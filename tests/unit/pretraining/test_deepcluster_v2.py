@@ -1,5 +1,6 @@
 """DeepCluster-v2 against a plain implementation with loops over heads and images."""
 
+import copy
 import json
 import math
 
@@ -66,7 +67,6 @@ def test_the_loss_is_the_published_one():
 def test_the_first_banks_come_from_all_images():
     method, features = build(), torch.randn(COUNT, 5)
     method.start_epoch(epoch(0, features))
-    method.projector.eval()
     with torch.no_grad():
         expected = F.normalize(method.projector(features), dim=1)
     for bank in method.bank:
@@ -74,19 +74,25 @@ def test_the_first_banks_come_from_all_images():
     assert (method.labels >= 0).all()
 
 
-def test_the_features_of_all_images_are_never_held_at_once(monkeypatch):
+@pytest.mark.parametrize(("chunk", "sizes"), [(13, [13, 13, 4]), (29, [28, 2])])
+def test_the_features_of_all_images_are_never_held_at_once(monkeypatch, chunk, sizes):
+    """Of each chunk the projections are normalised by its own statistics, of which nothing is kept."""
     features, asked = torch.randn(COUNT, 5), []
+    method = build()
+    before = copy.deepcopy(method.projector.state_dict())
 
     def some(indices):
         asked.append(len(indices))
+        method.train()  # as the trainer leaves it
         return features[indices]
 
-    whole, method = build(), build()
-    whole.start_epoch(epoch(0, features))
-    monkeypatch.setattr(deepcluster_v2, "CHUNK", 13)
+    monkeypatch.setattr(deepcluster_v2, "CHUNK", chunk)
     method.start_epoch(Epoch(0, 5, some, lambda parameters: None))
-    assert asked == [13, 13, 4]
-    assert torch.allclose(method.bank.float(), whole.bank.float(), atol=1e-3)
+    assert asked == sizes
+    assert all(torch.equal(value, before[name]) for name, value in method.projector.state_dict().items())
+    with torch.no_grad():
+        expected = torch.cat([F.normalize(method.projector(part), dim=1) for part in features.split(sizes)])
+    assert torch.allclose(method.bank[0].float(), expected, atol=1e-3)
 
 
 def test_a_clustering_is_that_of_a_plain_implementation():

@@ -4,10 +4,11 @@ The embeddings of the epoch before, kept in banks, are clustered by spherical k-
 the prototypes that a view's embedding is compared with, and are not trained. The defaults are solo-learn's setting for
 CIFAR (da Costa et al. 2022).
 
-Departures: the first banks hold embeddings of images without augmentation, by the network in evaluation mode, so both
-are the same then; banks are kept in float16; bf16 networks.
+Departures: the first banks hold embeddings of images without augmentation, so both are the same then: features by the
+network in evaluation mode, projections normalised over many images; banks are kept in float16; bf16 networks.
 """
 
+import copy
 import math
 import time
 
@@ -141,14 +142,23 @@ class DeepClusterV2(Method):
 
     @torch.no_grad()
     def _fill(self, epoch: Epoch) -> None:
-        """Fill both banks from the features of all images; of each chunk every process computes its part."""
-        self.projector.eval()
-        for indices, target in zip(torch.arange(self.bank.shape[1]).split(CHUNK), self.bank.split(CHUNK, dim=1)):
-            epoch.team.end_if_asked()
-            own = indices[slice(*epoch.team.bounds(len(indices)))]
-            part = F.normalize(self.projector(epoch.features(own).to(target.device)), dim=1)
-            target.copy_(*epoch.team.gather((part,), len(indices)))
-        self.projector.train()
+        """Fill both banks from the features of all images; of each chunk every process computes its part.
+
+        The projector normalises over a chunk: it has no statistics yet, and without any all projections of a network
+        that has not learned point the same way. What it notes of them is forgotten, so that filling again, after a
+        signal, changes nothing.
+        """
+        count, statistics = self.bank.shape[1], copy.deepcopy(self.projector.state_dict())
+        size = CHUNK - (count % CHUNK == 1)  # one image has no spread to divide by
+        try:
+            for indices, target in zip(torch.arange(count).split(size), self.bank.split(size, dim=1)):
+                epoch.team.end_if_asked()
+                own = indices[slice(*epoch.team.bounds(len(indices)))]
+                (features,) = epoch.team.gather((epoch.features(own),), len(indices))
+                self.projector.train()
+                target.copy_(F.normalize(self.projector(features.to(target.device)), dim=1))
+        finally:
+            self.projector.load_state_dict(statistics)
 
     def end_epoch(self, epoch: Epoch) -> dict[str, float]:
         """Sizes of the first head's clusters, and how much they have in common with those before."""
