@@ -110,7 +110,7 @@ def test_rows_are_ordered_the_best_first(metrics):
 def test_a_run_whose_every_seed_failed_has_a_row_and_no_part_in_the_choice(metrics):
     path = metrics(head="all")
     content = json.loads(path.read_text())
-    empty = {"acc": None, "modularity": None, "silhouette": None}
+    empty = dict.fromkeys(("acc", "modularity", "whitened_modularity", "silhouette"))
     content["seeds"] = [{"seed": n, "status": "failed", "reason": f"collapsed {n}", **empty} for n in (3, 4)]
     content |= {"failed": [3, 4], "selected": None, "stability": None}
     content["summary"] = {metric: numbers(None) for metric in content["summary"]}

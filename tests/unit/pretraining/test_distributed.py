@@ -28,9 +28,8 @@ OPTIONS = {
     "batch_size": 21,
     "learning_rate": 0.01,
     "precision": "fp32",
-    "augmentation.blur_probability": 0.5,
-    "augmentation.crop_scale": [0.3, 1.0],
 }
+VIEWS = {"augmentation.blur_probability": 0.5, "augmentation.crop_scale": [0.3, 1.0]}  # of methods that draw crops
 SGD = {"optimizer": "sgd", "learning_rate": 1e-3}  # Adam magnifies rounding where a gradient is nearly 0
 SMALL_CROPS = {"small_crops.count": 1, "small_crops.size": 6, "projection_hidden": 32}
 METHODS = {
@@ -78,7 +77,7 @@ class Training:
         folder.mkdir()
         self.argv = words(method, images, folder)
         self.argv += ["--provenance", str(folder / "provenance.json"), "--progress", str(folder / "progress")]
-        for name, value in (OPTIONS | options).items():
+        for name, value in (OPTIONS | ({} if "start_from" in options else VIEWS) | options).items():
             self.argv += [f"--{name}", value if isinstance(value, str) else json.dumps(value, default=str).strip('"')]
 
     def start(self, count):

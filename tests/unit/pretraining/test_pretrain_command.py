@@ -113,7 +113,6 @@ OPTIONS = {
     "epochs": 6,
     "batch_size": 16,
     "learning_rate": 0.1,
-    "augmentation.crop_scale": [0.3, 1.0],
 }
 
 

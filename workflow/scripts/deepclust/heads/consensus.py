@@ -99,11 +99,11 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     """
     if k > data.count:
         raise DeepclustError(f"{k} clusters need at least {k} images, there are {data.count}: lower k")
+    points, normalization = fit_normalization(data.features, options)
     if not data.members:
         reason = f"nothing to combine: every seed of {', '.join(options.members)} failed; their seeds.json say why"
         yield from (SeedResult(seed, {}, None, reason) for seed in seeds)
         return
-    points, normalization = fit_normalization(data.features, options)
     points *= np.sqrt(points.shape[1], dtype=np.float32)  # values of about 1, for which the learning rate is meant
     linear_fit = LinearFit(points)
     device = choose_device()
