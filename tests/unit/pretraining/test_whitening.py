@@ -64,7 +64,7 @@ def test_many_images_are_reduced_part_by_part_into_a_file(monkeypatch):
     monkeypatch.setattr(whitening, "MEMORY", 100)
     asked.clear()
     rows = whitened_features(some, 3000, 4, 0, CPU)
-    assert asked == [1000, 700, 700, 700, 700, 200]
+    assert asked == [700, 300, 700, 700, 700, 700, 200]
     # The components of a sample are nearly those of all; signs are arbitrary.
     agreement = (rows.float() * expected.float()).mean(0).abs() / expected.float().square().mean(0)
     assert agreement.tolist() == pytest.approx([1] * 4, abs=0.15)

@@ -12,6 +12,7 @@ SAMPLE = 10_000  # images that are compared with one another
 NEIGHBORS = 20
 COMPONENTS, PER_COMPONENT = 512, 10  # principal components, at most, and images for each: else all are equally far
 RANK = 1e-10  # a component with less than this share of the largest variance is rounding
+WIDE = 4096  # dimensions beyond which principal components are approximated: raw pixels have thousands
 BLOCK = 1024  # images compared with all at once
 
 Integers = npt.NDArray[np.int64]
@@ -48,7 +49,10 @@ def whitened_neighbors(features: npt.NDArray[np.float32]) -> Integers | None:
     if count <= NEIGHBORS or not np.ptp(features, axis=0).any():
         return None
     components = max(1, min(COMPONENTS, dimension, count // PER_COMPONENT))
-    pca = PCA(components, svd_solver="full" if dimension > count else "covariance_eigh").fit(features.astype(float))
+    if dimension > WIDE:
+        pca = PCA(components, svd_solver="randomized", random_state=0).fit(features)
+    else:
+        pca = PCA(components, svd_solver="full" if dimension > count else "covariance_eigh").fit(features.astype(float))
     variances = pca.explained_variance_
     varying = variances > RANK * variances[0]
     points = (pca.transform(features)[:, varying] / np.sqrt(variances[varying])).astype(np.float32)

@@ -59,7 +59,7 @@ class Options(PretrainingOptions):
     """Share of the contrast of clusters that compares which images of the batch belong to them; the rest compares their
     set vectors, as published."""
     membership_temperature: Temperature = 1.0
-    """Temperature of the contrast of memberships."""
+    """Temperature of the contrast of memberships; counts only with `membership_weight` above 0."""
     kl_weight: float = Field(0.1, ge=0)
     """Weight in that bound of the divergence between both views' assignments; 1: the bound itself."""
     assignment_temperature: Temperature = 0.1
@@ -78,9 +78,10 @@ class Options(PretrainingOptions):
     instance_queue: int = Field(4096, ge=0)
     """Number of past images that are repelled beside those of the batch."""
     cluster_temperature: Temperature = 1.0
-    """Temperature of the contrast of set vectors."""
+    """Temperature of the contrast of set vectors; counts only with `membership_weight` below 1."""
     cluster_queue: int = Field(20, ge=0)
-    """Number of past steps whose set vectors are repelled beside those of the batch."""
+    """Number of past steps whose set vectors are repelled beside those of the batch; counts only with
+    `membership_weight` below 1."""
     teacher_momentum: float = Field(0.0, ge=0, lt=1)
     """Second views go through a moving average of the network, with this momentum, that gets no gradient; 0: through
     the network itself."""

@@ -6,7 +6,7 @@ computes its part of them: moments are added up, and what comes out stays where 
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,19 +91,25 @@ def whitened_features(
     if count > SAMPLE:
         drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:SAMPLE].sort().values
         sample = drawn[slice(*team.bounds(SAMPLE))]
-    sampled = features(sample)
+    sampled = torch.cat([features(chunk) for chunk in _chunks(sample, min(count, SAMPLE), team)])
     team.end_if_asked()
     whitening = fit_whitening(sampled, components, device, team)
     reduced = _allocate(len(own), whitening.matrix.shape[1])
     done = 0
-    everyones = count // team.count // CHUNK  # chunks that every process has
-    for number, chunk in enumerate(own.split(CHUNK)):
-        team.end_if_asked(together=number < everyones)
+    for chunk in _chunks(own, count, team):
         part = features(chunk) if count > SAMPLE else sampled[done : done + len(chunk)]
         for rows in part.split(ROWS):
             reduced[done : done + len(rows)] = F.normalize(whitening.components(rows.to(device)), dim=1)
             done += len(rows)
     return reduced
+
+
+def _chunks(own: Tensor, count: int, team: Team) -> Iterator[Tensor]:
+    """Parts of a process's share of `count` images; before each it ends if asked to."""
+    everyones = count // team.count // CHUNK  # chunks that every process has
+    for number, chunk in enumerate(own.split(CHUNK)):
+        team.end_if_asked(together=number < everyones)
+        yield chunk
 
 
 def _allocate(count: int, dimension: int) -> Tensor:
