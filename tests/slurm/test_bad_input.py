@@ -55,6 +55,14 @@ def test_profiles_that_do_not_fit(slurm, clone, line):
     assert line in refusal(slurm, clone)
 
 
+def test_the_largest_of_unlike_nodes_counts(slurm, clone):
+    clone.edit_profile(
+        ("# slurm_partition: gpu ", "slurm_partition: mixed "), ("min(32000 * attempt, 64000)", "320000")
+    )
+    said = refusal(slurm, clone)
+    assert said == "pretrain: 320000 MB of memory are more than any node of partition mixed has (256000)"
+
+
 def test_time_limit_shorter_than_a_checkpoint_interval(slurm, clone):
     clone.edit_profile(("runtime: 720", "runtime: 4"))
     said = refusal(slurm, clone, DEEPCLUST_CHECKPOINT_SECONDS="300")

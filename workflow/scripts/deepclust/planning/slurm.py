@@ -96,12 +96,13 @@ def read_cluster() -> Cluster:
     """Ask Slurm what there is."""
     partitions: dict[str, Partition] = {}
     default = None
-    for line in _ask("sinfo", "-h", "-a", "-o", "%P|%l|%c|%m|%G").splitlines():
+    # Without -e, nodes that differ share a line, which gives the smallest of their numbers.
+    for line in _ask("sinfo", "-h", "-a", "-e", "-o", "%P|%l|%c|%m|%G").splitlines():
         name, limit, cpus, memory, gres = line.split("|")
         if name.endswith("*"):
             name = default = name.rstrip("*")
         partition = partitions.setdefault(name, Partition(slurm_minutes(limit)))
-        partition.nodes.append(Node(_number(cpus), _number(memory), gpus_of(gres)))
+        partition.nodes.append(Node(int(cpus), int(memory), gpus_of(gres)))
     storage = re.search(r"^AccountingStorageType\s*=\s*(\S+)", _ask("scontrol", "show", "config"), re.MULTILINE)
     accounting = storage is not None and storage[1] not in {"(null)", "accounting_storage/none"}
     hosts = frozenset(_ask("sinfo", "-h", "-a", "-N", "-o", "%n").split())
@@ -124,11 +125,6 @@ def _ask(*command: str) -> str:
     if done.returncode != 0:
         raise SlurmError(f"{command[0]} fails: {' '.join(done.stderr.split())}")
     return done.stdout
-
-
-def _number(text: str) -> int:
-    """`128` or `257000+` (where the nodes of a line differ)."""
-    return int(text.rstrip("+"))
 
 
 def slurm_minutes(limit: str) -> float:
