@@ -144,8 +144,11 @@ def test_end_of_its_time_puts_the_job_back_into_the_queue(slurm, trained, clone)
 
 def test_preempted_and_requeued(slurm, trained, clone):
     """The signal ends the training on both nodes, and no task reports an end before Slurm has put the job back."""
+    gres = SUBMITIT.replace("GPUS", "1").replace("minutes: 30", 'minutes: 30, sbatch: {gres: "gpu:1"}')
+    clone.configure(TRAINING + gres)
     driver = start(clone)
     _, number = hold(slurm, clone, driver)
+    assert slurm.details(number)["TresPerNode"] == "gres:gpu:1"
     slurm.preempt("node2")
     slurm.wait(lambda: slurm.details(number)["JobState"] == "PENDING", "the job to be requeued")
     slurm.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
