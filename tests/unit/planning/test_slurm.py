@@ -1,8 +1,20 @@
 import math
+import os
+import time
 
 import pytest
 
-from deepclust.planning.slurm import Cluster, Node, Partition, Request, gpus_of, misfits, slurm_minutes
+from deepclust.planning import slurm
+from deepclust.planning.slurm import (
+    Cluster,
+    Node,
+    Partition,
+    Request,
+    gpus_of,
+    misfits,
+    slurm_minutes,
+    watch_preemption,
+)
 
 CLUSTER = Cluster(
     partitions={
@@ -75,3 +87,23 @@ def test_what_does_not_fit(request_, word):
 def test_rules_with_the_same_problem_share_a_line():
     requests = [Request(rule, account="visoin") for rule in ("probe", "cluster", "probe")]
     assert misfits(requests, CLUSTER) == ["cluster, probe: you have no Slurm account visoin; did you mean 'vision'?"]
+
+
+def test_only_ones_own_preempted_jobs_are_put_back(tmp_path, monkeypatch):
+    """Others in the same folder were an earlier Snakemake's: two jobs would train one backbone."""
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\ncat {tmp_path}/preempted\n")
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    for name in ("squeue", "scontrol"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(slurm, "REQUEUE_EVERY", 0.05)
+    rows = [f"{number}|PREEMPTED|rule_pretrain_wildcards_simclr|{tmp_path}\n" for number in (6, 7)]
+    (tmp_path / "preempted").write_text(rows[0])
+    watch_preemption(tmp_path)
+    (tmp_path / "preempted").write_text("".join(rows))
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "asked").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (tmp_path / "preempted").write_text("")
+    time.sleep(0.3)
+    assert set((tmp_path / "asked").read_text().splitlines()) == {"requeue 7"}

@@ -227,22 +227,39 @@ def left_behind(folder: Path) -> list[str]:
     ]
 
 
-def requeue_preempted(folder: Path) -> None:
-    """Put jobs back that Slurm cancelled for more urgent ones: Snakemake would wait for them for ever."""
+def preempted_jobs(folder: Path) -> frozenset[str]:
+    """Numbers of the jobs that Slurm cancelled for more urgent ones."""
+    return frozenset(job.id for job in queued_jobs(folder, "PREEMPTED"))
+
+
+def requeue_preempted(folder: Path, earlier: frozenset[str]) -> None:
+    """Put jobs back that Slurm cancelled for more urgent ones: Snakemake would wait for them for ever.
+
+    Args:
+        earlier: numbers of the jobs to leave alone. Nobody waits for those of an earlier Snakemake, and this one has
+            submitted others in their place.
+    """
     for job in queued_jobs(folder, "PREEMPTED"):
+        if job.id in earlier:
+            continue
         done = subprocess.run(["scontrol", "requeue", job.id], capture_output=True, text=True, timeout=60)
         fate = "back in the queue" if done.returncode == 0 else f"not requeued: {done.stderr.strip()}"
         print(f"Slurm job {job.id} ({job.what}) was preempted: {fate}", flush=True)
 
 
 def watch_preemption(folder: Path) -> None:
-    """Call `requeue_preempted` now and then, until the process ends."""
+    """Call `requeue_preempted` now and then, until the process ends; to be called before the first job is submitted.
+
+    Raises:
+        SlurmError: Slurm does not answer.
+    """
+    earlier = preempted_jobs(folder)
 
     def watch() -> None:
         while True:
             time.sleep(REQUEUE_EVERY)
             try:
-                requeue_preempted(folder)
+                requeue_preempted(folder, earlier)
             except (SlurmError, subprocess.TimeoutExpired):
                 continue  # a busy controller; ask again later
 

@@ -111,12 +111,12 @@ def submit_to_slurm(executor_settings: Any, jobs: Iterable[Any], folder: Path, a
             + [line for r in requests for line in _too_short(r)]
         )
         lines += _stuck_arrays(executor_settings.array_jobs, requests, at_a_time)
+        if not lines:
+            watch_preemption(folder)
     except (SlurmError, DeepclustError) as error:
         return [str(error)]
     if not cluster.accounting:
         executor_settings.status_command = "squeue"
-    if not lines:
-        watch_preemption(folder)
     return list(dict.fromkeys(lines))
 
 
