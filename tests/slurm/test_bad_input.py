@@ -40,7 +40,7 @@ SMALL_CLUSTER = {
         "min(32000 * attempt, 64000)",
         "100000 * attempt",
     ),
-    "prepare, pretrain: this cluster keeps no accounts: remove slurm_account (x)": (
+    "prepare, pretrain: this cluster keeps no accounts: remove the account (x)": (
         "# slurm_account:",
         "slurm_account: x #",
     ),

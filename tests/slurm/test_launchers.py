@@ -159,12 +159,22 @@ def test_preempted_and_requeued(slurm, trained, clone):
 
 
 def test_more_gpus_than_a_node_has(slurm, clone):
+    """It is not tried at all."""
     clone.configure(TRAINING + SUBMITIT.replace("GPUS", "8"))
+    done = clone.run("--", TARGET)
+    assert done.returncode == 1
+    line = done.stderr.strip().splitlines()[-1]
+    assert line == "launcher: 8 GPUs are more than any node of partition main has (1)"
+    assert not (clone.folder / "logs" / "pretrain").exists()
+
+
+def test_what_only_slurm_knows_to_be_wrong(slurm, clone):
+    clone.configure(TRAINING + SUBMITIT.replace("GPUS", "1").replace("minutes: 30", "minutes: 30, constraint: none"))
     done = clone.run("--retries", "0", "--", TARGET)
     assert done.returncode == 1
     (line,) = [line for line in log_of(clone).splitlines() if line.startswith("error: ")]
     assert line.startswith("error: the job is refused (launcher): ")
-    assert "node configuration" in line
+    assert "feature specification" in line
 
 
 def test_torchrun_on_two_nodes(slurm, trained, tmp_path):

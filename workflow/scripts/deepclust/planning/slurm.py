@@ -163,7 +163,7 @@ def _misfits(request: Request, cluster: Cluster) -> Iterator[str]:
         for name in unknown:
             yield f"you have no Slurm account {name}{did_you_mean(name, sorted(cluster.accounts))}"
     if request.account and not cluster.accounting:
-        yield f"this cluster keeps no accounts: remove slurm_account ({request.account})"
+        yield f"this cluster keeps no accounts: remove the account ({request.account})"
     everywhere = [cluster.default] if cluster.default else list(cluster.partitions)
     names = [name for name in (request.partition or "").split(",") if name] or everywhere
     unknown = [name for name in names if name not in cluster.partitions]
