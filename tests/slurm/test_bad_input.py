@@ -63,6 +63,13 @@ def test_the_largest_of_unlike_nodes_counts(slurm, clone):
     assert said == "pretrain: 320000 MB of memory are more than any node of partition mixed has (256000)"
 
 
+def test_a_partition_that_would_lose_preempted_jobs(slurm, clone):
+    clone.edit_profile(
+        ("slurm-requeue: true", "slurm-no-requeue: true"), ("# slurm_partition: gpu ", "slurm_partition: killable ")
+    )
+    assert refusal(slurm, clone).startswith("partition killable cancels jobs for more urgent ones")
+
+
 def test_time_limit_shorter_than_a_checkpoint_interval(slurm, clone):
     clone.edit_profile(("runtime: 720", "runtime: 4"))
     said = refusal(slurm, clone, DEEPCLUST_CHECKPOINT_SECONDS="300")

@@ -1,20 +1,8 @@
 import math
-import os
-import time
 
 import pytest
 
-from deepclust.planning import slurm
-from deepclust.planning.slurm import (
-    Cluster,
-    Node,
-    Partition,
-    Request,
-    gpus_of,
-    misfits,
-    slurm_minutes,
-    watch_preemption,
-)
+from deepclust.planning.slurm import Cluster, Node, Partition, Request, gpus_of, misfits, read_cluster, slurm_minutes
 
 CLUSTER = Cluster(
     partitions={
@@ -89,21 +77,33 @@ def test_rules_with_the_same_problem_share_a_line():
     assert misfits(requests, CLUSTER) == ["cluster, probe: you have no Slurm account visoin; did you mean 'vision'?"]
 
 
-def test_only_ones_own_preempted_jobs_are_put_back(tmp_path, monkeypatch):
-    """Others in the same folder were an earlier Snakemake's: two jobs would train one backbone."""
-    (tmp_path / "squeue").write_text(f"#!/bin/sh\ncat {tmp_path}/preempted\n")
-    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
-    for name in ("squeue", "scontrol"):
+CONFIG = """Configuration data as of 2024-05-01T12:00:00
+AccountingStorageType   = accounting_storage/none
+EmptyOne                =
+JobRequeue              = 0
+MinJobAge               = 30 sec
+
+Slurmctld(primary) at head is UP
+"""
+
+
+def test_what_slurm_says(tmp_path, monkeypatch):
+    """In the words of Slurm 22.05."""
+    rows = (
+        "main*|1-00:00:00|32|256000|OFF|(null)",
+        "main*|1-00:00:00|8|48000|OFF|gpu:a100:2(S:0)",
+        "low|infinite|8|1|CANCEL|",
+    )
+    (tmp_path / "rows").write_text("\n".join(rows))
+    (tmp_path / "config").write_text(CONFIG)
+    for name, program in {
+        "sinfo": f"case $* in *%P*) cat {tmp_path}/rows;; *) echo node1;; esac",
+        "scontrol": f"cat {tmp_path}/config",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{program}\n")
         (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(slurm, "REQUEUE_EVERY", 0.05)
-    rows = [f"{number}|PREEMPTED|rule_pretrain_wildcards_simclr|{tmp_path}\n" for number in (6, 7)]
-    (tmp_path / "preempted").write_text(rows[0])
-    watch_preemption(tmp_path)
-    (tmp_path / "preempted").write_text("".join(rows))
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "asked").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    (tmp_path / "preempted").write_text("")
-    time.sleep(0.3)
-    assert set((tmp_path / "asked").read_text().splitlines()) == {"requeue 7"}
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    main = Partition(1440, [Node(32, 256_000, {}), Node(8, 48_000, {"a100": 2})])
+    partitions = {"main": main, "low": Partition(math.inf, [Node(8, 1, {})], cancels=True)}
+    hosts = frozenset({"node1"})
+    assert read_cluster() == Cluster(partitions, "main", False, frozenset(), hosts, remembers=30, requeues=False)

@@ -129,7 +129,7 @@ def test_what_the_launcher_asks_for(options, expected):
 
 def test_the_launcher_is_held_against_the_cluster_where_it_submits(tmp_path, monkeypatch):
     """The answers are those of a cluster whose nodes have 2 GPUs each; it keeps no accounts."""
-    answers = {"sinfo": "case $* in *%G*) echo 'main*|infinite|64|256000|gpu:2';; *) echo node1;; esac"}
+    answers = {"sinfo": "case $* in *%G*) echo 'main*|infinite|64|256000|OFF|gpu:2';; *) echo node1;; esac"}
     answers |= dict.fromkeys(["sbatch", "scontrol"], ":")
     for name, program in answers.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{program}\n")

@@ -13,6 +13,7 @@ from typing import Any
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.time_limit import default_checkpoint_seconds
+from deepclust.planning.preemption import PreemptionWatch, lost_if_preempted
 from deepclust.planning.slurm import (
     Request,
     SlurmError,
@@ -21,7 +22,6 @@ from deepclust.planning.slurm import (
     misfits,
     read_cluster,
     require_tools,
-    watch_preemption,
 )
 from deepclust.planning.validation import did_you_mean
 
@@ -113,8 +113,10 @@ def submit_to_slurm(executor_settings: Any, jobs: Iterable[Any], folder: Path, a
             + [line for r in requests for line in _too_short(r)]
         )
         lines += _stuck_arrays(executor_settings.array_jobs, requests, at_a_time)
+        if executor_settings.no_requeue or not (executor_settings.requeue or cluster.requeues):
+            lines += lost_if_preempted(requests, cluster)
         if not lines:
-            watch_preemption(folder)
+            PreemptionWatch(folder).start(cluster)
     except (SlurmError, DeepclustError) as error:
         return [str(error)]
     if not cluster.accounting:
