@@ -88,7 +88,7 @@ Slurmctld(primary) at head is UP
 
 
 def test_what_slurm_says(tmp_path, monkeypatch):
-    """In the words of Slurm 22.05."""
+    """Nodes that differ have lines of their own, and a value may be missing."""
     rows = (
         "main*|1-00:00:00|32|256000|OFF|(null)",
         "main*|1-00:00:00|8|48000|OFF|gpu:a100:2(S:0)",

@@ -99,6 +99,7 @@ def test_an_error_of_the_job_is_told_in_one_line(tmp_path):
         ({}, ["--gpus-per-node=2"]),
         ({"qos": "long"}, ["--gpus-per-node=2"]),
         ({"gres": "gpu:a100:2"}, ["--gres=gpu:a100:2"]),
+        ({"gres": "disk:2"}, ["--gpus-per-node=2", "--gres=disk:2"]),
         ({"gpus": "a100:4"}, ["--gpus=a100:4"]),
         ({"gpus_per_node": "a100:2"}, ["--gpus-per-node=a100:2"]),
     ],

@@ -193,11 +193,9 @@ def launcher_request(launcher: Mapping[str, Any]) -> Request:
     """What a job of the section `launcher` will ask of Slurm on each node; what `sbatch` outdoes is left out."""
     sbatch = {name.replace("_", "-"): value for name, value in launcher["sbatch"].items()}
     processes = launcher["processes_per_node"] or max(launcher["gpus_per_node"], 1)
-    gpus = launcher["gpus_per_node"]
-    model = None
-    if "gres" in sbatch:
-        model, gpus = next(iter(gpus_of(sbatch["gres"]).items()), (None, 0))
-    elif sbatch.keys() & {"gpus", "gpus-per-node", "gpus-per-task"}:
+    wanted = gpus_of(sbatch.get("gres", "")) or {"": launcher["gpus_per_node"]}
+    model, gpus = next(iter(wanted.items()))
+    if sbatch.keys() & {"gpus", "gpus-per-node", "gpus-per-task"}:
         gpus = 0
     return Request(
         rule="launcher",
@@ -205,9 +203,7 @@ def launcher_request(launcher: Mapping[str, Any]) -> Request:
         account=_text(sbatch.get("account", launcher["account"])),
         minutes=None if "time" in sbatch else launcher["minutes"],
         cpus=1 if "cpus-per-task" in sbatch else processes * launcher["cpus_per_process"],
-        memory_mb=None
-        if sbatch.keys() & {"mem", "mem-per-cpu", "mem-per-gpu"}
-        else math.ceil(1024 * launcher["memory_gb"]),
+        memory_mb=None if "mem" in sbatch else math.ceil(1024 * launcher["memory_gb"]),
         gpus=gpus,
         gpu_model=model or None,
     )

@@ -29,7 +29,7 @@ FOLDER = ".state-submitit"  # beside the backbone
 POLL = 5.0  # seconds between two looks at the job
 CANCEL_PATIENCE = 90.0  # seconds that a cancelled job has to save its state
 SIGNAL_SECONDS = 120  # before its time limit the job is told to save its state
-GPU_REQUESTS = frozenset({"gres", "gpus", "gpus-per-node", "gpus-per-task"})  # options of sbatch
+GPU_REQUESTS = frozenset({"gpus", "gpus-per-node", "gpus-per-task"})  # options of sbatch, beside gres
 # Arguments of the driver that mean nothing to the processes that train, or something else.
 DRIVERS_OWN = ("minutes", "memory_mb", "threads", "processes", "keep_state", "launcher")
 
@@ -205,7 +205,7 @@ def task_arguments(argv: Sequence[str], options: LauncherOptions) -> list[str]:
 def _gpus_per_node(options: LauncherOptions) -> int | None:
     """What sbatch is told, unless it is told otherwise: Slurm refuses a job that asks for GPUs in two ways."""
     told_otherwise = {name.replace("_", "-") for name in options.sbatch} & GPU_REQUESTS
-    return None if told_otherwise else options.gpus_per_node or None
+    return None if told_otherwise or "gpu" in options.sbatch.get("gres", "") else options.gpus_per_node or None
 
 
 def _digest(text: str) -> str:
