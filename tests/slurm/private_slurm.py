@@ -1,4 +1,4 @@
-"""A real Slurm for tests: own keys, ports and folders, two pretended nodes with one pretended GPU each.
+"""A real Slurm for tests: own keys, ports and folders, two pretended nodes with a pretended GPU each, and one down.
 
 It runs in a mount namespace in which its folder stands at /etc/slurm (jobs find their cluster there, because SLURM_CONF
 does not reach them), and in a network namespace without any route: nothing outside sees it or can disturb it, and no
@@ -66,10 +66,12 @@ GresTypes=gpu
 NodeName=DEFAULT CPUs=32 RealMemory=256000 State=UNKNOWN
 NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={port1} Gres=gpu:small:1 Feature=old
 NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port={port2} Gres=gpu:large:1 Feature=new
+NodeName=node3 NodeHostname={host} NodeAddr=127.0.0.1 Port={port3} Gres=gpu:small:1 CPUs=8 RealMemory=48000 State=DOWN
 PartitionName=main Nodes=node1,node2 Default=YES MaxTime=1-00:00:00 PriorityTier=1
 PartitionName=gpu Nodes=node1,node2 MaxTime=1-00:00:00 PriorityTier=1
 PartitionName=killable Nodes=node1,node2 MaxTime=1-00:00:00 PriorityTier=1 PreemptMode=CANCEL
 PartitionName=urgent Nodes=node1,node2 MaxTime=1:00:00 PriorityTier=10 PreemptMode=OFF
+PartitionName=mixed Nodes=node1,node3 MaxTime=1-00:00:00 PriorityTier=1
 """
 
 GRES_CONF = """
@@ -147,7 +149,7 @@ class Slurm:
 
     def start(self):
         self.outside = enter_namespaces(self.folder)
-        ports = dict(zip(("port0", "port1", "port2"), free_ports(3)))
+        ports = dict(zip(("port0", "port1", "port2", "port3"), free_ports(4)))
         conf = SLURM_CONF.format(host=socket.gethostname(), folder=self.folder, **ports)
         (self.folder / "gres.conf").write_text(GRES_CONF)
         key = self.folder / "munge.key"

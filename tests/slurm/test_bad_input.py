@@ -40,7 +40,7 @@ SMALL_CLUSTER = {
         "min(32000 * attempt, 64000)",
         "100000 * attempt",
     ),
-    "prepare, pretrain: this cluster keeps no accounts: remove slurm_account (x)": (
+    "prepare, pretrain: this cluster keeps no accounts: remove the account (x)": (
         "# slurm_account:",
         "slurm_account: x #",
     ),
@@ -53,6 +53,21 @@ SMALL_CLUSTER = {
 def test_profiles_that_do_not_fit(slurm, clone, line):
     clone.edit_profile(SMALL_CLUSTER[line])
     assert line in refusal(slurm, clone)
+
+
+def test_the_largest_of_unlike_nodes_counts(slurm, clone):
+    clone.edit_profile(
+        ("# slurm_partition: gpu ", "slurm_partition: mixed "), ("min(32000 * attempt, 64000)", "320000")
+    )
+    said = refusal(slurm, clone)
+    assert said == "pretrain: 320000 MB of memory are more than any node of partition mixed has (256000)"
+
+
+def test_a_partition_that_would_lose_preempted_jobs(slurm, clone):
+    clone.edit_profile(
+        ("slurm-requeue: true", "slurm-no-requeue: true"), ("# slurm_partition: gpu ", "slurm_partition: killable ")
+    )
+    assert refusal(slurm, clone).startswith("partition killable cancels jobs for more urgent ones")
 
 
 def test_time_limit_shorter_than_a_checkpoint_interval(slurm, clone):

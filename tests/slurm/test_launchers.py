@@ -144,8 +144,11 @@ def test_end_of_its_time_puts_the_job_back_into_the_queue(slurm, trained, clone)
 
 def test_preempted_and_requeued(slurm, trained, clone):
     """The signal ends the training on both nodes, and no task reports an end before Slurm has put the job back."""
+    gres = SUBMITIT.replace("GPUS", "1").replace("minutes: 30", 'minutes: 30, sbatch: {gres: "gpu:1"}')
+    clone.configure(TRAINING + gres)
     driver = start(clone)
     _, number = hold(slurm, clone, driver)
+    assert slurm.details(number)["TresPerNode"] == "gres:gpu:1"
     slurm.preempt("node2")
     slurm.wait(lambda: slurm.details(number)["JobState"] == "PENDING", "the job to be requeued")
     slurm.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
@@ -156,12 +159,22 @@ def test_preempted_and_requeued(slurm, trained, clone):
 
 
 def test_more_gpus_than_a_node_has(slurm, clone):
+    """It is not tried at all."""
     clone.configure(TRAINING + SUBMITIT.replace("GPUS", "8"))
+    done = clone.run("--", TARGET)
+    assert done.returncode == 1
+    line = done.stderr.strip().splitlines()[-1]
+    assert line == "launcher: 8 GPUs are more than any node of partition main has (1)"
+    assert not (clone.folder / "logs" / "pretrain").exists()
+
+
+def test_what_only_slurm_knows_to_be_wrong(slurm, clone):
+    clone.configure(TRAINING + SUBMITIT.replace("GPUS", "1").replace("minutes: 30", "minutes: 30, constraint: none"))
     done = clone.run("--retries", "0", "--", TARGET)
     assert done.returncode == 1
     (line,) = [line for line in log_of(clone).splitlines() if line.startswith("error: ")]
     assert line.startswith("error: the job is refused (launcher): ")
-    assert "node configuration" in line
+    assert "feature specification" in line
 
 
 def test_torchrun_on_two_nodes(slurm, trained, tmp_path):

@@ -23,7 +23,7 @@ from deepclust.planning.parameters import Parameters
 from deepclust.planning.plan import PROTOCOLS, ExperimentError, make_plan
 from deepclust.planning.slurm import gpus_of
 from deepclust.planning.strict_yaml import check_file, experiment_text
-from deepclust.planning.submission import folder_errors, profile_errors, submit_to_slurm
+from deepclust.planning.submission import folder_errors, launcher_errors, profile_errors, submit_to_slurm
 from deepclust.planning.terminal import Watcher, closing_table, log_errors
 
 prefer_this_python()
@@ -606,6 +606,7 @@ def check_profile():
 def check_submission():
     """End before the first job if results cannot be written, or if the jobs do not fit the cluster."""
     stop_with(folder_errors([Path("results"), Path("logs"), Path("resources")]))
+    stop_with(launcher_errors(EXPERIMENT.config["launcher"], workflow.dag.needrun_jobs()))
     if type(workflow.executor_settings).__module__ == "snakemake_executor_plugin_slurm":
         jobs = workflow.dag.needrun_jobs()
         stop_with(submit_to_slurm(workflow.executor_settings, jobs, Path.cwd(), workflow.nodes))

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from deepclust.planning.slurm import Cluster, Node, Partition, Request, gpus_of, misfits, slurm_minutes
+from deepclust.planning.slurm import Cluster, Node, Partition, Request, gpus_of, misfits, read_cluster, slurm_minutes
 
 CLUSTER = Cluster(
     partitions={
@@ -75,3 +75,35 @@ def test_what_does_not_fit(request_, word):
 def test_rules_with_the_same_problem_share_a_line():
     requests = [Request(rule, account="visoin") for rule in ("probe", "cluster", "probe")]
     assert misfits(requests, CLUSTER) == ["cluster, probe: you have no Slurm account visoin; did you mean 'vision'?"]
+
+
+CONFIG = """Configuration data as of 2024-05-01T12:00:00
+AccountingStorageType   = accounting_storage/none
+EmptyOne                =
+JobRequeue              = 0
+MinJobAge               = 30 sec
+
+Slurmctld(primary) at head is UP
+"""
+
+
+def test_what_slurm_says(tmp_path, monkeypatch):
+    """Nodes that differ have lines of their own, and a value may be missing."""
+    rows = (
+        "main*|1-00:00:00|32|256000|OFF|(null)",
+        "main*|1-00:00:00|8|48000|OFF|gpu:a100:2(S:0)",
+        "low|infinite|8|1|CANCEL|",
+    )
+    (tmp_path / "rows").write_text("\n".join(rows))
+    (tmp_path / "config").write_text(CONFIG)
+    for name, program in {
+        "sinfo": f"case $* in *%P*) cat {tmp_path}/rows;; *) echo node1;; esac",
+        "scontrol": f"cat {tmp_path}/config",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    main = Partition(1440, [Node(32, 256_000, {}), Node(8, 48_000, {"a100": 2})])
+    partitions = {"main": main, "low": Partition(math.inf, [Node(8, 1, {})], cancels=True)}
+    hosts = frozenset({"node1"})
+    assert read_cluster() == Cluster(partitions, "main", False, frozenset(), hosts, remembers=30, requeues=False)

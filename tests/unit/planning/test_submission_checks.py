@@ -6,7 +6,15 @@ from types import SimpleNamespace
 import pytest
 
 from deepclust.planning.slurm import Request
-from deepclust.planning.submission import folder_errors, profile_errors, request_of, unshared
+from deepclust.planning.submission import (
+    folder_errors,
+    launcher_errors,
+    launcher_request,
+    profile_errors,
+    request_of,
+    unshared,
+)
+from deepclust.pretraining.launcher_options import LauncherOptions
 
 
 def settings(threads=None, resources=None, default=None, limits=None, scatter=None):
@@ -97,3 +105,49 @@ def test_memory_of_this_machine_is_not_shared_with_others():
     assert "tmpfs" in line and "node7 cannot see" in line
     assert unshared(memory, [here]) == unshared(memory, [f"{here}.cluster.org"]) == []
     assert unshared(Path("/proc"), ["node7"]) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, Request("launcher", None, None, 720, 8, 65_536, gpus=1)),
+        ({"gpus_per_node": 4, "partition": "gpu"}, Request("launcher", "gpu", None, 720, 32, 65_536, gpus=4)),
+        ({"gpus_per_node": 0, "processes_per_node": 3}, Request("launcher", None, None, 720, 24, 65_536)),
+        (
+            {"gpus_per_node": 4, "sbatch": {"gres": "gpu:a100:4"}},
+            Request("launcher", None, None, 720, 32, 65_536, gpus=4, gpu_model="a100"),
+        ),
+        (
+            {"account": "me", "sbatch": {"account": "us", "time": "2:00:00", "mem": "0", "cpus_per_task": "2"}},
+            Request("launcher", None, "us", None, 1, None, gpus=1),
+        ),
+    ],
+)
+def test_what_the_launcher_asks_for(options, expected):
+    assert launcher_request(LauncherOptions(**options).model_dump()) == expected
+
+
+def test_the_launcher_is_held_against_the_cluster_where_it_submits(tmp_path, monkeypatch):
+    """The answers are those of a cluster whose nodes have 2 GPUs each; it keeps no accounts."""
+    answers = {"sinfo": "case $* in *%G*) echo 'main*|infinite|64|256000|OFF|gpu:2';; *) echo node1;; esac"}
+    answers |= dict.fromkeys(["sbatch", "scontrol"], ":")
+    for name, program in answers.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / name).chmod(0o755)
+    there = SimpleNamespace(rule=SimpleNamespace(name="prepare"))
+
+    training = job()
+
+    def errors(jobs=(there, training), **options):
+        return launcher_errors(LauncherOptions(**options).model_dump(), jobs)
+
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert errors(method="submitit", gpus_per_node=3) == []
+    assert len(errors(method="submitit", cluster="slurm")) == 1
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    assert errors(method="submitit", gpus_per_node=3) == [
+        "launcher: 3 GPUs are more than any node of partition main has (2)"
+    ]
+    assert errors(method="submitit", gpus_per_node=2) == errors(gpus_per_node=3) == []
+    assert errors(method="submitit", cluster="local", gpus_per_node=3) == []
+    assert errors([there], method="submitit", gpus_per_node=3) == []

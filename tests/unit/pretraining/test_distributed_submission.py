@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,6 +91,32 @@ def test_an_error_of_the_job_is_told_in_one_line(tmp_path):
     command = [sys.executable, "-c", program]
     with pytest.raises(DeepclustError, match="^job .*: too few images$"):
         Submission(LauncherOptions(**SUBMITIT), tmp_path / "model.json", command).run(lambda stop: None)
+
+
+@pytest.mark.parametrize(
+    ("sbatch", "asked"),
+    [
+        ({}, ["--gpus-per-node=2"]),
+        ({"qos": "long"}, ["--gpus-per-node=2"]),
+        ({"gres": "gpu:a100:2"}, ["--gres=gpu:a100:2"]),
+        ({"gres": "disk:2"}, ["--gpus-per-node=2", "--gres=disk:2"]),
+        ({"gpus": "a100:4"}, ["--gpus=a100:4"]),
+        ({"gpus_per_node": "a100:2"}, ["--gpus-per-node=a100:2"]),
+    ],
+)
+def test_slurm_is_asked_for_gpus_in_one_way(tmp_path, monkeypatch, sbatch, asked):
+    """It refuses two. Here its commands only take the job's script, and know no job afterwards."""
+    for name, program in {"sbatch": "echo Submitted batch job 17", "squeue": ":", "sacct": ":"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    options = LauncherOptions(method="submitit", cluster="slurm", nodes=2, gpus_per_node=2, sbatch=sbatch)
+    submission = Submission(options, tmp_path / "model.json", ["true"])
+    with pytest.raises(DeepclustError, match="Slurm job 17: it ended before its time"):
+        submission.run(lambda stop: None)
+    script = (submission.folder / "17_submission.sh").read_text()
+    assert re.findall(r"--(?:gpus|gres).*", script) == asked
+    assert "--ntasks-per-node=2\n" in script
 
 
 WAITS = """

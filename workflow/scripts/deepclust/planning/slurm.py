@@ -7,8 +7,6 @@ import getpass
 import re
 import shutil
 import subprocess
-import threading
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +14,6 @@ from pathlib import Path
 from deepclust.planning.validation import did_you_mean
 
 TOOLS = ("sbatch", "squeue", "scontrol", "sinfo", "scancel")
-REQUEUE_EVERY = 20.0  # seconds; Slurm forgets ended jobs after MinJobAge, 300 seconds unless set otherwise
 UNITS = {"": 1, "K": 2**-10, "M": 1, "G": 2**10, "T": 2**20}
 
 
@@ -57,6 +54,8 @@ class Partition:
     minutes: float
     """Longest time limit; infinity where there is none."""
     nodes: list[Node] = field(default_factory=list)
+    cancels: bool = False
+    """Whether jobs that more urgent ones preempt are cancelled (PreemptMode=CANCEL)."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,10 @@ class Cluster:
     """Accounts of this user; empty where they cannot be known."""
     hosts: frozenset[str] = frozenset()
     """Names of the machines that the nodes are."""
+    remembers: float = 300
+    """Seconds for which squeue knows a job that has ended (MinJobAge)."""
+    requeues: bool = True
+    """Whether jobs that do not say so may be put back into the queue (JobRequeue)."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +99,25 @@ def read_cluster() -> Cluster:
     """Ask Slurm what there is."""
     partitions: dict[str, Partition] = {}
     default = None
-    for line in _ask("sinfo", "-h", "-a", "-o", "%P|%l|%c|%m|%G").splitlines():
-        name, limit, cpus, memory, gres = line.split("|")
+    # Without -e, nodes that differ share a line, which gives the smallest of their numbers.
+    for line in _ask("sinfo", "-h", "-a", "-e", "-o", "%P|%l|%c|%m|%M|%G").splitlines():
+        name, limit, cpus, memory, preemption, gres = line.split("|")
         if name.endswith("*"):
             name = default = name.rstrip("*")
-        partition = partitions.setdefault(name, Partition(slurm_minutes(limit)))
-        partition.nodes.append(Node(_number(cpus), _number(memory), gpus_of(gres)))
-    storage = re.search(r"^AccountingStorageType\s*=\s*(\S+)", _ask("scontrol", "show", "config"), re.MULTILINE)
-    accounting = storage is not None and storage[1] not in {"(null)", "accounting_storage/none"}
+        partition = partitions.setdefault(name, Partition(slurm_minutes(limit), cancels="CANCEL" in preemption))
+        partition.nodes.append(Node(int(cpus), int(memory), gpus_of(gres)))
+    config = dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(\S+)", _ask("scontrol", "show", "config"), re.MULTILINE))
+    accounting = config.get("AccountingStorageType", "(null)") not in {"(null)", "accounting_storage/none"}
     hosts = frozenset(_ask("sinfo", "-h", "-a", "-N", "-o", "%n").split())
-    return Cluster(partitions, default, accounting, _accounts() if accounting else frozenset(), hosts)
+    return Cluster(
+        partitions,
+        default,
+        accounting,
+        accounts=_accounts() if accounting else frozenset(),
+        hosts=hosts,
+        remembers=float(config.get("MinJobAge", 300)) or float("inf"),  # 0: for ever
+        requeues=config.get("JobRequeue") != "0",
+    )
 
 
 def _accounts() -> frozenset[str]:
@@ -124,11 +136,6 @@ def _ask(*command: str) -> str:
     if done.returncode != 0:
         raise SlurmError(f"{command[0]} fails: {' '.join(done.stderr.split())}")
     return done.stdout
-
-
-def _number(text: str) -> int:
-    """`128` or `257000+` (where the nodes of a line differ)."""
-    return int(text.rstrip("+"))
 
 
 def slurm_minutes(limit: str) -> float:
@@ -167,7 +174,7 @@ def _misfits(request: Request, cluster: Cluster) -> Iterator[str]:
         for name in unknown:
             yield f"you have no Slurm account {name}{did_you_mean(name, sorted(cluster.accounts))}"
     if request.account and not cluster.accounting:
-        yield f"this cluster keeps no accounts: remove slurm_account ({request.account})"
+        yield f"this cluster keeps no accounts: remove the account ({request.account})"
     everywhere = [cluster.default] if cluster.default else list(cluster.partitions)
     names = [name for name in (request.partition or "").split(",") if name] or everywhere
     unknown = [name for name in names if name not in cluster.partitions]
@@ -229,25 +236,3 @@ def left_behind(folder: Path) -> list[str]:
         f"{len(jobs)} jobs of an earlier Snakemake are still in the queue: {shown}. Wait until they have ended "
         f"(squeue -j {numbers.replace(' ', ',')}) or end them (scancel {numbers}), then start again"
     ]
-
-
-def requeue_preempted(folder: Path) -> None:
-    """Put jobs back that Slurm cancelled for more urgent ones: Snakemake would wait for them for ever."""
-    for job in queued_jobs(folder, "PREEMPTED"):
-        done = subprocess.run(["scontrol", "requeue", job.id], capture_output=True, text=True, timeout=60)
-        fate = "back in the queue" if done.returncode == 0 else f"not requeued: {done.stderr.strip()}"
-        print(f"Slurm job {job.id} ({job.what}) was preempted: {fate}", flush=True)
-
-
-def watch_preemption(folder: Path) -> None:
-    """Call `requeue_preempted` now and then, until the process ends."""
-
-    def watch() -> None:
-        while True:
-            time.sleep(REQUEUE_EVERY)
-            try:
-                requeue_preempted(folder)
-            except (SlurmError, subprocess.TimeoutExpired):
-                continue  # a busy controller; ask again later
-
-    threading.Thread(target=watch, name="preemption", daemon=True).start()

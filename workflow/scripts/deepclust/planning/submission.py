@@ -1,7 +1,9 @@
 """What is wrong with a profile or with what it asks of a cluster, known before the first job starts."""
 
+import math
 import os
 import re
+import shutil
 import socket
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -11,6 +13,7 @@ from typing import Any
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.time_limit import default_checkpoint_seconds
+from deepclust.planning.preemption import PreemptionWatch, lost_if_preempted
 from deepclust.planning.slurm import (
     Request,
     SlurmError,
@@ -19,7 +22,6 @@ from deepclust.planning.slurm import (
     misfits,
     read_cluster,
     require_tools,
-    watch_preemption,
 )
 from deepclust.planning.validation import did_you_mean
 
@@ -111,12 +113,14 @@ def submit_to_slurm(executor_settings: Any, jobs: Iterable[Any], folder: Path, a
             + [line for r in requests for line in _too_short(r)]
         )
         lines += _stuck_arrays(executor_settings.array_jobs, requests, at_a_time)
+        if executor_settings.no_requeue or not (executor_settings.requeue or cluster.requeues):
+            lines += lost_if_preempted(requests, cluster)
+        if not lines:
+            PreemptionWatch(folder).start(cluster)
     except (SlurmError, DeepclustError) as error:
         return [str(error)]
     if not cluster.accounting:
         executor_settings.status_command = "squeue"
-    if not lines:
-        watch_preemption(folder)
     return list(dict.fromkeys(lines))
 
 
@@ -161,6 +165,45 @@ def request_of(job: Any) -> Request:
         cpus=_count(resources.get("cpus_per_task")) or job.threads,
         memory_mb=_count(resources.get("mem_mb")),
         last_memory_mb=last_memory,
+        gpus=gpus,
+        gpu_model=model or None,
+    )
+
+
+def launcher_errors(launcher: Mapping[str, Any], jobs: Iterable[Any]) -> list[str]:
+    """What the experiment's section `launcher` asks of Slurm and the cluster cannot give, one line each.
+
+    Its jobs are submitted by their rule, which Snakemake would try again in vain.
+    """
+    installed = shutil.which("sbatch") is not None
+    wanted = launcher["method"] == "submitit" and (launcher["cluster"] or ("slurm" if installed else "")) == "slurm"
+    if not wanted or not any(job.rule.name == "pretrain" for job in jobs):
+        return []
+    if not installed:
+        return ["launcher.cluster is slurm, but there is no sbatch on the PATH: start on a login node"]
+    if any(name in launcher["sbatch"] for name in OTHER_CLUSTERS):
+        return []
+    try:
+        return misfits([launcher_request(launcher)], read_cluster())
+    except SlurmError as error:
+        return [str(error)]
+
+
+def launcher_request(launcher: Mapping[str, Any]) -> Request:
+    """What a job of the section `launcher` will ask of Slurm on each node; what `sbatch` outdoes is left out."""
+    sbatch = {name.replace("_", "-"): value for name, value in launcher["sbatch"].items()}
+    processes = launcher["processes_per_node"] or max(launcher["gpus_per_node"], 1)
+    wanted = gpus_of(sbatch.get("gres", "")) or {"": launcher["gpus_per_node"]}
+    model, gpus = next(iter(wanted.items()))
+    if sbatch.keys() & {"gpus", "gpus-per-node", "gpus-per-task"}:
+        gpus = 0
+    return Request(
+        rule="launcher",
+        partition=_text(sbatch.get("partition", launcher["partition"])),
+        account=_text(sbatch.get("account", launcher["account"])),
+        minutes=None if "time" in sbatch else launcher["minutes"],
+        cpus=1 if "cpus-per-task" in sbatch else processes * launcher["cpus_per_process"],
+        memory_mb=None if "mem" in sbatch else math.ceil(1024 * launcher["memory_gb"]),
         gpus=gpus,
         gpu_model=model or None,
     )

@@ -19,7 +19,7 @@ class LauncherOptions(Options):
     nodes: int = Field(1, ge=1)
     """Nodes of the job."""
     gpus_per_node: int = Field(1, ge=0)
-    """GPUs on each node; 0: train on CPUs."""
+    """GPUs on each node; 0: train on CPUs. Under `sbatch: {gres: …}` only the number of processes."""
     processes_per_node: int | None = Field(None, ge=1)
     """Processes on each node. By default one per GPU."""
     cpus_per_process: int = Field(8, ge=1)
@@ -37,4 +37,5 @@ class LauncherOptions(Options):
     constraint: str | None = None
     """Features that the nodes must have."""
     sbatch: dict[str, str] = Field({})
-    """Other options of sbatch by their long names, e.g. `{gres: "gpu:a100:4"}`."""
+    """Other options of sbatch by their long names, e.g. `{qos: long}`. GPUs of a model: `{gres: "gpu:a100:4"}` beside
+    `gpus_per_node: 4`."""

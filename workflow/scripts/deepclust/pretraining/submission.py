@@ -29,6 +29,7 @@ FOLDER = ".state-submitit"  # beside the backbone
 POLL = 5.0  # seconds between two looks at the job
 CANCEL_PATIENCE = 90.0  # seconds that a cancelled job has to save its state
 SIGNAL_SECONDS = 120  # before its time limit the job is told to save its state
+GPU_REQUESTS = frozenset({"gpus", "gpus-per-node", "gpus-per-task"})  # options of sbatch, beside gres
 # Arguments of the driver that mean nothing to the processes that train, or something else.
 DRIVERS_OWN = ("minutes", "memory_mb", "threads", "processes", "keep_state", "launcher")
 
@@ -133,7 +134,7 @@ class Submission:
                 name=f"{self.name}-{self.key}",
                 nodes=options.nodes,
                 tasks_per_node=processes,
-                gpus_per_node=options.gpus_per_node or None,
+                gpus_per_node=_gpus_per_node(options),
                 cpus_per_task=options.cpus_per_process,
                 mem_gb=options.memory_gb,
                 timeout_min=options.minutes,
@@ -199,6 +200,12 @@ def task_arguments(argv: Sequence[str], options: LauncherOptions) -> list[str]:
             words.append(word)
     on_a_node = options.processes_per_node or max(options.gpus_per_node, 1)
     return [*words, "--keep_state", "true", "--threads", str(options.cpus_per_process * on_a_node)]
+
+
+def _gpus_per_node(options: LauncherOptions) -> int | None:
+    """What sbatch is told, unless it is told otherwise: Slurm refuses a job that asks for GPUs in two ways."""
+    told_otherwise = {name.replace("_", "-") for name in options.sbatch} & GPU_REQUESTS
+    return None if told_otherwise or "gpu" in options.sbatch.get("gres", "") else options.gpus_per_node or None
 
 
 def _digest(text: str) -> str:
