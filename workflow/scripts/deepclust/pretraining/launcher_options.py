@@ -39,3 +39,8 @@ class LauncherOptions(Options):
     sbatch: dict[str, str] = Field({})
     """Other options of sbatch by their long names, e.g. `{qos: long}`. GPUs of a model: `{gres: "gpu:a100:4"}` beside
     `gpus_per_node: 4`."""
+
+    @property
+    def processes_on_a_node(self) -> int:
+        """How many processes train on each node."""
+        return self.processes_per_node or max(self.gpus_per_node, 1)

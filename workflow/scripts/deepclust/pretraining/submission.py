@@ -122,7 +122,6 @@ class Submission:
         import submitit
 
         options = self.options
-        processes = options.processes_per_node or max(options.gpus_per_node, 1)
         # The task is unpickled by name in the job, which has to find the library.
         library = str(Path(__file__).resolve().parents[2])
         os.environ["PYTHONPATH"] = os.pathsep.join([library, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -133,7 +132,7 @@ class Submission:
             executor.update_parameters(
                 name=f"{self.name}-{self.key}",
                 nodes=options.nodes,
-                tasks_per_node=processes,
+                tasks_per_node=options.processes_on_a_node,
                 gpus_per_node=_gpus_per_node(options),
                 cpus_per_task=options.cpus_per_process,
                 mem_gb=options.memory_gb,
@@ -198,8 +197,7 @@ def task_arguments(argv: Sequence[str], options: LauncherOptions) -> list[str]:
             skipped = re.split(r"[=.]", word[2:])[0] in DRIVERS_OWN
         if not skipped:
             words.append(word)
-    on_a_node = options.processes_per_node or max(options.gpus_per_node, 1)
-    return [*words, "--keep_state", "true", "--threads", str(options.cpus_per_process * on_a_node)]
+    return [*words, "--keep_state", "true", "--threads", str(options.cpus_per_process * options.processes_on_a_node)]
 
 
 def _gpus_per_node(options: LauncherOptions) -> int | None:
