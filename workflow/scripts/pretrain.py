@@ -1,5 +1,6 @@
 """Train a backbone on images without labels."""
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from deepclust.pretraining import engine
     from deepclust.pretraining.distributed import Team
     from deepclust.pretraining.options import PretrainingOptions
+
+
+# Read when PyTorch is loaded. Where one of several processes ends, PyTorch lets the others warn of the lost connection,
+# with a list of functions; our errors say what happened.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 class Files(JobArguments):

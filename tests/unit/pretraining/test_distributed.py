@@ -228,6 +228,17 @@ def test_a_killed_process_ends_all_and_costs_nothing(teams, images, tmp_path):
     assert training.records() == expected.records()
 
 
+def test_the_end_of_the_first_process_ends_the_others_without_a_word(teams, images, tmp_path):
+    """They count who fails first, and it kept the count."""
+    training = Training(teams, images, tmp_path / "b", epochs=200, checkpoint_seconds=0.01)
+    processes = training.start(3)
+    while not training.states():
+        time.sleep(0.005)
+    os.kill(processes[0], signal.SIGKILL)
+    assert training.teams.wait() == [-signal.SIGKILL, 1, 1]
+    assert "c10d" not in training.output() and "rror" not in training.output()
+
+
 def test_more_processes_than_images_in_a_batch(teams, images, tmp_path):
     training = Training(teams, images, tmp_path / "b", batch_size=2)
     training.start(3)

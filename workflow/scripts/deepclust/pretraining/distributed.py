@@ -261,6 +261,7 @@ def _join(backend: str) -> None:
     """
     try:
         dist.init_process_group(backend, timeout=MEETING)
+        dist.all_reduce(torch.zeros(1))  # one that went on before all are here could fail, and be missed by the others
     except (RuntimeError, ValueError) as error:
         place = f"{os.environ.get('MASTER_ADDR')}, port {os.environ.get('MASTER_PORT')}"
         said = str(error).partition("\n")[0]
