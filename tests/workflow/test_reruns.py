@@ -130,7 +130,6 @@ CONSENSUS = {
     "heads": 3,
     "neighbors": 2,
     "entropy_weight": 2,
-    "dropout": 0.1,
     "epochs": 3,
     "rounds": 2,
     "round_epochs": 3,
@@ -194,6 +193,7 @@ CHANGES = {
     "runs.1.seeds": ([0, 1, 2], ["cluster shapes small"]),
     "seeds": (3, ["cluster"]),
     "neighbors.k": (4, ["find_neighbors"]),
+    "neighbors.normalize": ("half_whiten", ["find_neighbors"]),
     "neighbors.recall": (0.9, ["find_neighbors"]),
     **{
         f"choose_k.{key}": (value, ["choose_k shapes fetched"])

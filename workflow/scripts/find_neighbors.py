@@ -18,7 +18,7 @@ class Arguments(JobArguments, NeighborOptions):  # type: ignore[misc]  # pydanti
 def main(arguments: Arguments, job: Job) -> None:
     from deepclust.features.neighbors import find_neighbors
 
-    options = NeighborOptions(k=arguments.k, recall=arguments.recall)
+    options = NeighborOptions(**{name: getattr(arguments, name) for name in NeighborOptions.model_fields})
     recall = find_neighbors(arguments.features, arguments.output, options, job.progress)
     job.options = {**options.model_dump(), "measured_recall": recall}
     job.inputs = {str(path): path for path in arguments.features}

@@ -58,6 +58,22 @@ def test_equal_those_of_an_exhaustive_search(tmp_path_factory, features, k):
     check(search(features, k, tmp_path_factory.mktemp("n")), features)
 
 
+def test_neighbors_among_half_whitened_features(tmp_path):
+    """Against an eigendecomposition here; of features that vary a hundred times as much in one direction as in another."""
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(400, 7)) @ np.diag(np.logspace(1, -1, 7)) + 3
+    directions = features / np.linalg.norm(features, axis=1, keepdims=True)
+    variances, axes = np.linalg.eigh(np.cov(directions.T))
+    expected = (directions - directions.mean(axis=0)) @ axes / variances**0.25
+    found = search(features.astype(np.float32), 9, tmp_path, normalize="half_whiten")
+    check(found, expected)
+    assert (found != search(features.astype(np.float32), 9, tmp_path)).any()
+
+
+def test_half_whitened_features_that_do_not_differ(tmp_path):
+    check(search(np.ones((30, 4), np.float32), 5, tmp_path, normalize="half_whiten"), np.zeros((30, 4)))
+
+
 def test_in_several_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "BLOCK", 64)
     features = np.random.default_rng(0).normal(size=(300, 16)).astype(np.float16)
@@ -129,4 +145,4 @@ def test_the_command(tmp_path):
     subprocess.run([sys.executable, str(SCRIPTS / "find_neighbors.py"), *flags], cwd=tmp_path, check=True)
     check(np.load(tmp_path / "neighbors.npy"), features)
     options = json.loads((tmp_path / "provenance.json").read_text())["options"]
-    assert options == {"k": 3, "recall": 1.0, "measured_recall": 1.0}
+    assert options == {"k": 3, "normalize": "none", "recall": 1.0, "measured_recall": 1.0}

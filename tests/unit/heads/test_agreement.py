@@ -5,9 +5,9 @@ from head_samples import accuracy
 from sklearn.neighbors import NearestNeighbors
 
 from deepclust.common.modularity import cohesion, modularity
+from deepclust.common.rows import blocks
 from deepclust.heads import agreement
 from deepclust.heads.agreement import LinearFit, Votes, alignment, candidates, one_hot
-from deepclust.heads.normalization import blocks
 
 
 @pytest.fixture(scope="module")

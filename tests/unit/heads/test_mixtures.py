@@ -65,7 +65,7 @@ def test_seeds_that_are_trained_as_one_stack_are_those_trained_alone(name, chang
 
 
 @pytest.mark.parametrize("name", HEADS)
-@pytest.mark.parametrize("normalize", ["l2", "center", "standardize", "whiten"])
+@pytest.mark.parametrize("normalize", ["l2", "center", "standardize", "whiten", "half_whiten"])
 def test_every_normalisation(name, normalize):
     points, labels = mixture(300, 3)
     results, options = fit(name, points, 3, normalize=normalize, components=3)

@@ -8,8 +8,9 @@ from hypothesis.extra import numpy as hnp
 from sklearn.decomposition import PCA
 
 from deepclust.common.errors import DeepclustError
+from deepclust.common.rows import BLOCK
 from deepclust.heads.head import HeadOptions
-from deepclust.heads.normalization import BLOCK, apply_normalization, fit_normalization
+from deepclust.heads.normalization import apply_normalization, fit_normalization
 
 matrices = hnp.arrays(
     np.float32,
@@ -108,6 +109,20 @@ def test_whiten_equals_scikit_learns_pca(components):
     np.testing.assert_allclose(applied @ applied.T, expected @ expected.T, atol=2e-3)  # axes have no sign
 
 
-def test_whiten_of_constant_features_is_zero():
-    normalized, _ = fit_normalization([np.full((50, 4), 0.1, np.float32)], HeadOptions(normalize="whiten"))
+@pytest.mark.parametrize("components", [3, 100])
+def test_half_whiten_divides_by_the_root_of_the_deviation(components):
+    """Against scikit-learn: the same directions, whose variance is then their own standard deviation."""
+    train, test = correlated(BLOCK + 500), correlated(40)
+    options = HeadOptions(normalize="half_whiten", components=components)
+    _, weights = fit_normalization([train], options)
+    pca = PCA(min(components, 6)).fit(train.astype(np.float64))
+    expected = pca.transform(test) / np.sqrt(np.sqrt(pca.explained_variance_))
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    applied = apply_normalization([test], options, weights)
+    np.testing.assert_allclose(applied @ applied.T, expected @ expected.T, atol=2e-3)
+
+
+@pytest.mark.parametrize("normalize", ["whiten", "half_whiten"])
+def test_whiten_of_constant_features_is_zero(normalize):
+    normalized, _ = fit_normalization([np.full((50, 4), 0.1, np.float32)], HeadOptions(normalize=normalize))
     np.testing.assert_array_equal(normalized, np.zeros((50, 1)))

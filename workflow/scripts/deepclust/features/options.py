@@ -43,6 +43,10 @@ class NeighborOptions(Options):
 
     k: int = Field(20, ge=1)
     """Number of neighbors of every image."""
+    normalize: Literal["none", "half_whiten"] = "none"
+    """What happens to the features first. `half_whiten`: principal components (512, at most) of the searched images'
+    features, each divided by the square root of its standard deviation, so that the few directions of the largest
+    variance do not decide alone; the heads have the same."""
     recall: float = Field(1.0, gt=0, le=1)
     """Share of the true neighbors to find at least, measured on a sample of the images. 1: an exact search, whose time
     grows with the square of the number of images; less: an approximate index, for more than some 100,000 images."""

@@ -10,7 +10,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import linear_sum_assignment
 
 from deepclust.common.modularity import modularity
-from deepclust.heads.normalization import blocks
+from deepclust.common.rows import blocks
 
 RIDGE = 1e-4  # share of the mean variance that is added to every direction
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import sha256_file, write_json
 from deepclust.common.progress import Progress
+from deepclust.common.rows import blocks
 from deepclust.heads.head import (
     CombiningOptions,
     Facts,
@@ -28,7 +29,6 @@ from deepclust.heads.head import (
 )
 from deepclust.heads.members import read_members
 from deepclust.heads.monitors import unusable_sizes
-from deepclust.heads.normalization import blocks
 from deepclust.heads.store import SeedStore, fitted_seed, write_clusters
 
 CRITERION = "objective on the training splits (label-free)"

@@ -1,15 +1,14 @@
 """Consensus: one partition out of those that several heads and seeds found on the same features.
 
 Ours. Heads on frozen features tend to follow the few directions in which the features vary most, whether or not these
-tell the classes apart. Classes, being what pretraining gathers evidence for, show in very many directions, most of them
-of little variance. So the partitions of the members are judged and improved where all directions count the same:
+tell the classes apart; where all directions count the same, as after whitening, noise counts as well. So the partitions
+of the members are judged and improved half-way between: on half-whitened features and the neighbors among them.
 
 1. Every partition, and the aligned mean of the best two, three, … of them, is scored by its modularity on the neighbor
-   graph of the whitened features, and the best `starts` of these votes are kept.
-2. Each vote becomes a linear classifier on the whitened features, by least squares, and is trained on: an image and its
-   neighbors among the whitened features shall be in the same cluster and clusters be of similar size (the loss of SCAN,
-   Van Gansbeke et al. 2020, arxiv.org/abs/2005.12320), where half of the dimensions are dropped, others for the image
-   than for its neighbor. No direction can then decide alone.
+   graph, and the best `starts` of these votes are kept.
+2. Each vote becomes a linear classifier, by least squares, and is trained on: an image and its neighbors shall be in
+   the same cluster and clusters be of similar size (the loss of SCAN, Van Gansbeke et al. 2020,
+   arxiv.org/abs/2005.12320).
 3. The classifier with the highest modularity goes through `rounds` of moves: beside it, others are trained for which
    its least cohesive cluster was dissolved and one of the others split (`deepclust.heads.split_and_merge`). Training
    alone does not leave a partition in which two classes share a cluster. The highest modularity wins again.
@@ -59,11 +58,10 @@ EVENED = 0.4  # share of the images that clusters of other sizes than all member
 class Options(CombiningOptions):
     """Options of the consensus."""
 
-    normalize: Literal["none", "l2", "center", "standardize", "whiten"] = "whiten"
-    """What happens to the features first; see the other heads. Anything but `whiten` lets directions of large variance
-    decide."""
+    normalize: Literal["none", "l2", "center", "standardize", "whiten", "half_whiten"] = "half_whiten"
+    """What happens to the features first; see the other heads."""
     components: int = Field(512, ge=1)
-    """Principal components that `normalize: whiten` keeps, at most."""
+    """Principal components that `normalize: whiten` and `half_whiten` keep, at most."""
     starts: int = Field(3, ge=1)
     """How many of the best votes are trained on."""
     heads: int = Field(10, ge=2)
@@ -72,8 +70,6 @@ class Options(CombiningOptions):
     """Nearest neighbors of an image among the normalised features."""
     entropy_weight: float = Field(5.0, ge=0)
     """Weight of the entropy of a batch's mean probabilities, which keeps clusters from running empty."""
-    dropout: float = Field(0.5, ge=0, lt=1)
-    """Share of the dimensions that are dropped in training."""
     epochs: int = Field(20, ge=1)
     """Passes over the training images, from the votes."""
     rounds: int = Field(3, ge=0)

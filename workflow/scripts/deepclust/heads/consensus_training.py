@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from deepclust.common.modularity import modularity
+from deepclust.common.rows import BLOCK
 from deepclust.heads.agreement import LinearFit, Votes
 from deepclust.heads.head import Weights
 from deepclust.heads.monitors import watched
 from deepclust.heads.neighbor_consistency import scan_loss
-from deepclust.heads.normalization import BLOCK
 from deepclust.heads.split_and_merge import moves
 from deepclust.heads.stacked import Rows, draw_each, linear, orders
 from deepclust.heads.training import Training
@@ -34,7 +34,6 @@ class Recipe:
     batch_size: int
     learning_rate: float
     entropy_weight: float
-    dropout: float
 
     @property
     def all_epochs(self) -> int:
@@ -100,22 +99,13 @@ class ConsensusTraining(Training):
         return (epoch - recipe.epochs) % recipe.round_epochs, recipe.round_epochs
 
     def _descend(self, indices: Tensor, step: int, progress: float) -> Tensor:
-        """An image and its neighbor, each without other dimensions, shall be in the same cluster."""
-        width, mask = self.neighbors.shape[1], functools.partial(torch.rand, (self.rows.values.shape[1], self.batch))
-        columns, *masks = draw_each(
-            self.seeds,
-            step,
-            indices.device,
-            functools.partial(torch.randint, max(1, width), (self.batch,)),
-            mask,
-            mask,
-        )
+        """An image and its neighbor shall be in the same cluster."""
+        width = self.neighbors.shape[1]
+        draw = functools.partial(torch.randint, max(1, width), (self.batch,))
+        [columns] = draw_each(self.seeds, step, indices.device, draw)
         paired = self.neighbors[indices, columns] if width else indices
         parameters, optimizer = self.phases[self.current], self.optimizers[self.current]
-        anchors, others = (
-            self._forward(parameters, self.rows[images] * self._kept(drawn)).softmax(2)
-            for images, drawn in zip((indices, paired), masks)
-        )
+        anchors, others = (self._forward(parameters, self.rows[images]).softmax(2) for images in (indices, paired))
         losses = scan_loss(anchors, others, self.recipe.entropy_weight)
         for group in optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * (1 - progress)
@@ -123,11 +113,6 @@ class ConsensusTraining(Training):
         losses.sum().backward()
         optimizer.step()
         return losses.detach().mean(dim=1)
-
-    def _kept(self, drawn: Tensor) -> Tensor:
-        """Inverted dropout by numbers between 0 and 1, of the same shape."""
-        keep = 1 - self.recipe.dropout
-        return (drawn < keep).to(self.rows.values.dtype) / keep
 
     @staticmethod
     def _forward(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:

@@ -16,9 +16,10 @@ from sklearn.mixture import GaussianMixture
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
+from deepclust.common.rows import blocks, principal_axes
 from deepclust.common.seeding import derive_seed
 from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
-from deepclust.heads.normalization import blocks, fit_normalization, normalized_blocks, principal_axes
+from deepclust.heads.normalization import fit_normalization, normalized_blocks
 
 REGULARIZATION = 1e-4  # of the mean variance of the components
 

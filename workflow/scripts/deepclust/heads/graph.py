@@ -7,8 +7,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
 from deepclust.common.errors import DeepclustError
+from deepclust.common.rows import blocks
 from deepclust.common.seeding import derive_seed
-from deepclust.heads.normalization import blocks
 
 BLOCK = 1024  # components compared with all others at once
 DENSE = 1000  # up to so many images all eigenvectors are computed at once

@@ -24,14 +24,16 @@ Weights = dict[str, npt.NDArray[Any]]
 class HeadOptions(Options):
     """Options that all heads have."""
 
-    normalize: Literal["none", "l2", "center", "standardize", "whiten"] = "none"
+    normalize: Literal["none", "l2", "center", "standardize", "whiten", "half_whiten"] = "none"
     """What happens to the features first. `l2`: each image's are scaled to length 1. `center`: the mean of the training
     splits is taken away, then as `l2`. `standardize`: each dimension is scaled to mean 0 and variance 1 over the
     training splits. `whiten`: principal components of the training splits, each scaled to variance 1, then as `l2` (the
-    preprocessing of DeepCluster). Where several backbones are joined, the features of each are always scaled to length
+    preprocessing of DeepCluster). `half_whiten`: the same, but each divided by the square root of its standard
+    deviation only, which is half-way from `center`, where the few directions of the largest variance decide, to
+    `whiten`, where noise counts as much as they do. Where several backbones are joined, the features of each are always scaled to length
     1 before, so that they weigh the same; only `turtle`, which reads them apart, normalises each by itself."""
     components: int = Field(256, ge=1)
-    """Principal components that `normalize: whiten` keeps, at most."""
+    """Principal components that `normalize: whiten` and `half_whiten` keep, at most."""
 
 
 class CombiningOptions(HeadOptions):

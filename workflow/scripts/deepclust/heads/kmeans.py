@@ -22,10 +22,11 @@ from torch import Tensor
 from deepclust.common.device import choose_device
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
+from deepclust.common.rows import scale_rows
 from deepclust.common.seeding import derive_seed
 from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
 from deepclust.heads.lloyd import Clustering, Points, assign, iterate, polish
-from deepclust.heads.normalization import fit_normalization, normalized_blocks, scale_rows
+from deepclust.heads.normalization import fit_normalization, normalized_blocks
 from deepclust.heads.plusplus import plus_plus
 from deepclust.heads.stacked import stacks
 

@@ -21,8 +21,8 @@ from scipy.special import log_softmax
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
+from deepclust.common.rows import BLOCK, scale_rows
 from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
-from deepclust.heads.normalization import BLOCK, scale_rows
 
 FACTS = Facts(needs_neighbors=False, max_backbones=1, needs_native=True)
 

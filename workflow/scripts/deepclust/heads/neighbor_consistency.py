@@ -13,9 +13,10 @@ from torch import Tensor
 from deepclust.common.device import choose_device
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
+from deepclust.common.rows import BLOCK
 from deepclust.heads.head import HeadOptions, SeedResult, TrainingData, Weights
 from deepclust.heads.monitors import watched
-from deepclust.heads.normalization import BLOCK, fit_normalization
+from deepclust.heads.normalization import fit_normalization
 from deepclust.heads.self_labelling import SelfLabelling, confident_labels, weighted_cross_entropy
 from deepclust.heads.stacked import Rows, draw, draw_each, linear, orders
 from deepclust.heads.training import Plan, Training, train
@@ -28,7 +29,7 @@ ADVICE = "raise entropy_weight or batch_size"
 class ConsistencyOptions(HeadOptions):
     """Options of heads that learn from neighbors."""
 
-    normalize: Literal["none", "l2", "center", "standardize", "whiten"] = "center"
+    normalize: Literal["none", "l2", "center", "standardize", "whiten", "half_whiten"] = "center"
     """What happens to the features first; see the other heads."""
     heads: int = Field(10, ge=1)
     """Linear heads per seed; the one with the lowest objective is kept."""

@@ -6,11 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from deepclust.common.errors import DeepclustError
+from deepclust.common.rows import CONSTANT, blocks, scale_rows, whitening
 from deepclust.heads.head import Features, HeadOptions, Weights
 
-BLOCK = 8192  # rows converted at once
-CONSTANT = 1e-7  # a dimension whose deviation is less than this share of its mean is constant, but for rounding
-RANK = 1e-10  # principal components with less than this share of the largest variance are rounding
+POWERS = {"whiten": 1.0, "half_whiten": 0.5}  # of the standard deviation that principal components are divided by
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -24,8 +23,9 @@ def fit_normalization(features: list[Features], options: HeadOptions) -> tuple[F
 
     Returns:
         A new matrix, float32 [N, D] where D is the sum of the D_b, or [N, P] with P principal components; and from the
-        training splits, float32: `mean` [D] for `center`, `standardize` and `whiten`, `scale` [D] for `standardize`
-        (the inverse of the standard deviation; 1 for constant dimensions), `projection` [D, P] for `whiten`.
+        training splits, float32: `mean` [D] for all but `none` and `l2`, `scale` [D] for `standardize`
+        (the inverse of the standard deviation; 1 for constant dimensions), `projection` [D, P] for `whiten` and
+        `half_whiten`.
 
     Raises:
         DeepclustError: values are not finite.
@@ -37,8 +37,9 @@ def fit_normalization(features: list[Features], options: HeadOptions) -> tuple[F
     weights: Weights = {"mean": mean.astype(np.float32)}
     if options.normalize == "standardize":
         weights["scale"] = _inverse_deviation(joined, mean).astype(np.float32)
-    if options.normalize == "whiten":
-        weights["projection"] = _whitening(joined, mean, options.components).astype(np.float32)
+    if options.normalize in POWERS:
+        projection = whitening(joined, mean, options.components, POWERS[options.normalize])
+        weights["projection"] = projection.astype(np.float32)
     return _finish(joined, options, weights), weights
 
 
@@ -57,20 +58,6 @@ def normalized_blocks(
     """`apply_normalization` to some rows at a time: which rows, and what they are."""
     for rows in blocks(len(features[0])):
         yield rows, apply_normalization([array[rows] for array in features], options, weights)
-
-
-def blocks(count: int, size: int = BLOCK) -> Iterator[slice]:
-    """All of `count` rows, `size` at a time."""
-    return (slice(first, first + size) for first in range(0, count, size))
-
-
-def scale_rows(rows: npt.NDArray[np.floating]) -> None:
-    """Scale every row to length 1, in place; zero rows stay zero."""
-    for part in blocks(len(rows)):
-        block = rows[part]
-        # Squares of large values overflow float32.
-        lengths = np.linalg.norm(block.astype(np.float64), axis=1, keepdims=True)
-        np.divide(block, lengths, out=block, where=lengths > 0, casting="same_kind")
 
 
 def _join(features: list[Features], options: HeadOptions) -> Float32:
@@ -100,35 +87,15 @@ def _inverse_deviation(joined: Float32, mean: Float64) -> Float64:
     return inverse
 
 
-def _whitening(joined: Float32, mean: Float64, components: int) -> Float64:
-    """Principal axes, each divided by the standard deviation along it: [D, P]; one zero axis if nothing varies."""
-    variances, axes = principal_axes(joined, mean, components)
-    kept = (variances > RANK * variances[0]) & (variances > np.square(CONSTANT * np.abs(mean).max()))
-    if not kept.any():
-        return np.zeros((len(mean), 1))
-    projection: Float64 = axes[:, kept] / np.sqrt(variances[kept])
-    return projection
-
-
-def principal_axes(points: Float32, mean: Float64, components: int) -> tuple[Float64, Float64]:
-    """Variances [P], in falling order, and orthonormal axes [D, P] of the `components` (at most D) principal ones."""
-    covariance = np.zeros((len(mean), len(mean)))
-    for rows in blocks(len(points)):
-        block = points[rows] - mean
-        covariance += block.T @ block
-    variances, axes = np.linalg.eigh(covariance / len(points))
-    return variances[::-1][:components], axes[:, ::-1][:, :components]
-
-
 def _finish(joined: Float32, options: HeadOptions, weights: Weights) -> Float32:
     """What comes after the statistics of the training splits are known."""
     if options.normalize not in {"none", "l2"}:
         joined -= weights["mean"]
     if options.normalize == "standardize":
         joined *= weights["scale"]
-    if options.normalize == "whiten":
+    if options.normalize in POWERS:
         joined = _projected(joined, weights["projection"])
-    if options.normalize in {"center", "whiten"}:
+    if options.normalize in {"center", *POWERS}:
         scale_rows(joined)
     return joined
 

@@ -21,6 +21,6 @@ class ChooseKOptions(HeadOptions):
     """Subsamples, each of 80 % of these images, between whose clusterings stability is measured."""
     neighbors: int = Field(20, ge=1)
     """Nearest neighbors of an image in the graph of modularity and eigengap."""
-    normalize: Literal["none", "l2", "center", "standardize", "whiten"] = "center"
+    normalize: Literal["none", "l2", "center", "standardize", "whiten", "half_whiten"] = "center"
     """What happens to the features first; see the heads. Where clusters differ in few directions `whiten` hides
     them."""

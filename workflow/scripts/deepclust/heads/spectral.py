@@ -18,12 +18,13 @@ from scipy import sparse
 from deepclust.common.device import choose_device
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
+from deepclust.common.rows import scale_rows
 from deepclust.common.seeding import derive_seed
 from deepclust.heads import kmeans
 from deepclust.heads.graph import leading_eigenpairs, neighbor_graph
 from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
 from deepclust.heads.lloyd import Points, assign
-from deepclust.heads.normalization import fit_normalization, scale_rows
+from deepclust.heads.normalization import fit_normalization
 from deepclust.heads.voting import filled, landmarks, vote
 
 FACTS = Facts(needs_neighbors=True, max_backbones=None)

@@ -28,10 +28,11 @@ from torch import Tensor, nn
 from deepclust.common.device import choose_device
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
+from deepclust.common.rows import blocks
 from deepclust.common.seeding import derive_seed
 from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
 from deepclust.heads.monitors import watched
-from deepclust.heads.normalization import apply_normalization, blocks, fit_normalization
+from deepclust.heads.normalization import apply_normalization, fit_normalization
 from deepclust.heads.stacked import Rows, draw, orders
 from deepclust.heads.training import Plan, Training, train
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from deepclust.common.device import choose_device
+from deepclust.common.rows import BLOCK, scale_rows
 from deepclust.heads.head import Features, HeadOptions, Prediction, Weights
-from deepclust.heads.normalization import BLOCK, normalized_blocks, scale_rows
+from deepclust.heads.normalization import normalized_blocks
 
 LANDMARKS = 10_000
 VOTERS = 20  # nearest landmarks that vote

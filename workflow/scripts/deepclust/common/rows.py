@@ -1,0 +1,55 @@
+"""Matrices with one row per image: in blocks, scaled to length 1, along their principal axes."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+BLOCK = 8192  # rows converted at once
+CONSTANT = 1e-7  # a dimension whose deviation is less than this share of its mean is constant, but for rounding
+RANK = 1e-10  # principal components with less than this share of the largest variance are rounding
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+
+def blocks(count: int, size: int = BLOCK) -> Iterator[slice]:
+    """All of `count` rows, `size` at a time."""
+    return (slice(first, first + size) for first in range(0, count, size))
+
+
+def scale_rows(rows: npt.NDArray[np.floating]) -> None:
+    """Scale every row to length 1, in place; zero rows stay zero."""
+    for part in blocks(len(rows)):
+        block = rows[part]
+        # Squares of large values overflow float32.
+        lengths = np.linalg.norm(block.astype(np.float64), axis=1, keepdims=True)
+        np.divide(block, lengths, out=block, where=lengths > 0, casting="same_kind")
+
+
+def principal_axes(points: Float32, mean: Float64, components: int) -> tuple[Float64, Float64]:
+    """Variances [P], in falling order, and orthonormal axes [D, P] of the `components` (at most D) principal ones."""
+    covariance = np.zeros((len(mean), len(mean)))
+    for rows in blocks(len(points)):
+        block = points[rows] - mean
+        covariance += block.T @ block
+    variances, axes = np.linalg.eigh(covariance / len(points))
+    return variances[::-1][:components], axes[:, ::-1][:, :components]
+
+
+def whitening(points: Float32, mean: Float64, components: int, power: float = 1.0) -> Float64:
+    """Principal axes, each divided by a power of the standard deviation along it: [D, P].
+
+    A power of 1 whitens: all directions count the same, and with them what is noise. A power of 0 is PCA: the few
+    directions of the largest variance decide. Between them is 0.5.
+
+    Args:
+        points: [N, D], of mean `mean` [D].
+        components: P, at most; components that do not vary are left out, and one zero axis is left if none does.
+    """
+    variances, axes = principal_axes(points, mean, components)
+    kept = (variances > RANK * variances[0]) & (variances > np.square(CONSTANT * np.abs(mean).max()))
+    if not kept.any():
+        return np.zeros((len(mean), 1))
+    projection: Float64 = axes[:, kept] / variances[kept] ** (power / 2)
+    return projection
