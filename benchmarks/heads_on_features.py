@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow" / "scripts"))
 
-from deepclust.common.files import write_array
 from deepclust.common.progress import Progress
+from deepclust.common.rows import scale_rows
 from deepclust.evaluation.metrics import Comparison
 from deepclust.evaluation.options import ProbeOptions
 from deepclust.evaluation.probes import LabelledFeatures, knn_accuracy, linear_accuracy
+from deepclust.features.neighbors import find_neighbors as search_neighbors
+from deepclust.features.options import NeighborOptions
 from deepclust.heads.head import Partition, TrainingData, load_head
 
 NEIGHBORS = 50
@@ -34,13 +35,16 @@ HEADS: dict[str, tuple[str, dict[str, Any]]] = {
     "spectral": ("spectral", {"normalize": "center"}),
     "agglomerative": ("agglomerative", {"normalize": "center"}),
     "scan": ("scan", {}),
-    "scan-whiten": ("scan", {"normalize": "whiten", "components": 512}),  # as the consensus sees the features
     "two_stage": ("two_stage", {}),
     "turtle": ("turtle", {}),
     "turtle-standardize": ("turtle", {"normalize": "standardize"}),
     "consensus": ("consensus", {"members": ["kmeans-whiten", "two_stage", "scan"]}),
     "consensus-random": ("consensus", {"members": [RANDOM]}),
     "temi": ("temi", {}),
+    # As the consensus sees the features, and with the neighbors among them (`neighbors: {normalize: half_whiten}`).
+    "kmeans-half": ("kmeans", {"normalize": "half_whiten", "components": 512}),
+    "scan-half": ("scan", {"normalize": "half_whiten", "components": 512}),
+    "two_stage-half": ("two_stage", {"normalize": "half_whiten", "components": 512}),
 }
 METHODS = {name: load_head(method) for name, (method, _) in HEADS.items()}  # as they are now, however long this runs
 
@@ -75,15 +79,17 @@ def read(source: str) -> Data:
         return Data(Path(source).stem, file["x_train"], file["x_test"], *labels)
 
 
-def find_neighbors(data: Data, path: Path) -> npt.NDArray[np.int32]:
-    """The nearest others of every training image by cosine similarity, exact, int32 [N, 50]; kept in `path`."""
+def find_neighbors(data: Data, head: str, folder: Path) -> npt.NDArray[np.int32]:
+    """The nearest others of every training image by cosine similarity, exact, int32 [N, 50]; kept in `folder`.
+
+    Those of a head that half-whitens features are searched among half-whitened ones.
+    """
+    half = HEADS[head][1].get("normalize") == "half_whiten"
+    path = folder / f"{data.name}{'-half' if half else ''}-neighbors.npy"
     if not path.is_file():
-        rows = data.train.astype(np.float32)
-        faiss.normalize_L2(rows)
-        found = faiss.knn(rows, rows, NEIGHBORS + 1, faiss.METRIC_INNER_PRODUCT)[1]
-        itself = found == np.arange(len(rows))[:, None]
-        itself[~itself.any(axis=1), -1] = True
-        write_array(path, found[~itself].reshape(len(rows), NEIGHBORS).astype(np.int32))
+        np.save(folder / "features.npy", data.train)
+        options = NeighborOptions(k=NEIGHBORS, normalize="half_whiten" if half else "none")
+        search_neighbors([folder / "features.npy"], path, options, Progress())
     neighbors: npt.NDArray[np.int32] = np.load(path)
     return neighbors
 
@@ -147,7 +153,7 @@ def fit(
 def ceilings(data: Data) -> dict[str, float | None]:
     """Accuracy on the test split of 20-NN and of a linear classifier that see the labels of the training split."""
     features = np.concatenate([data.train, data.test]).astype(np.float32)
-    faiss.normalize_L2(features)
+    scale_rows(features)
     labels = np.concatenate([data.train_labels, data.test_labels])
     scored = np.arange(len(data.train), len(features))
     labelled = LabelledFeatures(features, labels, len(data.train), scored)

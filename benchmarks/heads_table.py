@@ -173,8 +173,8 @@ def main() -> None:
     data, table = read(arguments.features), Table(arguments.table)
     write_ceilings(table, data)
     wanted = {*arguments.heads, *(name for head in arguments.heads for name in members_of(head))}
-    neighbors = find_neighbors(data, table.folder / f"{data.name}-neighbors.npy")
     for head in (name for name in HEADS if name in wanted):  # a consensus comes after its members
+        neighbors = find_neighbors(data, head, table.folder)
         for seed in arguments.seeds:
             if (data.name, head, str(seed)) not in {(r["features"], r["head"], r["seed"]) for r in table.rows()}:
                 write_seed(table, data, neighbors, head, seed, arguments.seeds)

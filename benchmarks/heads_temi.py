@@ -185,7 +185,7 @@ def accuracies(request: Request) -> list[Row]:
     assert request.source is not None
     data, device = read(request.source), choose_device()
     with tempfile.TemporaryDirectory() as folder:
-        neighbors = find_neighbors(data, Path(folder) / "neighbors.npy")
+        neighbors = find_neighbors(data, "temi", Path(folder))
     warmup = round(OPTIONS.warmup_epochs * request.length / OPTIONS.epochs)
     changes = {"epochs": request.length, "warmup_epochs": warmup, "batch_size": min(OPTIONS.batch_size, len(neighbors))}
     options = OPTIONS.model_copy(update=changes)

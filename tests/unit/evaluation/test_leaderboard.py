@@ -39,11 +39,10 @@ def metrics(tmp_path):
             "seeds": [
                 {"seed": 0, "status": "ok", "acc": acc if acc is None else acc + 0.125},
                 {"seed": 1, "status": "failed", "reason": "collapsed", "acc": None},
-                {"seed": 2, "status": "ok", "acc": acc, "modularity": modularity, "whitened_modularity": 0.25},
+                {"seed": 2, "status": "ok", "acc": acc, "modularity": modularity},
             ],
             "summary": {metric: numbers(acc) for metric in ("acc", "nmi", "ari", "ami", "purity")}
-            | {"silhouette": numbers(silhouette), "neighbor_agreement": numbers(0.7), "modularity": numbers(0.5)}
-            | {"whitened_modularity": numbers(0.25)},
+            | {"silhouette": numbers(silhouette), "neighbor_agreement": numbers(0.7), "modularity": numbers(0.5)},
             "failed": [1],
             "stability": 0.9,
             "selected": 2,
@@ -110,7 +109,7 @@ def test_rows_are_ordered_the_best_first(metrics):
 def test_a_run_whose_every_seed_failed_has_a_row_and_no_part_in_the_choice(metrics):
     path = metrics(head="all")
     content = json.loads(path.read_text())
-    empty = dict.fromkeys(("acc", "modularity", "whitened_modularity", "silhouette"))
+    empty = dict.fromkeys(("acc", "modularity", "silhouette"))
     content["seeds"] = [{"seed": n, "status": "failed", "reason": f"collapsed {n}", **empty} for n in (3, 4)]
     content |= {"failed": [3, 4], "selected": None, "stability": None}
     content["summary"] = {metric: numbers(None) for metric in content["summary"]}

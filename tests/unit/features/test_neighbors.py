@@ -59,7 +59,7 @@ def test_equal_those_of_an_exhaustive_search(tmp_path_factory, features, k):
 
 
 def test_neighbors_among_half_whitened_features(tmp_path):
-    """Against an eigendecomposition here; of features that vary a hundred times as much in one direction as in another."""
+    """Against an eigendecomposition; one direction varies a hundred times as much as another."""
     generator = np.random.default_rng(0)
     features = generator.normal(size=(400, 7)) @ np.diag(np.logspace(1, -1, 7)) + 3
     directions = features / np.linalg.norm(features, axis=1, keepdims=True)

@@ -40,7 +40,6 @@ COLUMNS = (
     "neighbor_agreement_mean",
     "modularity_mean",
     "modularity_std",
-    "whitened_modularity_mean",
     "stability",
     "knn_acc",
     "linear_acc",
@@ -49,7 +48,6 @@ COLUMNS = (
     "acc_selected",
     "acc_oracle_best_seed",
     "modularity_selected",
-    "whitened_modularity_selected",
     "label_free_choice",
     "acc_label_free_choice",
     "acc_oracle_best_head",
@@ -70,7 +68,7 @@ def leaderboard(files: Iterable[Path]) -> list[Row]:
     """One row per run, by dataset, protocol and k, the best first (ACC; silhouette where there are no labels).
 
     Of the heads on the same features, one is the label-free choice: that with the highest modularity of its selected
-    seed on the scored images' neighbor graph. A run whose every seed failed has no scores and is last.
+    seed on a neighbor graph of the scored images. A run whose every seed failed has no scores and is last.
 
     Raises:
         DeepclustError: a file is not the metrics of a run.
@@ -119,7 +117,6 @@ def _flat(metrics: Mapping[str, Any]) -> Row:
         "criterion": metrics["criterion"],
         "acc_selected": chosen["acc"],
         "modularity_selected": chosen["modularity"],
-        "whitened_modularity_selected": chosen["whitened_modularity"],
         **dict.fromkeys(CHOICE),
         # Chosen by labels: not a result, but what a perfect choice among the seeds would reach.
         "acc_oracle_best_seed": max((e["acc"] for e in metrics["seeds"] if e["acc"] is not None), default=None),

@@ -14,6 +14,7 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.modularity import modularity
 from deepclust.common.progress import Progress
 from deepclust.evaluation.bootstrap import Interval, mean_interval, score_intervals
+from deepclust.evaluation.half_whitening import half_whitened_graph
 from deepclust.evaluation.inputs import (
     UNKNOWN,
     check_lengths,
@@ -26,10 +27,9 @@ from deepclust.evaluation.inputs import (
 from deepclust.evaluation.labelfree import neighbor_agreement, silhouette, size_entropy, stability
 from deepclust.evaluation.metrics import METRICS, Comparison, accuracy_per_class, contingency, match
 from deepclust.evaluation.options import ScoringOptions
-from deepclust.evaluation.whitening import whitened_graph
 
 LABEL_FREE = ("silhouette", "neighbor_agreement")
-SUMMARISED = (*METRICS, *LABEL_FREE, "modularity", "whitened_modularity")
+SUMMARISED = (*METRICS, *LABEL_FREE, "modularity")
 SEED_KEYS = (*SUMMARISED, "sizes", "size_entropy", "matching", "confusion", "per_class")
 
 
@@ -39,6 +39,7 @@ class ScoredSplits:
 
     Attributes:
         assignments: cluster of each image for each seed that succeeded, int64 [S, N].
+        k: number of clusters.
         labels: class of each image, -1 where unknown, int64 [N].
         classes: number of classes, 0 without labels.
         features: per split, `features.npy` of each backbone.
@@ -46,6 +47,7 @@ class ScoredSplits:
     """
 
     assignments: npt.NDArray[np.int64]
+    k: int
     labels: npt.NDArray[np.int64]
     classes: int
     features: list[list[Path]]
@@ -62,9 +64,9 @@ class ScoredSplits:
             yield from unit_features(files)
 
     @cached_property
-    def whitened(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
-        """Some of the images, and their neighbors in whitened features; see `whitened_graph`."""
-        return whitened_graph(self.features)
+    def graph(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
+        """Some of the images, and their neighbors in half-whitened features; see `half_whitened_graph`."""
+        return half_whitened_graph(self.features, self.k)
 
 
 def read_scored(
@@ -114,7 +116,7 @@ def read_scored(
     found = int(together.max()) + 1
     if classes and found > classes:
         raise DeepclustError(f"label {found - 1} has no name among the {classes} classes: prepare the dataset again")
-    return ScoredSplits(np.concatenate(assignments, axis=1), together, classes or found, features, neighbors)
+    return ScoredSplits(np.concatenate(assignments, axis=1), k, together, classes or found, features, neighbors)
 
 
 def score_run(
@@ -182,8 +184,7 @@ def _score_seed(
     sizes = np.bincount(clusters, minlength=k)
     result: dict[str, Any] = dict.fromkeys(SEED_KEYS)
     result |= {name: _number(values[row].mean()) for name, values in per_image.items()}
-    result |= {"sizes": sizes.tolist(), "size_entropy": size_entropy(sizes), "modularity": _modularity(scored, row, k)}
-    result["whitened_modularity"] = _whitened_modularity(scored, row, k)
+    result |= {"sizes": sizes.tolist(), "size_entropy": size_entropy(sizes), "modularity": _modularity(scored, row)}
     if comparisons:
         table = contingency(scored.labels[scored.labelled], clusters[scored.labelled], scored.classes, k)
         matching = match(table)
@@ -204,16 +205,13 @@ def _neighbor_agreement(scored: ScoredSplits) -> npt.NDArray[np.float64]:
     )
 
 
-def _modularity(scored: ScoredSplits, row: int, k: int) -> float:
-    """Modularity of a seed's clusters on the neighbor graph of the scored images, averaged over backbones."""
+def _modularity(scored: ScoredSplits, row: int) -> float:
+    """Modularity of a seed's clusters on the graph of half-whitened features, or of neighbors where there is none."""
+    chosen, neighbors = scored.graph
+    if neighbors is not None:
+        return modularity(scored.assignments[row, chosen], neighbors, scored.k)
     graphs = [load_array(path, 2, "i") for path in scored.neighbors]
-    return float(np.mean([modularity(scored.assignments[row], graph, k) for graph in graphs]))
-
-
-def _whitened_modularity(scored: ScoredSplits, row: int, k: int) -> float | None:
-    """Modularity of a seed's clusters on the neighbor graph of whitened features, of a sample of the scored images."""
-    chosen, neighbors = scored.whitened
-    return None if neighbors is None else modularity(scored.assignments[row, chosen], neighbors, k)
+    return float(np.mean([modularity(scored.assignments[row], graph, scored.k) for graph in graphs]))
 
 
 def _intervals(

@@ -30,8 +30,9 @@ class HeadOptions(Options):
     training splits. `whiten`: principal components of the training splits, each scaled to variance 1, then as `l2` (the
     preprocessing of DeepCluster). `half_whiten`: the same, but each divided by the square root of its standard
     deviation only, which is half-way from `center`, where the few directions of the largest variance decide, to
-    `whiten`, where noise counts as much as they do. Where several backbones are joined, the features of each are always scaled to length
-    1 before, so that they weigh the same; only `turtle`, which reads them apart, normalises each by itself."""
+    `whiten`, where noise counts as much as they do. Where several backbones are joined, the features of each are always
+    scaled to length 1 before, so that they weigh the same; only `turtle`, which reads them apart, normalises each by
+    itself."""
     components: int = Field(256, ge=1)
     """Principal components that `normalize: whiten` and `half_whiten` keep, at most."""
 

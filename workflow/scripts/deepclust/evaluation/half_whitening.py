@@ -1,4 +1,8 @@
-"""The neighbor graph of the scored images in whitened features, in which all directions count the same."""
+"""The neighbor graph by which partitions of the scored images are judged: that of half-whitened features.
+
+Not the few directions of the largest variance alone decide which images are neighbors, and noise less than if all
+directions counted the same.
+"""
 
 from pathlib import Path
 
@@ -8,7 +12,8 @@ from sklearn.decomposition import PCA
 
 from deepclust.evaluation.inputs import feature_count, unit_features
 
-SAMPLE = 10_000  # images that are compared with one another
+SAMPLE = 10_000  # images that are compared with one another,
+PER_CLUSTER = 50  # or so many for each cluster, if that is more
 NEIGHBORS = 20
 COMPONENTS, PER_COMPONENT = 512, 10  # principal components, at most, and images for each: else all are equally far
 RANK = 1e-10  # a component with less than this share of the largest variance is rounding
@@ -18,29 +23,32 @@ BLOCK = 1024  # images compared with all at once
 Integers = npt.NDArray[np.int64]
 
 
-def whitened_graph(features: list[list[Path]]) -> tuple[Integers, Integers | None]:
-    """At most `SAMPLE` of the scored images, evenly spread, and the nearest others of each among them.
+def half_whitened_graph(features: list[list[Path]], k: int) -> tuple[Integers, Integers | None]:
+    """Some of the scored images, evenly spread, and the nearest others of each among them.
 
     Args:
         features: per scored split, `features.npy` of each backbone.
+        k: number of clusters.
 
     Returns:
-        Numbers of the images, [n], and positions of their neighbors, [n, NEIGHBORS]; see `whitened_neighbors`.
+        Numbers of the images, [n], and positions of their neighbors, [n, NEIGHBORS]; see `half_whitened_neighbors`.
     """
     lengths = [feature_count(files) for files in features]
     total = sum(lengths)
-    chosen = np.linspace(0, total - 1, min(total, SAMPLE)).astype(np.int64)
+    chosen = np.linspace(0, total - 1, min(total, max(SAMPLE, PER_CLUSTER * k))).astype(np.int64)
     starts = np.cumsum([0, *lengths[:-1]])
     rows = [part - start for part, start in zip(np.split(chosen, np.searchsorted(chosen, starts[1:])), starts)]
     blocks = [block for files, part in zip(features, rows) for block in unit_features(files, part)]
-    return chosen, whitened_neighbors(np.concatenate(blocks))
+    return chosen, half_whitened_neighbors(np.concatenate(blocks))
 
 
-def whitened_neighbors(features: npt.NDArray[np.float32]) -> Integers | None:
-    """The `NEIGHBORS` nearest others of each image by cosine among principal components of variance 1, in no order.
+def half_whitened_neighbors(features: npt.NDArray[np.float32]) -> Integers | None:
+    """The `NEIGHBORS` nearest others of each image by cosine of half-whitened features, in no order.
 
-    That is how the head `consensus` sees the features by default, with statistics of these images instead of the
-    training images. None for so few images that they have no such neighbors, or that do not differ.
+    These are principal components, each divided by the square root of its standard deviation.
+
+    The head `consensus` sees features in this way, with statistics of the training images instead of these ones. None
+    for so few images that they have no such neighbors, or that do not differ.
 
     Args:
         features: [n, D].
@@ -55,7 +63,7 @@ def whitened_neighbors(features: npt.NDArray[np.float32]) -> Integers | None:
         pca = PCA(components, svd_solver="full" if dimension > count else "covariance_eigh").fit(features.astype(float))
     variances = pca.explained_variance_
     varying = variances > RANK * variances[0]
-    points = (pca.transform(features)[:, varying] / np.sqrt(variances[varying])).astype(np.float32)
+    points = (pca.transform(features)[:, varying] / variances[varying] ** 0.25).astype(np.float32)
     points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     nearest = np.empty((count, NEIGHBORS), np.int64)
     for first in range(0, count, BLOCK):
