@@ -41,7 +41,7 @@ HEADS: dict[str, tuple[str, dict[str, Any]]] = {
     "consensus": ("consensus", {"members": ["kmeans-whiten", "two_stage", "scan"]}),
     "consensus-random": ("consensus", {"members": [RANDOM]}),
     "temi": ("temi", {}),
-    # As the consensus sees the features, and with the neighbors among them (`neighbors: {normalize: half_whiten}`).
+    # As the consensus sees the features.
     "kmeans-half": ("kmeans", {"normalize": "half_whiten", "components": 512}),
     "scan-half": ("scan", {"normalize": "half_whiten", "components": 512}),
     "two_stage-half": ("two_stage", {"normalize": "half_whiten", "components": 512}),
@@ -84,12 +84,11 @@ def find_neighbors(data: Data, head: str, folder: Path) -> npt.NDArray[np.int32]
 
     Those of a head that half-whitens features are searched among half-whitened ones.
     """
-    half = HEADS[head][1].get("normalize") == "half_whiten"
+    half = METHODS[head].Options(**HEADS[head][1]).normalize == "half_whiten"
     path = folder / f"{data.name}{'-half' if half else ''}-neighbors.npy"
     if not path.is_file():
         np.save(folder / "features.npy", data.train)
-        options = NeighborOptions(k=NEIGHBORS, normalize="half_whiten" if half else "none")
-        search_neighbors([folder / "features.npy"], path, options, Progress())
+        search_neighbors([folder / "features.npy"], path, NeighborOptions(k=NEIGHBORS), Progress(), half)
     neighbors: npt.NDArray[np.int32] = np.load(path)
     return neighbors
 

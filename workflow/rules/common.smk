@@ -192,7 +192,11 @@ def pretrain_inputs(wildcards):
         "manifests": [f"{folder}/images.json" for folder in folders],
         **({"start": f"results/backbones/{start}/model.json"} if start else {}),
         **({"native": f"results/backbones/{start}/native.safetensors"} if facts.get("needs_clusters") else {}),
-        **({"neighbors": [NEIGHBORS.format(**each) for each in splits]} if facts.get("needs_neighbors") else {}),
+        **(
+            {"neighbors": [NEIGHBORS.format(**each, kind="neighbors") for each in splits]}
+            if facts.get("needs_neighbors")
+            else {}
+        ),
     }
 
 
@@ -272,7 +276,7 @@ def parts_flag(wildcards, input):
 
 def neighbor_options(wildcards):
     """How neighbors are searched."""
-    return EXPERIMENT.find_neighbors()
+    return EXPERIMENT.find_neighbors(wildcards.kind)
 
 
 def choose_k_options(wildcards):
@@ -287,8 +291,8 @@ def cluster_options(wildcards):
 
 def cluster_neighbors(wildcards):
     """Neighbors among the images of all training splits, for heads that use them."""
-    needed = EXPERIMENT.head_facts(wildcards.head).get("needs_neighbors")
-    return joined_neighbors("train")(wildcards) if needed else []
+    kind = EXPERIMENT.neighbors_of(wildcards.head)
+    return joined_neighbors("train", kind)(wildcards) if kind else []
 
 
 def neighbors_flag(wildcards, input):
@@ -423,14 +427,14 @@ def split_files(which, pattern):
     return files
 
 
-def joined_neighbors(which):
+def joined_neighbors(which, kind):
     """An input function: for each backbone of a run, neighbors among the images of all its "train" or "score" splits."""
 
     def files(wildcards):
         train, score = run_splits(wildcards)
         split = "+".join({"train": train, "score": score}[which])
         names = wildcards.backbones.split("+")
-        return [NEIGHBORS.format(dataset=wildcards.dataset, split=split, backbone=name) for name in names]
+        return [NEIGHBORS.format(dataset=wildcards.dataset, split=split, backbone=name, kind=kind) for name in names]
 
     return files
 
@@ -467,7 +471,8 @@ def training_logs(wildcards):
 
 FEATURES = "results/features/{dataset}/{backbone}/{split}/features.npy"
 PART = "results/features/{dataset}/{backbone}/{split}/parts/{scatteritem}.provenance.json"
-NEIGHBORS = "results/features/{dataset}/{backbone}/{split}/neighbors.npy"
+NEIGHBORS = "results/features/{dataset}/{backbone}/{split}/{kind}.npy"
+JUDGES = "half_whitened_neighbors"  # that all clusters are judged by
 IMAGES = "results/data/{dataset}/{split}/images.bin"
 MANIFESTS = "results/data/{dataset}/{split}/images.json"
 LABELS = "results/labels/{dataset}/{split}/labels.npy"
@@ -519,10 +524,10 @@ def job_records():
             paths.append(f"results/data/{run.dataset}/{split}/images.provenance.json")
             features = [f"results/features/{run.dataset}/{backbone}/{split}" for backbone in run.backbones]
             paths += [f"{folder}/features.provenance.json" for folder in features]
-        needed = EXPERIMENT.head_facts(run.head).get("needs_neighbors")
-        for splits in [score] + ([train] if needed else []):
+        kind = EXPERIMENT.neighbors_of(run.head)
+        for splits, name in [(score, JUDGES)] + ([(train, kind)] if kind else []):
             folders = [f"results/features/{run.dataset}/{backbone}/{'+'.join(splits)}" for backbone in run.backbones]
-            paths += [f"{folder}/neighbors.provenance.json" for folder in folders]
+            paths += [f"{folder}/{name}.provenance.json" for folder in folders]
         if run.k == "auto":
             paths.append(f"results/clustering/{run.dataset}/{joined}/k/{run.protocol}.provenance.json")
         paths.append(f"results/clustering/{run.path}/clusters.provenance.json")

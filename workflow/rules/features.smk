@@ -63,12 +63,13 @@ rule find_neighbors:
     input:
         features=joined_features,
     output:
-        neighbors="results/features/{dataset}/{backbone}/{split}/neighbors.npy",
-        provenance="results/features/{dataset}/{backbone}/{split}/neighbors.provenance.json",
+        neighbors="results/features/{dataset}/{backbone}/{split}/{kind}.npy",
+        provenance="results/features/{dataset}/{backbone}/{split}/{kind}.provenance.json",
     log:
-        "logs/find_neighbors/{dataset}/{backbone}/{split}.log",
+        "logs/find_neighbors/{dataset}/{backbone}/{split}/{kind}.log",
     wildcard_constraints:
         split=f"({SPLIT})(\\+({SPLIT}))*",
+        kind="neighbors|half_whitened_neighbors",
     conda:
         "../../envs/clustering.yaml"
     threads: 16
@@ -77,7 +78,7 @@ rule find_neighbors:
         options=neighbor_options,
         command=command("find_neighbors"),
     message:
-        "Neighbors in {wildcards.dataset} ({wildcards.split}) by {wildcards.backbone}"
+        "Neighbors in {wildcards.dataset} ({wildcards.split}) by {wildcards.backbone}: {wildcards.kind}"
     shell:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
         " --features {input.features} --output {output.neighbors} {params.options} > {log} 2>&1"

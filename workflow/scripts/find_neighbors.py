@@ -12,15 +12,17 @@ class Arguments(JobArguments, NeighborOptions):  # type: ignore[misc]  # pydanti
     features: list[Path]
     """Features (`features.npy`) of one split, or of several that are searched together, one after the other."""
     output: Path
-    """The `neighbors.npy` to write."""
+    """The file of neighbors (.npy) to write."""
+    half_whiten: bool = False
+    """Compare half-whitened features."""
 
 
 def main(arguments: Arguments, job: Job) -> None:
     from deepclust.features.neighbors import find_neighbors
 
     options = NeighborOptions(**{name: getattr(arguments, name) for name in NeighborOptions.model_fields})
-    recall = find_neighbors(arguments.features, arguments.output, options, job.progress)
-    job.options = {**options.model_dump(), "measured_recall": recall}
+    recall = find_neighbors(arguments.features, arguments.output, options, job.progress, arguments.half_whiten)
+    job.options = {"half_whiten": arguments.half_whiten, **options.model_dump(), "measured_recall": recall}
     job.inputs = {str(path): path for path in arguments.features}
     job.outputs = {"neighbors": arguments.output}
 

@@ -11,7 +11,6 @@ from safetensors import safe_open
 
 from deepclust.common.code import SCRIPTS
 from deepclust.common.files import write_array, write_json, write_tensors
-from deepclust.evaluation.half_whitening import half_whitened_graph
 
 K = 4
 SEEDS = (0, 1, 2, 5)
@@ -193,16 +192,18 @@ def test_everything_works_without_labels(run, scored, changes, tmp_path):
     assert metrics["gap"] == {"knn": None, "linear": None}
 
 
-def expected_modularity(clusters, neighbors):
-    edges = np.zeros((K, K))
-    np.add.at(edges, (np.repeat(clusters, neighbors.shape[1]), clusters[neighbors].ravel()), 1)
-    edges /= edges.sum()
-    return np.trace(edges) - edges.sum(0) @ edges.sum(1)
-
-
-def both_splits(run, seed):
+def expected_modularity(run, seed):
+    """On the graph of both splits, mean over backbones."""
     with safe_open(run / "clusters.safetensors", "numpy") as file:
-        return np.concatenate([file.get_tensor(f"seed{seed}/assignments/{split}") for split in LENGTHS])
+        clusters = np.concatenate([file.get_tensor(f"seed{seed}/assignments/{split}") for split in LENGTHS])
+    values = []
+    for backbone in "ab":
+        neighbors = np.load(run / f"train+test.{backbone}.neighbors.npy")
+        edges = np.zeros((K, K))
+        np.add.at(edges, (np.repeat(clusters, neighbors.shape[1]), clusters[neighbors].ravel()), 1)
+        edges /= edges.sum()
+        values.append(np.trace(edges) - edges.sum(0) @ edges.sum(1))
+    return np.mean(values)
 
 
 def test_splits_are_scored_together(run, scored, tmp_path):
@@ -211,24 +212,8 @@ def test_splits_are_scored_together(run, scored, tmp_path):
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["run"]["split"], metrics["images"]) == ("train+test", 180)
     assert metrics["seeds"][3]["acc"] == 1.0
-    chosen, graph = half_whitened_graph([files(run, "features", [split]) for split in ("train", "test")], K)
-    assert len(chosen) == 180
-    assert metrics["seeds"][3]["modularity"] == pytest.approx(expected_modularity(both_splits(run, 5), graph))
+    assert metrics["seeds"][3]["modularity"] == pytest.approx(expected_modularity(run, 5))
     assert metrics["summary"]["acc"]["low"] is None
-
-
-def test_modularity_where_features_do_not_differ(run, tmp_path):
-    """There is no graph of them; neighbors are then those of `neighbors.npy`, mean over backbones."""
-    same = []
-    for path in files(run, "features", ["train", "test"]):
-        same.append(tmp_path / path.name)
-        np.save(same[-1], np.ones_like(np.load(path)))
-    metrics = tmp_path / "metrics.json"
-    result = evaluate(run, metrics, score=("train", "test"), features=same, bootstrap=0)
-    assert result.returncode == 0, result.stderr
-    graphs = [np.load(path) for path in files(run, "neighbors", ["train+test"])]
-    expected = np.mean([expected_modularity(both_splits(run, 5), graph) for graph in graphs])
-    assert json.loads(metrics.read_text())["seeds"][3]["modularity"] == pytest.approx(expected)
 
 
 def test_a_run_whose_every_seed_failed(run, scored, tmp_path):

@@ -157,7 +157,7 @@ def test_a_consensus_that_evens_sizes_fails():
     head = registry.load("heads", "consensus")
     members = [Partition("kmeans", seed, labels.astype(np.int32), None) for seed in (0, 1)]
     options = head.Options(**OPTIONS["consensus"])
-    [result] = head.fit(TrainingData([points], members=members), 2, [0], options, Progress())
+    [result] = head.fit(TrainingData([points], [nearest(points, 20)], members), 2, [0], options, Progress())
     check_reason(result.failure)
     assert "1.0% to 99.0%" in result.failure
     assert result.weights == {}

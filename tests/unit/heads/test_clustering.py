@@ -322,7 +322,7 @@ def test_a_seed_whose_clusters_are_all_but_one_next_to_empty(splits, tmp_path, m
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"), [({}, "needs neighbors"), ({"backbones": ["a", "b", "c"]}, "at most 2 backbones")]
+    ("changes", "message"), [({}, "needs the neighbors"), ({"backbones": ["a", "b", "c"]}, "at most 2 backbones")]
 )
 def test_a_head_says_what_it_needs(splits, tmp_path, neighbor_head, changes, message):
     with pytest.raises(DeepclustError, match=message):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-import torch
-from head_samples import accuracy
+from head_samples import accuracy, nearest
 
 from deepclust.common.progress import Progress
+from deepclust.features.neighbors import half_whitened
 from deepclust.heads import consensus, consensus_training, training
 from deepclust.heads.head import Partition, TrainingData
 
@@ -31,7 +31,12 @@ def sample():
     generator = np.random.default_rng(1)
     mixed = [np.where(generator.uniform(size=len(labels)) < 0.55, labels, other) for _ in range(3)]
     members = [partition(generator.permutation(4)[clusters], seed=seed) for seed, clusters in enumerate(mixed)]
-    return TrainingData([points], members=members), labels
+    return TrainingData([points], near(points), members), labels
+
+
+def near(points):
+    """As the workflow searches them."""
+    return [nearest(half_whitened(points), 20)]
 
 
 def fit(data, k=4, seeds=(0,), **options):
@@ -61,9 +66,8 @@ def test_more_starts_than_classifiers_in_a_round(sample, heads):
     noisy = [np.where(generator.uniform(size=len(halves)) < share, halves, 1 - halves) for share in shares]
     members = [partition(clusters, seed=seed) for seed, clusters in enumerate(noisy)]
     for rounds in (1, 2):
-        results = fit(
-            TrainingData(data.features, members=members), 2, range(3), heads=heads, epochs=1, rounds=rounds, starts=5
-        )
+        halved = TrainingData(data.features, data.neighbors, members)
+        results = fit(halved, 2, range(3), heads=heads, epochs=1, rounds=rounds, starts=5)
         assert all(result.failure is None and np.isfinite(result.objective) for result in results)
 
 
@@ -78,7 +82,7 @@ def test_soft_votes_are_read(sample):
     data, labels = sample
     soft = np.where(np.eye(4, dtype=bool)[labels], 0.4, 0.2).astype(np.float16)
     members = [partition(np.arange(len(labels)) % 4, probabilities=soft)]
-    [result] = fit(TrainingData(data.features, members=members))
+    [result] = fit(TrainingData(data.features, data.neighbors, members))
     assert accuracy(labels, assign(result, data)) > 0.9
 
 
@@ -86,7 +90,7 @@ def test_does_not_depend_on_the_names_of_clusters_or_the_order_of_members(sample
     data, _ = sample
     renamed = [partition(np.array([1, 2, 3, 0])[m.assignments], "b", m.seed) for m in data.members[::-1]]
     [one] = fit(data)
-    [other] = fit(TrainingData(data.features, members=renamed))
+    [other] = fit(TrainingData(data.features, data.neighbors, renamed))
     assert accuracy(assign(one, data), assign(other, data)) > 0.97
 
 
@@ -96,7 +100,7 @@ def test_a_killed_training_goes_on(sample, tmp_path, monkeypatch, stop):
     data, _ = sample
     monkeypatch.setattr(training, "SAVE_SECONDS", 0)
     [whole] = fit(data, epochs=2)
-    scratch = TrainingData(data.features, members=data.members, scratch=tmp_path)
+    scratch = TrainingData(data.features, data.neighbors, data.members, tmp_path)
     save = training._Run._save
 
     def dies(run, states):
@@ -115,7 +119,7 @@ def test_a_killed_training_goes_on(sample, tmp_path, monkeypatch, stop):
 
 def test_without_any_result_of_a_member(sample):
     """That would come again, and is no reason to keep other runs waiting."""
-    [result] = fit(TrainingData(sample[0].features, members=[]))
+    [result] = fit(TrainingData(sample[0].features, sample[0].neighbors, []))
     assert "every seed of a, b failed" in result.failure
 
 
@@ -127,17 +131,6 @@ def test_all_images_are_assigned_in_blocks(sample, monkeypatch):
     [parts] = fit(data, epochs=1)
     assert np.array_equal(assign(whole, data), assign(parts, data))
     assert whole.objective == pytest.approx(parts.objective)
-
-
-@pytest.mark.parametrize("scores", [2**28, 5000 * 300, 1])
-def test_nearest_neighbors_are_exact(monkeypatch, scores):
-    """However few similarities may be held at once; at least those of an image."""
-    monkeypatch.setattr(consensus, "SCORES", scores)
-    rows = torch.randn(5000 if scores > 1 else 50, 8, generator=torch.Generator().manual_seed(0))
-    found = consensus.nearest(rows, 5, Progress())
-    similarity = rows @ rows.T
-    similarity.fill_diagonal_(-torch.inf)
-    assert torch.equal(found.sort(1).values, similarity.topk(5).indices.sort(1).values)
 
 
 def test_sizes_that_all_members_deny():

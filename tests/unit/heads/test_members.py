@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from head_samples import nearest
 from safetensors.numpy import load_file
 
 from deepclust.common.errors import DeepclustError
@@ -26,7 +27,10 @@ def features(tmp_path):
 
 
 def execute(folder, features, method, options, k=4, train=("train",), members=None):
-    run = Run(method, options, k, [0, 1], ["a"], list(train), features, {}, members or {})
+    folder.mkdir(exist_ok=True)
+    near = folder / "neighbors.npy"
+    np.save(near, nearest(np.concatenate([np.load(features[split][0]) for split in train]), 5))
+    run = Run(method, options, k, [0, 1], ["a"], list(train), features, [near], members or {})
     cluster(run, folder / "clusters.safetensors", folder / "seeds.json", code="c0de", progress=Progress())
     return folder / "clusters.safetensors"
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.modularity import modularity
 from deepclust.common.progress import Progress
 from deepclust.evaluation.bootstrap import Interval, mean_interval, score_intervals
-from deepclust.evaluation.half_whitening import half_whitened_graph
 from deepclust.evaluation.inputs import (
     UNKNOWN,
     check_lengths,
@@ -62,11 +60,6 @@ class ScoredSplits:
         """Features of all images in blocks of unit vectors."""
         for files in self.features:
             yield from unit_features(files)
-
-    @cached_property
-    def graph(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
-        """Some of the images, and their neighbors in half-whitened features; see `half_whitened_graph`."""
-        return half_whitened_graph(self.features, self.k)
 
 
 def read_scored(
@@ -206,10 +199,7 @@ def _neighbor_agreement(scored: ScoredSplits) -> npt.NDArray[np.float64]:
 
 
 def _modularity(scored: ScoredSplits, row: int) -> float:
-    """Modularity of a seed's clusters on the graph of half-whitened features, or of neighbors where there is none."""
-    chosen, neighbors = scored.graph
-    if neighbors is not None:
-        return modularity(scored.assignments[row, chosen], neighbors, scored.k)
+    """Modularity of a seed's clusters on the neighbor graph of the scored images, averaged over backbones."""
     graphs = [load_array(path, 2, "i") for path in scored.neighbors]
     return float(np.mean([modularity(scored.assignments[row], graph, scored.k) for graph in graphs]))
 

@@ -6,27 +6,33 @@ from pathlib import Path
 import faiss
 import numpy as np
 import numpy.typing as npt
+from sklearn.decomposition import PCA
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import write_array
 from deepclust.common.progress import Progress
-from deepclust.common.rows import blocks, scale_rows, whitening
+from deepclust.common.rows import RANK, blocks, scale_rows, whitening
 from deepclust.features.approximate import ApproximateSearch
 from deepclust.features.options import NeighborOptions
 
 BLOCK = 4096  # rows that are read, and searched, at once
 FEW = 4096  # so few images are always searched exactly
-COMPONENTS = 512  # principal components of half-whitened features, at most
+COMPONENTS, PER_COMPONENT = 512, 10  # of half-whitened features, at most, and images for each: else all are equally far
+WIDE, FITTED = 4096, 10_000  # beyond so many dimensions (raw pixels) components are approximated, on so many images
 SAMPLE = 1000  # images on which the recall of an approximate search is measured
 
 Float32 = npt.NDArray[np.float32]
 
 
-def find_neighbors(features: Sequence[Path], output: Path, options: NeighborOptions, progress: Progress) -> float:
+def find_neighbors(
+    features: Sequence[Path], output: Path, options: NeighborOptions, progress: Progress, half_whiten: bool = False
+) -> float:
     """Write the k nearest neighbors of every row of `features` as int32 [N, k] to `output`.
 
     Args:
         features: .npy files [N_i, D]; their rows follow one another, N is the sum of the N_i.
+        half_whiten: compare principal components of these rows, each divided by the square root of its standard
+            deviation. So the few directions of the largest variance do not decide alone, nor does noise count as much.
 
     The nearest comes first; of equally near ones, the lower index. No image is its own neighbor, also where others have
     the very same features. A zero vector has similarity 0 to all. Besides blocks, one float32 copy is held in memory;
@@ -45,7 +51,7 @@ def find_neighbors(features: Sequence[Path], output: Path, options: NeighborOpti
             f"{k} neighbors need at least {k + 1} images, {' + '.join(map(str, features))} has {len(directions)}: "
             "lower neighbors.k"
         )
-    if options.normalize == "half_whiten":
+    if half_whiten:
         directions = half_whitened(directions)
     search: Search = ExactSearch(directions)
     recall = 1.0
@@ -112,13 +118,25 @@ def read_directions(paths: Sequence[Path]) -> Float32:
 
 def half_whitened(directions: Float32) -> Float32:
     """Principal components of rows [N, D], each divided by the root of its standard deviation, at length 1: [N, P]."""
-    mean = directions.mean(axis=0, dtype=np.float64)
-    projection = whitening(directions, mean, COMPONENTS, power=0.5).astype(np.float32)
+    components = max(1, min(COMPONENTS, len(directions) // PER_COMPONENT))
+    if directions.shape[1] > WIDE:
+        mean, projection = _approximate_axes(directions, components)
+    else:
+        mean = directions.mean(axis=0, dtype=np.float64)
+        projection = whitening(directions, mean, components, power=0.5)
     projected = np.empty((len(directions), projection.shape[1]), np.float32)
     for rows in blocks(len(directions)):
-        np.matmul(directions[rows] - mean.astype(np.float32), projection, out=projected[rows])
+        np.matmul(directions[rows] - mean.astype(np.float32), projection.astype(np.float32), out=projected[rows])
     scale_rows(projected)
     return projected
+
+
+def _approximate_axes(directions: Float32, components: int) -> tuple[Float32, Float32]:
+    """Mean [D] and half-whitening principal axes [D, P], of images that are evenly spread over all."""
+    chosen = np.linspace(0, len(directions) - 1, min(len(directions), FITTED)).astype(np.int64)
+    pca = PCA(components, svd_solver="randomized", random_state=0).fit(directions[chosen])
+    varying = pca.explained_variance_ > RANK * pca.explained_variance_[0]
+    return pca.mean_, (pca.components_[varying] / pca.explained_variance_[varying, None] ** 0.25).T
 
 
 def _read(path: Path, header: np.memmap, directions: Float32) -> None:

@@ -50,7 +50,7 @@ class Run:
     features: dict[str, list[Path]]
     """For every split that is assigned, training splits included, `features.npy` of every backbone."""
     neighbors: list[Path] = field(default_factory=list)
-    """`neighbors.npy` of every backbone, among the images of all training splits; empty for heads that need none."""
+    """Neighbors (.npy) by every backbone, among the images of all training splits; empty for heads that need none."""
     members: dict[str, Path] = field(default_factory=dict)
     """`clusters.safetensors` of other heads' runs, by name; empty for heads that read none."""
     native: Path | None = None
@@ -115,7 +115,7 @@ def _check(run: Run, facts: Facts, features: Arrays) -> None:
     if most is not None and len(run.backbones) > most:
         raise DeepclustError(f"{run.method} reads at most {most} backbones, got {', '.join(run.backbones)}")
     if facts.needs_neighbors and not run.neighbors:
-        raise DeepclustError(f"{run.method} needs neighbors.npy of the training splits (--neighbor_files)")
+        raise DeepclustError(f"{run.method} needs the neighbors among the training splits (--neighbor_files)")
     if facts.needs_native and run.native is None:
         raise DeepclustError(f"{run.method} needs the clusters of the backbone's method: give its file (--native)")
     if isinstance(run.options, CombiningOptions) and set(run.options.members) != set(run.members):

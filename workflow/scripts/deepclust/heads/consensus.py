@@ -26,7 +26,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from deepclust.common.device import choose_device
 from deepclust.common.errors import DeepclustError
@@ -47,10 +46,8 @@ from deepclust.heads.normalization import fit_normalization
 from deepclust.heads.stacked import Rows
 from deepclust.heads.training import Plan, Training, train
 
-FACTS = Facts(needs_neighbors=False, max_backbones=None)
+FACTS = Facts(needs_neighbors=True, max_backbones=None)
 
-SEARCHED = 2048  # images whose neighbors are searched at once, at most
-SCORES = 2**28  # similarities that are held at once: 1 GiB, and half of that again where products are bf16
 ALIKE = 0.1  # members agree on the sizes if at most this share of the images would have to move
 EVENED = 0.4  # share of the images that clusters of other sizes than all members' have moved: 1:10 made even
 
@@ -67,7 +64,8 @@ class Options(CombiningOptions):
     heads: int = Field(10, ge=2)
     """How many classifiers are trained side by side in a round of moves."""
     neighbors: int = Field(20, ge=1)
-    """Nearest neighbors of an image among the normalised features."""
+    """Nearest neighbors of an image (of each backbone) that it is paired with; at most as many as are searched
+    (`neighbors.k`)."""
     entropy_weight: float = Field(5.0, ge=0)
     """Weight of the entropy of a batch's mean probabilities, which keeps clusters from running empty."""
     epochs: int = Field(20, ge=1)
@@ -85,7 +83,7 @@ class Options(CombiningOptions):
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
     """One classifier per seed out of the same votes; see `deepclust.heads.head.Head`.
 
-    The objective is the modularity on the neighbors among the normalised features, negative. The weights are `weight`
+    The objective is the modularity on the graph of `data.neighbors`, negative. The weights are `weight`
     [k, D] and `bias` [k] on the normalised features, float32.
 
     Members without a result, because every seed of theirs failed, have no vote; where none has one, every seed fails.
@@ -104,9 +102,10 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     linear_fit = LinearFit(points)
     device = choose_device()
     rows = Rows(points, device)
-    neighbors = nearest(rows.values, min(options.neighbors, data.count - 1), progress)
+    graph = np.concatenate([array[:, : options.neighbors] for array in data.neighbors or []], axis=1)
+    neighbors = torch.from_numpy(graph).long().to(device)
     soft_or_hard = (m.assignments if m.probabilities is None else m.probabilities for m in data.members)
-    ranked = candidates([Votes.of(partition, k) for partition in soft_or_hard], neighbors.cpu().numpy())
+    ranked = candidates([Votes.of(partition, k) for partition in soft_or_hard], graph)
     votes = [votes for votes, _ in ranked[: options.starts]]
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
 
@@ -151,20 +150,3 @@ def _unscaled(weights: Weights) -> Weights:
     """Weights for features that are not multiplied by the root of their dimension."""
     weight = weights["weight"]
     return weights | {"weight": weight * np.sqrt(weight.shape[1], dtype=np.float32)}
-
-
-def nearest(rows: Tensor, count: int, progress: Progress) -> Tensor:
-    """Row numbers of the `count` nearest others by inner product, int64 [N, count], exact but for the precision.
-
-    Args:
-        rows: [N, D] on the device.
-    """
-    found = torch.zeros(len(rows), count, dtype=torch.int64, device=rows.device)
-    blocks = torch.arange(len(rows), device=rows.device).split(max(1, min(SEARCHED, SCORES // len(rows))))
-    with progress.task("neighbors", len(rows), "images") as task:
-        for block in blocks if count else []:
-            similarity = (rows[block] @ rows.T).float()
-            similarity[torch.arange(len(block), device=rows.device), block] = -torch.inf
-            found[block] = similarity.topk(count, dim=1).indices
-            task.advance(len(block))
-    return found

@@ -229,9 +229,10 @@ class Parameters:
         """Parameters of `extract_features`."""
         return Flags(self.config["backbones"][backbone]["features"])
 
-    def find_neighbors(self) -> Flags:
-        """Parameters of `find_neighbors`."""
-        return Flags(self.config["neighbors"])
+    def find_neighbors(self, kind: str) -> Flags:
+        """Parameters of `find_neighbors`, for `neighbors` or `half_whitened_neighbors`."""
+        half = {"half_whiten": True} if kind == "half_whitened_neighbors" else {}
+        return Flags({**self.config["neighbors"], **half})
 
     # --- clustering and after -------------------------------------------------------------------------------------
 
@@ -242,6 +243,13 @@ class Parameters:
     def head_facts(self, head: str) -> Config:
         """What a head says about itself (`needs_neighbors`, `max_backbones`)."""
         return self.plan.schema.facts("head", self.config["heads"][head]["method"])
+
+    def neighbors_of(self, head: str) -> str | None:
+        """Which neighbors a head reads: of half-whitened features if it half-whitens them; None: it needs none."""
+        if not self.head_facts(head).get("needs_neighbors"):
+            return None
+        half = self.config["heads"][head].get("normalize") == "half_whiten"
+        return "half_whitened_neighbors" if half else "neighbors"
 
     def choose_k(self, dataset: str, backbones: list[str], protocol: str) -> Flags:
         """Parameters of `choose_k`."""
