@@ -216,10 +216,10 @@ def test_scripts_run_without_snakemake(project):
         "-R",
         "find_neighbors",
         "--",
-        "results/features/digits/later/test/neighbors.npy",
+        "results/features/digits/later/test/half_whitened_neighbors.npy",
     )
     command = re.search(r"python workflow/scripts/find_neighbors\.py .*", done.stdout + done.stderr).group()
-    target = project / "results/features/digits/later/test/neighbors.npy"
+    target = project / "results/features/digits/later/test/half_whitened_neighbors.npy"
     before = target.read_bytes()
     command = command.replace(str(target.relative_to(project)), "by_hand.npy")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

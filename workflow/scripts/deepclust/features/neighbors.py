@@ -119,20 +119,23 @@ def read_directions(paths: Sequence[Path]) -> Float32:
 def half_whitened(directions: Float32) -> Float32:
     """Principal components of rows [N, D], each divided by the root of its standard deviation, at length 1: [N, P]."""
     components = max(1, min(COMPONENTS, len(directions) // PER_COMPONENT))
-    if directions.shape[1] > WIDE:
-        mean, projection = _approximate_axes(directions, components)
-    else:
-        mean = directions.mean(axis=0, dtype=np.float64)
-        projection = whitening(directions, mean, components, power=0.5)
+    mean, projection = (_approximate_axes if directions.shape[1] > WIDE else _axes)(directions, components)
     projected = np.empty((len(directions), projection.shape[1]), np.float32)
     for rows in blocks(len(directions)):
-        np.matmul(directions[rows] - mean.astype(np.float32), projection.astype(np.float32), out=projected[rows])
+        np.matmul(directions[rows] - mean, projection, out=projected[rows])
     scale_rows(projected)
     return projected
 
 
+def _axes(directions: Float32, components: int) -> tuple[Float32, Float32]:
+    """Mean [D] and half-whitening principal axes [D, P]."""
+    mean = directions.mean(axis=0, dtype=np.float64)
+    projection = whitening(directions, mean, components, power=0.5)
+    return mean.astype(np.float32), projection.astype(np.float32)
+
+
 def _approximate_axes(directions: Float32, components: int) -> tuple[Float32, Float32]:
-    """Mean [D] and half-whitening principal axes [D, P], of images that are evenly spread over all."""
+    """The same, of images that are evenly spread over all."""
     chosen = np.linspace(0, len(directions) - 1, min(len(directions), FITTED)).astype(np.int64)
     pca = PCA(components, svd_solver="randomized", random_state=0).fit(directions[chosen])
     varying = pca.explained_variance_ > RANK * pca.explained_variance_[0]
