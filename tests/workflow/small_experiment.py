@@ -32,7 +32,7 @@ heads:
   kmeans: {method: kmeans, n_init: 2}
   other: {method: kmeans, n_init: 1, spherical: true}
   scan: {method: scan, neighbors: 4, heads: 2, epochs: 20, batch_size: 32}
-  both: {method: consensus, members: [kmeans, scan], epochs: 1, rounds: 1, round_epochs: 1}
+  both: {method: consensus, members: [kmeans, scan], neighbors: 4, epochs: 1, rounds: 1, round_epochs: 1}
 runs:
   - {dataset: digits, backbones: [later, elsewhere, [pixels, simclr]], heads: [kmeans], k: 10}
   - {dataset: shapes, backbones: [small], heads: [kmeans, other, scan, both], k: 3}

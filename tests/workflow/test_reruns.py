@@ -193,7 +193,6 @@ CHANGES = {
     "runs.1.seeds": ([0, 1, 2], ["cluster shapes small"]),
     "seeds": (3, ["cluster"]),
     "neighbors.k": (4, ["find_neighbors"]),
-    "neighbors.normalize": ("half_whiten", ["find_neighbors"]),
     "neighbors.recall": (0.9, ["find_neighbors"]),
     **{
         f"choose_k.{key}": (value, ["choose_k shapes fetched"])

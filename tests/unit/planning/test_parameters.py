@@ -82,3 +82,22 @@ def test_the_command_reads_the_launcher_as_the_experiment_says_it(sbatch):
     words = shlex.split(str(Parameters(make_plan(config, [])).launcher()))
     read = parse_arguments("pretrain", Launched, words).launcher
     assert read == LauncherOptions(method="submitit", nodes=2, sbatch=sbatch)
+
+
+def test_heads_read_the_neighbors_of_features_as_they_see_them():
+    config = yaml.safe_load("""
+        datasets: {digits: {loader: digits}}
+        backbones: {pixels: {method: pixels}}
+        heads:
+          kmeans: {method: kmeans, normalize: half_whiten}
+          scan: {method: scan}
+          halved: {method: scan, normalize: half_whiten}
+          both: {method: consensus, members: [scan, halved]}
+        runs: [{dataset: digits, backbones: [pixels], heads: [kmeans, scan, halved, both], k: 10}]
+        neighbors: {k: 50}
+    """)
+    parameters = Parameters(make_plan(config, []))
+    expected = {"kmeans": None, "scan": "neighbors"} | dict.fromkeys(("halved", "both"), "half_whitened_neighbors")
+    assert {head: parameters.neighbors_of(head) for head in expected} == expected
+    assert "half_whiten" in str(parameters.find_neighbors("half_whitened_neighbors"))
+    assert "half_whiten" not in str(parameters.find_neighbors("neighbors"))
