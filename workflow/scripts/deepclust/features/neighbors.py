@@ -36,7 +36,8 @@ def find_neighbors(
 
     The nearest comes first; of equally near ones, the lower index. No image is its own neighbor, also where others have
     the very same features. A zero vector has similarity 0 to all. Besides blocks, one float32 copy is held in memory;
-    an approximate index takes about as much again, and so do half-whitened features for a while.
+    an approximate index takes about as much again, and so do half-whitened features of more than `COMPONENTS`
+    dimensions for a while.
 
     Returns:
         Share of the true neighbors that were found, on a sample; 1 for an exact search.
@@ -117,12 +118,16 @@ def read_directions(paths: Sequence[Path]) -> Float32:
 
 
 def half_whitened(directions: Float32) -> Float32:
-    """Principal components of rows [N, D], each divided by the root of its standard deviation, at length 1: [N, P]."""
+    """Principal components of rows [N, D], each divided by the root of its standard deviation, at length 1: [N, P].
+
+    The rows are overwritten.
+    """
     components = max(1, min(COMPONENTS, len(directions) // PER_COMPONENT))
     mean, projection = (_approximate_axes if directions.shape[1] > WIDE else _axes)(directions, components)
-    projected = np.empty((len(directions), projection.shape[1]), np.float32)
+    fewer = projection.shape[1] < directions.shape[1]
+    projected = np.empty((len(directions), projection.shape[1]), np.float32) if fewer else directions
     for rows in blocks(len(directions)):
-        np.matmul(directions[rows] - mean, projection, out=projected[rows])
+        projected[rows] = (directions[rows] - mean) @ projection
     scale_rows(projected)
     return projected
 
