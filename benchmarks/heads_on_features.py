@@ -1,6 +1,7 @@
 """Heads outside of the workflow: on features in a file, one seed at a time, scored with labels afterwards."""
 
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,6 +81,14 @@ def read(source: str) -> Data:
         return Data(Path(source).stem, file["x_train"], file["x_test"], *labels)
 
 
+def only(data: Data, classes: Sequence[int]) -> Data:
+    """The images of some classes, which are numbered anew."""
+    numbers = np.asarray(sorted(classes))
+    train, test = (np.isin(labels, numbers) for labels in (data.train_labels, data.test_labels))
+    labels = [np.searchsorted(numbers, part) for part in (data.train_labels[train], data.test_labels[test])]
+    return Data(f"{data.name}-{''.join(map(str, numbers))}", data.train[train], data.test[test], *labels)
+
+
 def find_neighbors(data: Data, head: str, folder: Path) -> npt.NDArray[np.int32]:
     """The nearest others of every training image by cosine similarity, exact, int32 [N, 50]; kept in `folder`.
 
@@ -91,6 +100,16 @@ def find_neighbors(data: Data, head: str, folder: Path) -> npt.NDArray[np.int32]
         np.save(folder / "features.npy", data.train)
         search_neighbors([folder / "features.npy"], path, NeighborOptions(k=NEIGHBORS), Progress(), half)
     neighbors: npt.NDArray[np.int32] = np.load(path)
+    return neighbors
+
+
+def nearest_by_half_whitened(features: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+    """The 20 nearest others of every image by half-whitened features [N, D], by which clusters are judged."""
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder) / "features.npy", features)
+        path = Path(folder) / "neighbors.npy"
+        search_neighbors([Path(folder) / "features.npy"], path, NeighborOptions(), Progress(), half_whiten=True)
+        neighbors: npt.NDArray[np.int32] = np.load(path)
     return neighbors
 
 
