@@ -28,8 +28,8 @@ def command(name, **flags):
     return subprocess.run([sys.executable, SCRIPTS / f"{name}.py", *words], capture_output=True, text=True)
 
 
-def write_neighbors(path, features):
-    write_array(path, np.argsort(-features @ features.T, axis=1)[:, 1:6].astype(np.int32))
+def write_neighbors(path, features, count=5):
+    write_array(path, np.argsort(-features @ features.T, axis=1)[:, 1 : count + 1].astype(np.int32))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def run(tmp_path_factory):
             clusters = np.where(generator.random(images) < right, labels, generator.integers(K, size=images))
             tensors[f"seed{seed}/assignments/{split}"] = clusters.astype(np.int32)
     for backbone, features in together.items():
-        write_neighbors(folder / f"train+test.{backbone}.neighbors.npy", np.concatenate(features))
+        write_neighbors(folder / f"train+test.{backbone}.neighbors.npy", np.concatenate(features), 50)
     write_tensors(folder / "clusters.safetensors", tensors)
     entries = [
         {"seed": seed, "status": "ok", "reason": "", "objective": 1.0 / (seed + 1), "seconds": 1.0, "sizes": []}
@@ -193,12 +193,12 @@ def test_everything_works_without_labels(run, scored, changes, tmp_path):
 
 
 def expected_modularity(run, seed):
-    """On the graph of both splits, mean over backbones."""
+    """On the graph of both splits and the 20 nearest neighbors, mean over backbones."""
     with safe_open(run / "clusters.safetensors", "numpy") as file:
         clusters = np.concatenate([file.get_tensor(f"seed{seed}/assignments/{split}") for split in LENGTHS])
     values = []
     for backbone in "ab":
-        neighbors = np.load(run / f"train+test.{backbone}.neighbors.npy")
+        neighbors = np.load(run / f"train+test.{backbone}.neighbors.npy")[:, :20]
         edges = np.zeros((K, K))
         np.add.at(edges, (np.repeat(clusters, neighbors.shape[1]), clusters[neighbors].ravel()), 1)
         edges /= edges.sum()

@@ -26,6 +26,7 @@ from deepclust.evaluation.labelfree import neighbor_agreement, silhouette, size_
 from deepclust.evaluation.metrics import METRICS, Comparison, accuracy_per_class, contingency, match
 from deepclust.evaluation.options import ScoringOptions
 
+JUDGES = 20  # nearest neighbors, at most, that modularity looks at: small classes have few images of their own
 LABEL_FREE = ("silhouette", "neighbor_agreement")
 SUMMARISED = (*METRICS, *LABEL_FREE, "modularity")
 SEED_KEYS = (*SUMMARISED, "sizes", "size_entropy", "matching", "confusion", "per_class")
@@ -200,7 +201,7 @@ def _neighbor_agreement(scored: ScoredSplits) -> npt.NDArray[np.float64]:
 
 def _modularity(scored: ScoredSplits, row: int) -> float:
     """Modularity of a seed's clusters on the neighbor graph of the scored images, averaged over backbones."""
-    graphs = [load_array(path, 2, "i") for path in scored.neighbors]
+    graphs = [load_array(path, 2, "i")[:, :JUDGES] for path in scored.neighbors]
     return float(np.mean([modularity(scored.assignments[row], graph, scored.k) for graph in graphs]))
 
 
