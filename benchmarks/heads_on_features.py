@@ -81,12 +81,17 @@ def read(source: str) -> Data:
         return Data(Path(source).stem, file["x_train"], file["x_test"], *labels)
 
 
+def half_whitens(name: str) -> bool:
+    """Whether a head of `HEADS` half-whitens the features."""
+    return bool(METHODS[name].Options(**HEADS[name][1]).normalize == "half_whiten")
+
+
 def only(data: Data, classes: Sequence[int]) -> Data:
     """The images of some classes, which are numbered anew."""
     numbers = np.asarray(sorted(classes))
     train, test = (np.isin(labels, numbers) for labels in (data.train_labels, data.test_labels))
     labels = [np.searchsorted(numbers, part) for part in (data.train_labels[train], data.test_labels[test])]
-    return Data(f"{data.name}-{''.join(map(str, numbers))}", data.train[train], data.test[test], *labels)
+    return Data(f"{data.name}-{'-'.join(map(str, numbers))}", data.train[train], data.test[test], *labels)
 
 
 def find_neighbors(data: Data, head: str, folder: Path) -> npt.NDArray[np.int32]:
@@ -94,7 +99,7 @@ def find_neighbors(data: Data, head: str, folder: Path) -> npt.NDArray[np.int32]
 
     Those of a head that half-whitens features are searched among half-whitened ones.
     """
-    half = METHODS[head].Options(**HEADS[head][1]).normalize == "half_whiten"
+    half = half_whitens(head)
     path = folder / f"{data.name}{'-half' if half else ''}-neighbors.npy"
     if not path.is_file():
         np.save(folder / "features.npy", data.train)

@@ -34,7 +34,7 @@ class Files(JobArguments):
     features: list[Path]
     """`features.npy` for every split in `splits` and every backbone."""
     neighbor_files: list[Path] | None = None
-    """`neighbors.npy` of every backbone, among the images of all splits in `train`, for heads that need them."""
+    """Neighbors (.npy) by every backbone, among the images of all splits in `train`, for heads that need them."""
     member_clusters: list[Path] | None = None
     """`clusters.safetensors` of every head in the option `members`, for heads that combine others."""
     native: Path | None = None

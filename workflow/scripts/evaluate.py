@@ -19,7 +19,7 @@ class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic
     features: list[Path]
     """`features.npy` of the scored splits."""
     neighbors: list[Path]
-    """`neighbors.npy` of every backbone, among the images of all scored splits."""
+    """`half_whitened_neighbors.npy` of every backbone, among the images of all scored splits."""
     labels: list[Path] | None = None
     """`labels.npy` of the scored splits; none without labels."""
     classes: list[Path] | None = None

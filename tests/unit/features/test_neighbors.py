@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
+from deepclust.common import rows
 from deepclust.common.code import SCRIPTS
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
@@ -59,31 +60,51 @@ def test_equal_those_of_an_exhaustive_search(tmp_path_factory, features, k):
     check(search(features, k, tmp_path_factory.mktemp("n")), features)
 
 
-def test_neighbors_among_half_whitened_features(tmp_path):
-    """Against an eigendecomposition; one direction varies a hundred times as much as another."""
-    generator = np.random.default_rng(0)
-    features = generator.normal(size=(400, 7)) @ np.diag(np.logspace(1, -1, 7)) + 3
+def half_whitened(features, components):
+    """By an eigendecomposition."""
     directions = features / np.linalg.norm(features, axis=1, keepdims=True)
     variances, axes = np.linalg.eigh(np.cov(directions.T))
-    expected = (directions - directions.mean(axis=0)) @ axes / variances**0.25
+    kept = slice(len(variances) - components, None)
+    return (directions - directions.mean(axis=0)) @ axes[:, kept] / variances[kept] ** 0.25
+
+
+@pytest.mark.parametrize("components", [3, 7])
+@pytest.mark.parametrize("wide", [False, True])
+def test_neighbors_among_half_whitened_features(tmp_path, monkeypatch, components, wide):
+    """One direction varies a hundred times as much as another; all images are in the sample that wide ones take."""
+    monkeypatch.setattr(module, "COMPONENTS", components)
+    monkeypatch.setattr(rows, "WIDE", 6 if wide else 7)
+    features = np.random.default_rng(0).normal(size=(400, 7)) @ np.diag(np.logspace(1, -1, 7)) + 3
     found = search(features.astype(np.float32), 9, tmp_path, half_whiten=True)
-    check(found, expected)
+    check(found, half_whitened(features, components))
     assert (found != search(features.astype(np.float32), 9, tmp_path)).any()
 
 
-def test_half_whitened_features_that_do_not_differ(tmp_path):
-    check(search(np.ones((30, 4), np.float32), 5, tmp_path, half_whiten=True), np.zeros((30, 4)))
-
-
-def test_half_whitened_features_of_many_dimensions(tmp_path, monkeypatch):
-    """Approximated principal components lead to nearly the same neighbors."""
-    generator = np.random.default_rng(0)
-    points = generator.normal(size=(300, 6)) * np.logspace(0, -1, 6)
-    features = (points @ generator.normal(size=(6, 50)) + 1).astype(np.float32)
+def test_half_whitened_features_of_more_dimensions_than_a_sample_has_images(tmp_path, monkeypatch):
+    """Principal axes of a third of the images lead to nearly the same neighbors."""
+    points = np.random.default_rng(0).normal(size=(300, 6)) * np.logspace(0, -1, 6)
+    features = (points @ np.random.default_rng(1).normal(size=(6, 150)) + 1).astype(np.float32)
     exact = search(features, 8, tmp_path, half_whiten=True)
-    monkeypatch.setattr(module, "WIDE", 49)
+    monkeypatch.setattr(rows, "WIDE", 149)
+    monkeypatch.setattr(rows, "SAMPLED", 100)
     found = search(features, 8, tmp_path, half_whiten=True)
-    assert np.mean([np.isin(*pair).mean() for pair in zip(exact, found)]) > 0.95
+    assert np.mean([np.isin(*pair).mean() for pair in zip(exact, found)]) > 0.9
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_half_whitened_features_that_do_not_differ(tmp_path, monkeypatch, wide):
+    """But for their lengths, which do not count."""
+    monkeypatch.setattr(rows, "WIDE", 3 if wide else 4)
+    features = np.outer(np.arange(1, 31), [0.1, 0.2, 0.3, 0.7]).astype(np.float32)
+    check(search(features, 5, tmp_path, half_whiten=True), np.zeros((30, 4)))
+
+
+def test_half_whitened_features_of_few_images(tmp_path):
+    """Have enough components to tell groups apart."""
+    groups = np.arange(15) % 3
+    features = np.eye(6)[groups] + np.random.default_rng(0).normal(0, 0.1, (15, 6))
+    found = search(features.astype(np.float32), 4, tmp_path, half_whiten=True)
+    assert (groups[found] == groups[:, None]).mean() > 0.9
 
 
 def test_in_several_blocks(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import deepclust.heads
 from deepclust.common import registry
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
+from deepclust.features.neighbors import half_whitened
 from deepclust.heads.head import CombiningOptions, Facts, Partition, TrainingData
 
 # Options for small sets, where the defaults take long or are meant for large sets.
@@ -35,6 +36,12 @@ def all_heads():
     return sorted(name for name, said in facts.items() if isinstance(said, Facts) and not said.needs_native)
 
 
+def scaled(points):
+    """At length 1, float32."""
+    points = points.astype(np.float64)
+    return (points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-30)).astype(np.float32)
+
+
 def nearest(points, count):
     """The `count` nearest others by cosine, int32 [N, count]."""
     points = points.astype(np.float64)
@@ -48,7 +55,8 @@ def fit(name, points, k, seeds=(0,), neighbors=20, **options):
     """Results of a head by seed, and its options."""
     head = registry.load("heads", name)
     options = head.Options(**{**OPTIONS.get(name, {}), **options})
-    near = [nearest(points, min(neighbors, len(points) - 1))] if head.FACTS.needs_neighbors else None
+    searched = half_whitened(scaled(points)) if options.normalize == "half_whiten" else points
+    near = [nearest(searched, min(neighbors, len(points) - 1))] if head.FACTS.needs_neighbors else None
     members = partitions(points, k) if isinstance(options, CombiningOptions) else None
     results = head.fit(TrainingData([points], near, members), k, list(seeds), options, Progress())
     return {result.seed: result for result in results}, options

@@ -84,7 +84,7 @@ def test_the_command_reads_the_launcher_as_the_experiment_says_it(sbatch):
     assert read == LauncherOptions(method="submitit", nodes=2, sbatch=sbatch)
 
 
-def test_heads_read_the_neighbors_of_features_as_they_see_them():
+def test_heads_that_half_whiten_read_neighbors_among_half_whitened_features():
     config = yaml.safe_load("""
         datasets: {digits: {loader: digits}}
         backbones: {pixels: {method: pixels}}

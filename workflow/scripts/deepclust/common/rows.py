@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 BLOCK = 8192  # rows converted at once
 CONSTANT = 1e-7  # a dimension whose deviation is less than this share of its mean is constant, but for rounding
+WIDE, SAMPLED = 4096, 2048  # of more dimensions (raw pixels) principal axes are those of so many images
 RANK = 1e-10  # principal components with less than this share of the largest variance are rounding
 
 Float32 = npt.NDArray[np.float32]
@@ -28,13 +29,28 @@ def scale_rows(rows: npt.NDArray[np.floating]) -> None:
 
 
 def principal_axes(points: Float32, mean: Float64, components: int) -> tuple[Float64, Float64]:
-    """Variances [P], in falling order, and orthonormal axes [D, P] of the `components` (at most D) principal ones."""
+    """Variances [P], in falling order, and orthonormal axes [D, P] of the `components` (at most D) principal ones.
+
+    Of more than `WIDE` dimensions, those of `SAMPLED` images that are evenly spread over all, and fewer than that.
+    """
+    if points.shape[1] > WIDE:
+        return _axes_of_sample(points, mean, components)
     covariance = np.zeros((len(mean), len(mean)))
     for rows in blocks(len(points)):
         block = points[rows] - mean
         covariance += block.T @ block
     variances, axes = np.linalg.eigh(covariance / len(points))
     return variances[::-1][:components], axes[:, ::-1][:, :components]
+
+
+def _axes_of_sample(points: Float32, mean: Float64, components: int) -> tuple[Float64, Float64]:
+    """By the inner products of the images with one another, which are fewer than those of the dimensions."""
+    chosen = np.linspace(0, len(points) - 1, min(len(points), SAMPLED)).astype(np.int64)
+    rows = points[chosen] - mean
+    variances, vectors = np.linalg.eigh(rows @ rows.T / len(rows))
+    variances, vectors = variances[::-1][:components], vectors[:, ::-1][:, :components]
+    lengths = np.sqrt(np.maximum(variances, np.finfo(float).tiny) * len(rows))
+    return variances, rows.T @ (vectors / lengths)
 
 
 def whitening(points: Float32, mean: Float64, components: int, power: float = 1.0) -> Float64:

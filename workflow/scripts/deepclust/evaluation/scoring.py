@@ -26,7 +26,7 @@ from deepclust.evaluation.labelfree import neighbor_agreement, silhouette, size_
 from deepclust.evaluation.metrics import METRICS, Comparison, accuracy_per_class, contingency, match
 from deepclust.evaluation.options import ScoringOptions
 
-JUDGES = 20  # nearest neighbors, at most, that modularity looks at: small classes have few images of their own
+NEAREST = 20  # neighbors that clusters are judged by, at most: small classes have few images of their own
 LABEL_FREE = ("silhouette", "neighbor_agreement")
 SUMMARISED = (*METRICS, *LABEL_FREE, "modularity")
 SEED_KEYS = (*SUMMARISED, "sizes", "size_entropy", "matching", "confusion", "per_class")
@@ -42,7 +42,7 @@ class ScoredSplits:
         labels: class of each image, -1 where unknown, int64 [N].
         classes: number of classes, 0 without labels.
         features: per split, `features.npy` of each backbone.
-        neighbors: `neighbors.npy` of each backbone, among the images of all splits.
+        neighbors: `half_whitened_neighbors.npy` of each backbone, among the images of all splits.
     """
 
     assignments: npt.NDArray[np.int64]
@@ -56,6 +56,11 @@ class ScoredSplits:
     def labelled(self) -> npt.NDArray[np.bool_]:
         """Which images have a known class, [N]."""
         return np.not_equal(self.labels, UNKNOWN)
+
+    @property
+    def graphs(self) -> list[npt.NDArray[np.integer]]:
+        """The nearest neighbors of each image by each backbone, [N, n]."""
+        return [load_array(path, 2, "i")[:, :NEAREST] for path in self.neighbors]
 
     def unit_features(self) -> Iterator[npt.NDArray[np.float32]]:
         """Features of all images in blocks of unit vectors."""
@@ -193,16 +198,15 @@ def _score_seed(
 
 def _neighbor_agreement(scored: ScoredSplits) -> npt.NDArray[np.float64]:
     """Agreement of each image with its neighbors, averaged over backbones, [S, N]."""
-    arrays = [load_array(path, 2, "i") for path in scored.neighbors]
+    graphs = scored.graphs
     return np.stack(
-        [np.mean([neighbor_agreement(array, clusters) for array in arrays], axis=0) for clusters in scored.assignments]
+        [np.mean([neighbor_agreement(graph, clusters) for graph in graphs], axis=0) for clusters in scored.assignments]
     )
 
 
 def _modularity(scored: ScoredSplits, row: int) -> float:
     """Modularity of a seed's clusters on the neighbor graph of the scored images, averaged over backbones."""
-    graphs = [load_array(path, 2, "i")[:, :JUDGES] for path in scored.neighbors]
-    return float(np.mean([modularity(scored.assignments[row], graph, scored.k) for graph in graphs]))
+    return float(np.mean([modularity(scored.assignments[row], graph, scored.k) for graph in scored.graphs]))
 
 
 def _intervals(

@@ -6,19 +6,17 @@ from pathlib import Path
 import faiss
 import numpy as np
 import numpy.typing as npt
-from sklearn.decomposition import PCA
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import write_array
 from deepclust.common.progress import Progress
-from deepclust.common.rows import RANK, blocks, scale_rows, whitening
+from deepclust.common.rows import blocks, scale_rows, whitening
 from deepclust.features.approximate import ApproximateSearch
 from deepclust.features.options import NeighborOptions
 
 BLOCK = 4096  # rows that are read, and searched, at once
 FEW = 4096  # so few images are always searched exactly
-COMPONENTS, PER_COMPONENT = 512, 10  # of half-whitened features, at most, and images for each: else all are equally far
-WIDE, FITTED = 4096, 10_000  # beyond so many dimensions (raw pixels) components are approximated, on so many images
+COMPONENTS, PER_COMPONENT, FEWEST = 512, 10, 16  # of half-whitened features: at most, images for each, at least
 SAMPLE = 1000  # images on which the recall of an approximate search is measured
 
 Float32 = npt.NDArray[np.float32]
@@ -36,8 +34,8 @@ def find_neighbors(
 
     The nearest comes first; of equally near ones, the lower index. No image is its own neighbor, also where others have
     the very same features. A zero vector has similarity 0 to all. Besides blocks, one float32 copy is held in memory;
-    an approximate index takes about as much again, and so do half-whitened features of more than `COMPONENTS`
-    dimensions for a while.
+    an approximate index takes about as much again, and so do half-whitened features that have
+    fewer components than dimensions for a while.
 
     Returns:
         Share of the true neighbors that were found, on a sample; 1 for an exact search.
@@ -118,33 +116,25 @@ def read_directions(paths: Sequence[Path]) -> Float32:
 
 
 def half_whitened(directions: Float32) -> Float32:
-    """Principal components of rows [N, D], each divided by the root of its standard deviation, at length 1: [N, P].
+    """Principal components of rows, each divided by the root of its standard deviation, scaled to length 1 again.
 
-    The rows are overwritten.
+    At most `COMPONENTS`, and of few rows one for every `PER_COMPONENT`: else all are equally far from one another.
+
+    Args:
+        directions: [N, D], of length 1; overwritten if P = D.
+
+    Returns:
+        [N, P]; zero if no rows differ.
     """
-    components = max(1, min(COMPONENTS, len(directions) // PER_COMPONENT))
-    mean, projection = (_approximate_axes if directions.shape[1] > WIDE else _axes)(directions, components)
+    mean = directions.mean(axis=0, dtype=np.float64)
+    components = min(COMPONENTS, max(FEWEST, len(directions) // PER_COMPONENT))
+    projection = whitening(directions, mean, components, power=0.5).astype(np.float32)
     fewer = projection.shape[1] < directions.shape[1]
     projected = np.empty((len(directions), projection.shape[1]), np.float32) if fewer else directions
     for rows in blocks(len(directions)):
-        projected[rows] = (directions[rows] - mean) @ projection
+        projected[rows] = (directions[rows] - mean.astype(np.float32)) @ projection
     scale_rows(projected)
     return projected
-
-
-def _axes(directions: Float32, components: int) -> tuple[Float32, Float32]:
-    """Mean [D] and half-whitening principal axes [D, P]."""
-    mean = directions.mean(axis=0, dtype=np.float64)
-    projection = whitening(directions, mean, components, power=0.5)
-    return mean.astype(np.float32), projection.astype(np.float32)
-
-
-def _approximate_axes(directions: Float32, components: int) -> tuple[Float32, Float32]:
-    """The same, of images that are evenly spread over all."""
-    chosen = np.linspace(0, len(directions) - 1, min(len(directions), FITTED)).astype(np.int64)
-    pca = PCA(components, svd_solver="randomized", random_state=0).fit(directions[chosen])
-    varying = pca.explained_variance_ > RANK * pca.explained_variance_[0]
-    return pca.mean_, (pca.components_[varying] / pca.explained_variance_[varying, None] ** 0.25).T
 
 
 def _read(path: Path, header: np.memmap, directions: Float32) -> None:

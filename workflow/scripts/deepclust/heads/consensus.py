@@ -56,7 +56,8 @@ class Options(CombiningOptions):
     """Options of the consensus."""
 
     normalize: Literal["none", "l2", "center", "standardize", "whiten", "half_whiten"] = "half_whiten"
-    """What happens to the features first; see the other heads."""
+    """What happens to the features first; see the other heads. With any other value neighbors, too, are those among
+    the features as they are."""
     components: int = Field(512, ge=1)
     """Principal components that `normalize: whiten` and `half_whiten` keep, at most."""
     starts: int = Field(3, ge=1)

@@ -245,7 +245,7 @@ class Parameters:
         return self.plan.schema.facts("head", self.config["heads"][head]["method"])
 
     def neighbors_of(self, head: str) -> str | None:
-        """Which neighbors a head reads: of half-whitened features if it half-whitens them; None: it needs none."""
+        """Which neighbors a head reads: among half-whitened features if it half-whitens them; None: it needs none."""
         if not self.head_facts(head).get("needs_neighbors"):
             return None
         half = self.config["heads"][head].get("normalize") == "half_whiten"

@@ -27,7 +27,7 @@ def head_table(group: Sequence[Run]) -> Table | None:
     columns = [Column("Backbone", numeric=False), Column("k"), Column("Protocol", numeric=False)]
     columns += [
         Column("Chosen head", "that with the highest modularity, without labels", numeric=False),
-        Column("Modularity", "neighbors in the same cluster, percent, less what chance would give"),
+        Column("Modularity", "neighbors (half-whitened) in the same cluster, percent, less what chance would give"),
     ]
     if labelled:
         columns += [

@@ -94,7 +94,7 @@ def leaderboard_table(group: Sequence[Run], gained: dict[str, Gain]) -> Table:
     else:
         columns += [
             Column("Silhouette", "−1 to 1, mean ± standard deviation over seeds; bootstrap interval"),
-            Column("Neighbors", "nearest neighbors in the same cluster, percent"),
+            Column("Neighbors", "nearest neighbors (half-whitened) in the same cluster, percent"),
         ]
     columns += [
         Column("Stability", "mean pairwise ARI between seeds"),
