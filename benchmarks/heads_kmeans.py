@@ -99,13 +99,14 @@ def head(name: str, path: Path, neighbors: Path | None, seeds: int, k: int, opti
     return lambda: min(result.objective for result in fit())
 
 
-def search(path: Path, output: Path, recall: float) -> Callable:
+def search(path: Path, output: Path, recall: float, half_whiten: bool = False) -> Callable:
     """The neighbor search; its recall."""
     from deepclust.common.progress import Progress
     from deepclust.features.neighbors import find_neighbors
     from deepclust.features.options import NeighborOptions
 
-    return lambda: find_neighbors([path], output, NeighborOptions(k=NEIGHBORS, recall=recall), Progress())
+    options = NeighborOptions(k=NEIGHBORS, recall=recall)
+    return lambda: find_neighbors([path], output, options, Progress(), half_whiten)
 
 
 def rows(what: str, measured: Measured, baseline: Measured | None = None, gib: float | None = None) -> list[Row]:
@@ -151,6 +152,7 @@ def large(folder: Path) -> list[Row]:
     options = {"n_init": 3, "sample": 256 * LARGE_K}
     clustering = measure(head, "kmeans", path, None, 1, LARGE_K, options)
     neighbors = measure(search, path, folder / "neighbors.npy", 0.95)
+    halved = measure(search, path, folder / "halved.npy", 0.95, True)
     path.unlink()
     measure(writing, path, GRAPH, 100)
     measure(search, path, folder / "graph.npy", 1.0)
@@ -159,6 +161,8 @@ def large(folder: Path) -> list[Row]:
         *rows(f"k-means of {LARGE:,} features, k = {LARGE_K}", clustering, gib=12),
         *rows(f"neighbors of {LARGE:,} features, recall 0.95", neighbors, gib=12),
         Row("recall on a sample", neighbors.result, "", 0.95, None),
+        *rows(f"neighbors of {LARGE:,} half-whitened features, recall 0.95", halved, gib=12),
+        Row("recall on a sample", halved.result, "", 0.95, None),
         *(row for name, took in graph.items() for row in rows(f"{name} of {GRAPH:,} features", took, gib=8)),
     ]
 

@@ -94,10 +94,11 @@ def extraction(folder: Path, storage: str, count: int, model: Path) -> tuple[flo
     return peak_mib("extract_features", **flags), 0.0
 
 
-def search(folder: Path, count: int) -> tuple[float, float]:
+def search(folder: Path, count: int, half_whiten: bool) -> tuple[float, float]:
     """Peak memory, and that of the features it has to hold, with the neighbors."""
     aside(write_features, folder, count)
-    peak = peak_mib("find_neighbors", features=folder / "features.npy", output=folder / "neighbors.npy", k=20)
+    files = {"features": folder / "features.npy", "output": folder / "neighbors.npy"}
+    peak = peak_mib("find_neighbors", **files, k=20, half_whiten=half_whiten)
     return peak, (count * DIMENSION * 4 + count * 20 * 4) / 2**20
 
 
@@ -105,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=5000, help="N; the other size is 4N")
     count = parser.parse_args().images
-    print(f"{'command':28} {'images':>8} {'peak MiB':>9} {'features MiB':>13} {'beyond MiB':>11}")
+    print(f"{'command':30} {'images':>8} {'peak MiB':>9} {'features MiB':>13} {'beyond MiB':>11}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = folder / "model.json"
@@ -114,12 +115,13 @@ def main() -> None:
             for storage in ("raw", "encoded"):
                 measured = extraction(folder / f"{storage}{size}", storage, size, model)
                 report(f"extract_features, {storage}", size, *measured)
-            report("find_neighbors", size, *search(folder / f"neighbors{size}", size))
+            report("find_neighbors", size, *search(folder / f"neighbors{size}", size, False))
+            report("find_neighbors, half-whitened", size, *search(folder / f"halved{size}", size, True))
 
 
 def report(command: str, count: int, peak: float, features: float) -> None:
     """Print one line of the table."""
-    print(f"{command:28} {count:8d} {peak:9.0f} {features:13.1f} {peak - features:11.0f}", flush=True)
+    print(f"{command:30} {count:8d} {peak:9.0f} {features:13.1f} {peak - features:11.0f}", flush=True)
 
 
 if __name__ == "__main__":
