@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis.extra import numpy as hnp
 from sklearn.decomposition import PCA
 
+from deepclust.common import rows
 from deepclust.common.errors import DeepclustError
 from deepclust.common.rows import BLOCK
 from deepclust.heads.head import HeadOptions
@@ -107,6 +108,18 @@ def test_whiten_equals_scikit_learns_pca(components):
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     assert applied.shape == expected.shape
     np.testing.assert_allclose(applied @ applied.T, expected @ expected.T, atol=2e-3)  # axes have no sign
+
+
+def test_principal_axes_of_many_dimensions(monkeypatch):
+    """By the products of images, they are those by the covariances of dimensions, up to their signs."""
+    points = correlated(300).astype(np.float64)
+    mean = points.mean(axis=0)
+    variances, axes = rows.principal_axes(points, mean, 8)
+    monkeypatch.setattr(rows, "WIDE", 7)
+    found, directions = rows.principal_axes(points, mean, 8)
+    np.testing.assert_allclose(found[:6], variances[:6], rtol=1e-6)
+    np.testing.assert_allclose(np.abs(directions[:, :6].T @ axes[:, :6]), np.eye(6), atol=1e-4)
+    assert np.linalg.norm(directions[:, 6:], axis=0).max() <= 1.001  # of rank 6
 
 
 @pytest.mark.parametrize("components", [3, 100])

@@ -31,7 +31,8 @@ def scale_rows(rows: npt.NDArray[np.floating]) -> None:
 def principal_axes(points: Float32, mean: Float64, components: int) -> tuple[Float64, Float64]:
     """Variances [P], in falling order, and orthonormal axes [D, P] of the `components` (at most D) principal ones.
 
-    Of more than `WIDE` dimensions, those of `SAMPLED` images that are evenly spread over all, and fewer than that.
+    Of more than `WIDE` dimensions, those of `SAMPLED` images that are evenly spread over all, and as many at most; axes
+    along which these do not vary are then shorter.
     """
     if points.shape[1] > WIDE:
         return _axes_of_sample(points, mean, components)
@@ -49,7 +50,8 @@ def _axes_of_sample(points: Float32, mean: Float64, components: int) -> tuple[Fl
     rows = points[chosen] - mean
     variances, vectors = np.linalg.eigh(rows @ rows.T / len(rows))
     variances, vectors = variances[::-1][:components], vectors[:, ::-1][:, :components]
-    lengths = np.sqrt(np.maximum(variances, np.finfo(float).tiny) * len(rows))
+    least = max(RANK * variances[0], np.finfo(float).tiny)  # what does not vary has no direction
+    lengths = np.sqrt(np.maximum(variances, least) * len(rows))
     return variances, rows.T @ (vectors / lengths)
 
 

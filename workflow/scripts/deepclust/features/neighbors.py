@@ -34,8 +34,8 @@ def find_neighbors(
 
     The nearest comes first; of equally near ones, the lower index. No image is its own neighbor, also where others have
     the very same features. A zero vector has similarity 0 to all. Besides blocks, one float32 copy is held in memory;
-    an approximate index takes about as much again, and so do half-whitened features that have
-    fewer components than dimensions for a while.
+    an approximate index takes about as much again, and so do half-whitened features for a while, if they have fewer
+    components than dimensions.
 
     Returns:
         Share of the true neighbors that were found, on a sample; 1 for an exact search.
