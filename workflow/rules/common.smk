@@ -19,7 +19,7 @@ from deepclust.planning.downloads import announcement, planned_downloads
 from deepclust.planning.environment import prefer_this_python
 from deepclust.planning.experiment_options import NAME_PATTERN
 from deepclust.planning.frozen import freeze, thaw
-from deepclust.planning.parameters import Parameters
+from deepclust.planning.parameters import HALF_WHITENED, Parameters
 from deepclust.planning.plan import PROTOCOLS, ExperimentError, make_plan
 from deepclust.planning.slurm import gpus_of
 from deepclust.planning.strict_yaml import check_file, experiment_text
@@ -472,7 +472,6 @@ def training_logs(wildcards):
 FEATURES = "results/features/{dataset}/{backbone}/{split}/features.npy"
 PART = "results/features/{dataset}/{backbone}/{split}/parts/{scatteritem}.provenance.json"
 NEIGHBORS = "results/features/{dataset}/{backbone}/{split}/{kind}.npy"
-JUDGES = "half_whitened_neighbors"  # that all clusters are judged by
 IMAGES = "results/data/{dataset}/{split}/images.bin"
 MANIFESTS = "results/data/{dataset}/{split}/images.json"
 LABELS = "results/labels/{dataset}/{split}/labels.npy"
@@ -525,7 +524,7 @@ def job_records():
             features = [f"results/features/{run.dataset}/{backbone}/{split}" for backbone in run.backbones]
             paths += [f"{folder}/features.provenance.json" for folder in features]
         kind = EXPERIMENT.neighbors_of(run.head)
-        for splits, name in [(score, JUDGES)] + ([(train, kind)] if kind else []):
+        for splits, name in [(score, HALF_WHITENED)] + ([(train, kind)] if kind else []):
             folders = [f"results/features/{run.dataset}/{backbone}/{'+'.join(splits)}" for backbone in run.backbones]
             paths += [f"{folder}/{name}.provenance.json" for folder in folders]
         if run.k == "auto":

@@ -90,7 +90,7 @@ rule evaluate:
         seeds=f"results/clustering/{RUN}/seeds.json",
         cost=ancient(f"results/clustering/{RUN}/clusters.provenance.json"),
         features=split_files("score", FEATURES),
-        neighbors=joined_neighbors("score", JUDGES),
+        neighbors=joined_neighbors("score", HALF_WHITENED),
         labels=split_files("score", LABELS),
         classes=split_files("score", CLASSES),
         probe="results/evaluation/{dataset}/{backbones}/probe/{protocol}.json",

@@ -28,6 +28,15 @@ def scale_rows(rows: npt.NDArray[np.floating]) -> None:
         np.divide(block, lengths, out=block, where=lengths > 0, casting="same_kind")
 
 
+def projected(points: Float32, projection: Float32) -> Float32:
+    """`points` [N, D] times `projection` [D, P], in place if P = D."""
+    fewer = projection.shape[1] < points.shape[1]
+    products = np.empty((len(points), projection.shape[1]), np.float32) if fewer else points
+    for rows in blocks(len(points)):
+        products[rows] = points[rows] @ projection
+    return products
+
+
 def principal_axes(points: Float32, mean: Float64, components: int) -> tuple[Float64, Float64]:
     """Variances [P], in falling order, and orthonormal axes [D, P] of the `components` (at most D) principal ones.
 

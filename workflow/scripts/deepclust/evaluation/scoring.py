@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class ScoredSplits:
         """Which images have a known class, [N]."""
         return np.not_equal(self.labels, UNKNOWN)
 
-    @property
+    @cached_property
     def graphs(self) -> list[npt.NDArray[np.integer]]:
         """The nearest neighbors of each image by each backbone, [N, n]."""
         return [load_array(path, 2, "i")[:, :NEAREST] for path in self.neighbors]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import write_array
 from deepclust.common.progress import Progress
-from deepclust.common.rows import blocks, scale_rows, whitening
+from deepclust.common.rows import projected, scale_rows, whitening
 from deepclust.features.approximate import ApproximateSearch
 from deepclust.features.options import NeighborOptions
 
@@ -121,7 +121,7 @@ def half_whitened(directions: Float32) -> Float32:
     At most `COMPONENTS`, and of few rows one for every `PER_COMPONENT`: else all are equally far from one another.
 
     Args:
-        directions: [N, D], of length 1; overwritten if P = D.
+        directions: [N, D], of length 1; overwritten.
 
     Returns:
         [N, P]; zero if no rows differ.
@@ -129,12 +129,10 @@ def half_whitened(directions: Float32) -> Float32:
     mean = directions.mean(axis=0, dtype=np.float64)
     components = min(COMPONENTS, max(FEWEST, len(directions) // PER_COMPONENT))
     projection = whitening(directions, mean, components, power=0.5).astype(np.float32)
-    fewer = projection.shape[1] < directions.shape[1]
-    projected = np.empty((len(directions), projection.shape[1]), np.float32) if fewer else directions
-    for rows in blocks(len(directions)):
-        projected[rows] = (directions[rows] - mean.astype(np.float32)) @ projection
-    scale_rows(projected)
-    return projected
+    directions -= mean.astype(np.float32)
+    points = projected(directions, projection)
+    scale_rows(points)
+    return points
 
 
 def _read(path: Path, header: np.memmap, directions: Float32) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepclust.common.errors import DeepclustError
-from deepclust.common.rows import CONSTANT, blocks, scale_rows, whitening
+from deepclust.common.rows import CONSTANT, blocks, projected, scale_rows, whitening
 from deepclust.heads.head import Features, HeadOptions, Weights
 
 POWERS = {"whiten": 1.0, "half_whiten": 0.5}  # of the standard deviation that principal components are divided by
@@ -94,14 +94,7 @@ def _finish(joined: Float32, options: HeadOptions, weights: Weights) -> Float32:
     if options.normalize == "standardize":
         joined *= weights["scale"]
     if options.normalize in POWERS:
-        joined = _projected(joined, weights["projection"])
+        joined = projected(joined, weights["projection"])
     if options.normalize in {"center", *POWERS}:
         scale_rows(joined)
     return joined
-
-
-def _projected(joined: Float32, projection: Float32) -> Float32:
-    projected = np.empty((len(joined), projection.shape[1]), np.float32)
-    for rows in blocks(len(joined)):
-        np.matmul(joined[rows], projection, out=projected[rows])
-    return projected

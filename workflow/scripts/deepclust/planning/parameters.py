@@ -17,6 +17,10 @@ from deepclust.planning import pretrained
 from deepclust.planning.downloads import local_path
 from deepclust.planning.plan import Config, Plan, Run, copies, reading
 
+HALF_WHITENED = (
+    "half_whitened_neighbors"  # the neighbors that half-whitening heads read, and all clusters are judged by
+)
+
 
 class Flags(dict[str, Any]):
     """Options as a dict that prints as command-line flags: `{"epochs": 60}` becomes `--epochs 60`.
@@ -231,7 +235,7 @@ class Parameters:
 
     def find_neighbors(self, kind: str) -> Flags:
         """Parameters of `find_neighbors`, for `neighbors` or `half_whitened_neighbors`."""
-        half = {"half_whiten": True} if kind == "half_whitened_neighbors" else {}
+        half = {"half_whiten": True} if kind == HALF_WHITENED else {}
         return Flags({**self.config["neighbors"], **half})
 
     # --- clustering and after -------------------------------------------------------------------------------------
@@ -249,7 +253,7 @@ class Parameters:
         if not self.head_facts(head).get("needs_neighbors"):
             return None
         half = self.config["heads"][head].get("normalize") == "half_whiten"
-        return "half_whitened_neighbors" if half else "neighbors"
+        return HALF_WHITENED if half else "neighbors"
 
     def choose_k(self, dataset: str, backbones: list[str], protocol: str) -> Flags:
         """Parameters of `choose_k`."""
