@@ -123,13 +123,18 @@ def test_out_of_memory(slurm, training):
 
 
 def test_death_of_a_node(slurm, training):
+    """It goes on on the other node: a node that comes back is told to end what it ran, also what it just started."""
     training.start()
     node = training.job["node"]
     slurm.kill_node(node)
-    slurm.wait(lambda: slurm.node_state(node).startswith("down"), "Slurm to notice")
-    slurm.start_node(node)
-    training.release()
-    training.finish()
+    try:
+        slurm.wait(lambda: slurm.node_state(node).startswith("down"), "Slurm to notice")
+        training.release()
+        training.finish()
+    finally:
+        slurm.start_node(node)
+    assert slurm.job_of("pretrain", "COMPLETED")["node"] not in ("", node)
+    slurm.wait(lambda: slurm.node_state(node) == "idle", "the node to be back")
 
 
 def test_end_of_the_time_limit(slurm, training):
