@@ -39,6 +39,8 @@ def main(arguments: Arguments, job: Job) -> None:
     splits = [arrays[first : first + count] for first in range(0, len(arrays), count)]
     if any(len(array) != len(split[0]) for split in splits for array in split):
         raise DeepclustError("choose_k: the backbones' features differ in number: extract them again")
+    if len({tuple(array.shape[1] for array in split) for split in splits}) > 1:
+        raise DeepclustError("choose_k: features of the training splits differ in their dimensions: extract them again")
     choice = choose_k(splits, options, job.progress)
     print(choice.reason)
     write_json(arguments.output, asdict(choice))

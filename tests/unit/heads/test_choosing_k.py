@@ -127,13 +127,20 @@ def test_the_end_of_the_range_is_said_to_be_one():
     assert "was tried" not in choose(points).reason
 
 
+def test_the_range_ends_where_images_are_no_longer_different():
+    choice = choose(np.repeat(np.eye(4, dtype=np.float32), 20, axis=0))
+    assert choice.numbers == [2, 3, 4]
+    assert choice.k == 4
+    assert "No 5 clusters were found" in choice.reason
+
+
 @pytest.mark.parametrize(
     ("points", "options", "named"),
     [
         (mixture(30, 3)[0], {"range": (2, 28)}, "range: 28"),
         (mixture(300, 3)[0], {"range": (2, 60), "samples": 60}, "samples"),
         (np.ones((50, 4), np.float32), {}, "range"),
-        (np.repeat(np.eye(4, dtype=np.float32), 20, axis=0), {}, "no 5 clusters"),
+        (np.repeat(np.eye(4, dtype=np.float32), 20, axis=0), {"range": (5, 8)}, "no 5 clusters"),
         (np.full((50, 4), np.nan, np.float32), {}, "NaN"),
     ],
 )

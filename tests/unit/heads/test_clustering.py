@@ -176,10 +176,11 @@ def test_training_images_have_the_cluster_that_the_method_gave_them(tmp_path, mo
 
 
 @pytest.mark.parametrize(("split", "seeds"), [("test", [0, 1]), ("train", [0])])
-def test_values_that_are_not_finite_are_seen_before_fitting(splits, tmp_path, monkeypatch, split, seeds):
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e20])
+def test_values_that_no_head_can_use_are_seen_before_fitting(splits, tmp_path, monkeypatch, split, seeds, value):
     path = splits[split][1]
-    broken = np.load(path)
-    broken[[3, 5], 1] = np.nan
+    broken = np.load(path).astype(np.float32)
+    broken[[3, 5], 1] = value
     np.save(path, broken)
     fitted = []
     monkeypatch.setattr(kmeans, "fit", lambda *_: fitted.append(1) or [])

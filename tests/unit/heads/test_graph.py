@@ -75,6 +75,16 @@ def test_votes_generalise_and_training_images_keep_their_cluster():
     np.testing.assert_array_equal(vote(weights, [points], HeadOptions()).assignments, shuffled)
 
 
+@pytest.mark.parametrize("offset", [0, 1, 30])
+def test_training_images_keep_their_cluster_however_alike_all_are(offset):
+    """Cosines of 0.998 and more at an offset of 30, where float16 has directions only roughly."""
+    points = np.random.default_rng(0).normal(size=(800, 64)).astype(np.float32) + np.float32(offset)
+    labels = np.random.default_rng(1).permutation(np.arange(800) % 200)
+    weights = landmarks(points, labels, 200, seed=0)
+    np.testing.assert_array_equal(vote(weights, [points], HeadOptions()).assignments, labels)
+    assert filled(weights) == 200
+
+
 def test_equal_features_fill_one_cluster():
     rows = np.ones((30, 4), np.float32)
     assert filled(landmarks(rows, np.arange(30) % 3, 3, seed=0)) == 1

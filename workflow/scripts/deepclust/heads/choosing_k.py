@@ -15,7 +15,7 @@ number with the best mean rank is chosen; of equal ones, the smallest.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -75,7 +75,7 @@ def choose_k(features: Sequence[Sequence[Features]], options: ChooseKOptions, pr
         features: for every training split, for every backbone [N, D_b].
 
     Raises:
-        DeepclustError: there are too few images, or too few different ones, or features are not finite.
+        DeepclustError: there are too few images, or too few different ones for any number, or features are not finite.
     """
     rows = _sample(features, options)
     smallest, largest = options.range
@@ -94,14 +94,21 @@ def choose_k(features: Sequence[Sequence[Features]], options: ChooseKOptions, pr
     with progress.task("try numbers of clusters", len(numbers), "numbers") as task:
         for k in numbers:
             labels = _cluster(rows, rows, k, 0)
-            if len(np.unique(labels)) < k:
-                raise DeepclustError(f"k-means finds no {k} clusters among the features: lower choose_k.range")
+            if len(np.unique(labels)) < k:  # as there are fewer different features
+                break
             found["silhouette"].append(_silhouette(distances, labels[compared]))
             found["stability"].append(stability(rows, k, options.resamples))
             found["modularity"].append(modularity(labels, neighbors, k))
             found["eigengap"].append(float(values[k - 1] - values[k]))
             task.advance()
-    return _choose(numbers, found, len(rows))
+    tried = numbers[: len(found["eigengap"])]
+    if not tried:
+        raise DeepclustError(f"k-means finds no {smallest} clusters among the features: lower choose_k.range")
+    choice = _choose(tried, found, len(rows))
+    if tried == numbers:
+        return choice
+    fewer = f" No {numbers[len(tried)]} clusters were found among the features, so larger numbers were not tried."
+    return replace(choice, reason=choice.reason + fewer)
 
 
 def _sample(features: Sequence[Sequence[Features]], options: ChooseKOptions) -> Float32:

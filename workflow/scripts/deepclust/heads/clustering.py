@@ -33,6 +33,8 @@ from deepclust.heads.store import SeedStore, fitted_seed, write_clusters
 
 CRITERION = "objective on the training splits (label-free)"
 
+LARGEST = 1e15  # squares of larger values, summed, leave float32
+
 Arrays = dict[str, list[npt.NDArray[Any]]]
 
 
@@ -136,11 +138,17 @@ def _check_finite(run: Run, features: Arrays) -> None:
     """That no split has features with which no image can be assigned, before hours of fitting."""
     for split, arrays in features.items():
         for array, path in zip(arrays, run.features[split]):
-            broken = sum(int((~np.isfinite(array[rows]).all(axis=1)).sum()) for rows in blocks(len(array)))
+            broken = sum(_unusable(array[rows]) for rows in blocks(len(array)))
             if broken:
                 raise DeepclustError(
-                    f"features of {broken} images of {split} have NaN or infinite values: extract {path} again"
+                    f"features of {broken} images of {split} have NaN, infinite values or ones beyond {LARGEST:g}: "
+                    f"extract {path} again"
                 )
+
+
+def _unusable(rows: npt.NDArray[np.floating]) -> int:
+    """How many rows have values that are NaN or too large."""
+    return int((~(np.abs(rows.astype(np.float32)) <= LARGEST)).any(axis=1).sum())
 
 
 def _fit(run: Run, head: Head, features: Arrays, seeds: Sequence[int], store: SeedStore, progress: Progress) -> None:

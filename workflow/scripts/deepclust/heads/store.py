@@ -134,7 +134,7 @@ def predict(clusters: Path, features: list[Features], seed: int | None = None) -
     seed = description["selected"] if seed is None else seed
     if seed is None:
         raise DeepclustError(f"{clusters} has no clusters: every seed failed, seeds.json says why")
-    dimensions = [array.shape[1] for array in features]
+    dimensions = [array.shape[1] if array.ndim == 2 else f"shape {array.shape}" for array in features]
     if dimensions != description["dimensions"]:
         raise DeepclustError(
             f"{clusters} was fitted on features of {description['dimensions']} dimensions, these have {dimensions}"

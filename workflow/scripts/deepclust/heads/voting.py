@@ -51,27 +51,33 @@ def landmarks(rows: npt.NDArray[np.float32], labels: npt.NDArray[Any], k: int, s
 
 def filled(weights: Weights) -> int:
     """How many clusters have images when the landmarks themselves are assigned: equal features have one cluster."""
-    directions = torch.from_numpy(weights["landmarks"].astype(np.float32)).to(choose_device())
-    parts = [_shares(weights, block).argmax(1).unique() for block in directions.split(BLOCK)]
+    matrix = _directions(weights["landmarks"])
+    parts = [_shares(weights, matrix, block).argmax(1).unique() for block in matrix.split(BLOCK)]
     return len(torch.cat(parts).unique())
 
 
 def vote(weights: Weights, features: list[Features], options: HeadOptions) -> Prediction:
     """Clusters of any images, and the shares of the votes as probabilities; see `deepclust.heads.head.Head`."""
-    device = choose_device()
+    matrix = _directions(weights["landmarks"])
     assignments = np.empty(len(features[0]), np.int32)
     probabilities = np.empty((len(features[0]), int(weights["clusters"][0])), np.float16)
     for block, rows in normalized_blocks(features, options, weights):
         scale_rows(rows)
-        shares = _shares(weights, torch.from_numpy(rows.astype(np.float16).astype(np.float32)).to(device)).cpu()
+        shares = _shares(weights, matrix, _directions(rows.astype(np.float16))).cpu()
         assignments[block] = shares.argmax(1).numpy()
         probabilities[block] = shares.numpy()
     return Prediction(assignments, probabilities)
 
 
-def _shares(weights: Weights, directions: Tensor) -> Tensor:
-    """Share of the votes of every cluster, float32 [n, k]."""
-    matrix = torch.from_numpy(weights["landmarks"].astype(np.float32)).to(directions.device)
+def _directions(rounded: npt.NDArray[np.float16]) -> Tensor:
+    """Rows of length 1: float16 alone leaves lengths, and the similarity of a row to itself, 1e-3 off."""
+    rows = rounded.astype(np.float32)
+    scale_rows(rows)
+    return torch.from_numpy(rows).to(choose_device())
+
+
+def _shares(weights: Weights, matrix: Tensor, directions: Tensor) -> Tensor:
+    """Share of the votes of every cluster, float32 [n, k]; `matrix` are the landmarks' directions [M, D]."""
     clusters = torch.from_numpy(weights["landmark_clusters"].astype(np.int64)).to(directions.device)
     similarity, nearest = (directions @ matrix.T).topk(min(VOTERS, len(matrix)))
     votes = ((similarity - similarity[:, :1]) / TEMPERATURE).exp()
