@@ -1,5 +1,6 @@
 """One training by several processes on two nodes: the same result as by one process, whoever starts the processes."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ TARGET = str(BACKBONE / "model.safetensors")
 TRAINING = EXPERIMENT.replace("epochs: 1", "epochs: 2").replace(
     "batch_size: 256", "batch_size: 256\n    precision: fp32\n    learning_rate: 0.01"
 )
+STEPS = 10
 SUBMITIT = """
 launcher:
   {method: submitit, cluster: slurm, nodes: 2, gpus_per_node: GPUS, cpus_per_process: 1, memory_gb: 2, minutes: 30}
@@ -64,7 +66,7 @@ def clone(trained, tmp_path):
 
 
 def start(clone):
-    driver = clone.start("--", TARGET)
+    driver = clone.start("--", TARGET, DEEPCLUST_CHECKPOINT_SECONDS="0.2")
     clone.drivers = [*getattr(clone, "drivers", []), driver]
     return driver
 
@@ -79,7 +81,16 @@ def assert_same_training(folder, trained):
 
 
 def log_of(clone):
-    return (clone.folder / "logs" / "pretrain" / "simclr.log").read_text()
+    """What is in it so far; Snakemake removes it when the job starts anew."""
+    try:
+        return (clone.folder / "logs" / "pretrain" / "simclr.log").read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def printed(clone):
+    """What the processes of the job printed."""
+    return "".join(path.read_text() for path in (clone.folder / BACKBONE / ".state-submitit").glob("*_log.out"))
 
 
 def tasks(slurm):
@@ -103,6 +114,7 @@ def hold(slurm, clone, driver):
     assert len(held) == 2, clone.said()[-3000:]
     for process in held:
         process.suspend()
+    assert all(int(path.name[:9]) < STEPS for path in wanted.glob(".state-*/*.pt")), "the training was over already"
     return held, json.loads((wanted / ".state-submitit" / "job.json").read_text())["id"]
 
 
@@ -111,7 +123,8 @@ def test_restart_of_the_driver_attaches_to_the_job_on_two_nodes(slurm, trained, 
     held, number = hold(slurm, clone, driver)
     assert slurm.details(number)["NumNodes"] == "2"
     for process in [*psutil.Process(driver.pid).children(recursive=True), driver]:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it asks Slurm now and then
+            process.kill()
     driver.wait()
     assert clone.run("--unlock").returncode == 0
 
@@ -135,6 +148,7 @@ def test_end_of_its_time_puts_the_job_back_into_the_queue(slurm, trained, clone)
     for process in held:
         process.resume()
     slurm.wait(lambda: slurm.details(number).get("Restarts") == "1", "the job to be requeued")
+    assert "stopped by signal" in printed(clone), printed(clone)
     slurm.wait(lambda: slurm.details(number)["JobState"] == "PENDING", "the job to wait")
     slurm.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
     assert driver.wait(400) == 0, clone.said()[-3000:]

@@ -201,7 +201,7 @@ def test_kill_at_any_moment_continues_bit_for_bit(nursery, images, tmp_path, sta
     assert training.states() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT])
 def test_signals_save_the_state_and_end(nursery, images, tmp_path, uninterrupted, number):
     training = Training(nursery, images, tmp_path / "b", **OPTIONS)
     child = training.start()

@@ -209,12 +209,14 @@ def describe_validation(error: ValidationError) -> str:
 
 
 def on_terminate(handler: Callable[[int], None], minutes: float | None = None) -> None:
-    """Call `handler(signal number)` on Ctrl-C, SIGTERM and SIGUSR1 (what Slurm sends before a limit or preemption).
+    """Call `handler(signal number)` on Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2.
+
+    The last two are what Slurm sends before a limit or preemption, to every process of a step.
 
     Args:
         minutes: time limit of the job; shortly before, the handler is called with SIGALRM.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
         signal.signal(number, lambda received, _frame: handler(received))
     if minutes is not None:
         signal.setitimer(signal.ITIMER_REAL, seconds_left(minutes))

@@ -226,7 +226,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     features, normalization = fit_normalization(data.features, options)
     rows = Rows(features, device)
     del features
-    neighbors = torch.from_numpy(np.ascontiguousarray(data.neighbors[0][:, : options.neighbors])).to(device).long()
+    neighbors = torch.from_numpy(data.neighbors[0][:, : options.neighbors].astype(np.int64)).to(device)
 
     def start(stack: Sequence[int]) -> TemiTraining:
         return TemiTraining(rows, neighbors, stack, k, options)

@@ -35,7 +35,7 @@ def run(command: Sequence[str], count: int) -> None:
         rdzv_endpoint="localhost:0",
         local_addr="localhost",
         max_restarts=0,
-        signals_to_handle="SIGTERM,SIGINT,SIGUSR1",
+        signals_to_handle="SIGTERM,SIGINT,SIGUSR1,SIGUSR2",
     )
     try:
         elastic_launch(config, sys.executable)(*command)
