@@ -9,7 +9,7 @@ import pytest
 
 import accounting
 from clones import Clone
-from private_slurm import Slurm, missing
+from private_slurm import NODES, Slurm, missing
 from small_experiment import copy_project
 
 
@@ -28,11 +28,21 @@ def slurm(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def empty_queue(slurm):
-    """No job of one test is there in the next."""
+def empty_queue(slurm, request):
+    """No job of one test is there in the next, and all nodes are; where that fails, no further test is run."""
     yield
-    slurm.ask("scancel", "--user", "root", check=False)
-    slurm.wait(lambda: not slurm.jobs("PENDING,RUNNING,COMPLETING,SUSPENDED"), "the queue to be empty")
+    try:
+        slurm.ask("scancel", "--user", "root", check=False)
+        slurm.wait(lambda: is_at_rest(slurm), "an empty queue and idle nodes")
+    except AssertionError as error:
+        request.session.shouldfail = f"Slurm is out of order after {request.node.nodeid}: {error}"
+        raise
+
+
+def is_at_rest(slurm):
+    """Whether there are no jobs and both nodes would take some."""
+    jobs = slurm.jobs("PENDING,RUNNING,COMPLETING,SUSPENDED")
+    return not jobs and all(slurm.node_state(node) == "idle" for node in NODES)
 
 
 @pytest.fixture

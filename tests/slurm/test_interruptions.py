@@ -38,7 +38,8 @@ class Interrupted:
     def hold(self):
         """Wait for a checkpoint, then stop the process where it is; Slurm wakes it when it sends a signal."""
         states = self.clone.folder / "results" / "backbones" / "simclr"
-        self.slurm.wait(lambda: list(states.glob(".state-*/*.pt")) or self.driver.poll() is not None, "a checkpoint")
+        done = self.driver.poll
+        self.slurm.wait(lambda: list(states.glob(".state-*/*.pt")) or done() is not None, "a checkpoint", seconds=240)
         (process,) = self.slurm.training()
         process.suspend()
         self.job = self.slurm.job_of("pretrain", "RUNNING")
@@ -132,6 +133,7 @@ def test_death_of_a_node(slurm, training):
         training.release()
         training.finish()
     finally:
+        slurm.ask("scancel", training.job["id"], check=False)  # whatever failed, it must not run when the node is back
         slurm.start_node(node)
     assert slurm.job_of("pretrain", "COMPLETED")["node"] not in ("", node)
     slurm.wait(lambda: slurm.node_state(node) == "idle", "the node to be back")
@@ -171,7 +173,7 @@ HEAD = "results/clustering/digits/pixels/scan/k10-held-out"
 HEADS = """
 datasets: {digits: {loader: digits}}
 backbones: {pixels: {method: pixels}}
-heads: {scan: {method: scan, neighbors: 5, heads: 5, epochs: 60}}
+heads: {scan: {method: scan, neighbors: 5, heads: 5, epochs: 200}}
 runs: [{dataset: digits, backbones: [pixels], heads: [scan], k: 10}]
 seeds: 6
 neighbors: {k: 5}

@@ -1,6 +1,7 @@
 import os
 import resource
 import subprocess
+import sys
 
 import pytest
 from hypothesis import settings
@@ -10,6 +11,13 @@ from hypothesis import settings
 random = bool(os.environ.get("DEEPCLUST_RANDOM_EXAMPLES"))
 settings.register_profile("deepclust", deadline=None, max_examples=50, derandomize=not random)
 settings.load_profile("deepclust")
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers():
+    """Whatever ran before, a test that draws from PyTorch's own generator draws the same."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def project(tmp_path_factory):
     if not (folder / "weights.pth").exists():
         write_weights(folder / "weights.pth")
     (folder / "small.yaml").write_text(EXPERIMENT)
-    done = snakemake(folder, "--cores", "2", "--configfile", "small.yaml")
+    done = snakemake(folder, "--cores", "2", "--configfile", "small.yaml", timeout=1400)
     assert done.returncode == 0, done.stderr[-6000:]
     (folder / "output.txt").write_text(done.stderr)
     return folder

@@ -128,8 +128,8 @@ class DryRuns:
         return {name(job) for job in self(config, **request)}
 
     def close(self):
-        self.process.stdin.close()
-        self.process.wait(timeout=120)
+        self.process.kill()
+        self.process.wait()
 
 
 def name(job):

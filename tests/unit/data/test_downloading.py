@@ -252,7 +252,7 @@ def test_a_source_is_given_up(server, tmp_path):
 def test_a_server_that_falls_silent(server, tmp_path):
     server.released.clear()
     server.troubles = [("stall", 90_000)]
-    get([server.url], tmp_path / "set", patience=Patience(attempts=2, wait=0, read=0.3))
+    get([server.url], tmp_path / "set", patience=Patience(attempts=2, wait=0, read=2))
     server.released.set()
     assert (tmp_path / "set").read_bytes() == CONTENT
 

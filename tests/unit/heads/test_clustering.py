@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from head_samples import nearest
+from head_samples import OPTIONS, accuracy, all_heads, mixture, nearest, scaled
 from safetensors.numpy import load_file
 
 from deepclust.common import registry
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
+from deepclust.features.neighbors import half_whitened
 from deepclust.heads import kmeans, voting
 from deepclust.heads.clustering import Run, cluster
 from deepclust.heads.head import Facts, HeadOptions, Prediction, SeedResult, TrainingData
@@ -200,8 +201,31 @@ def test_saved_weights_assign_new_images(splits, tmp_path):
     assert np.array_equal(selected, tensors[f"seed{log['selected']}/assignments/test"])
     with pytest.raises(DeepclustError, match=r"\[5, 7\].*\[7, 5\]"):
         predict(clusters, features[::-1])
+    with pytest.raises(DeepclustError, match=r"shape \(5,\)"):
+        predict(clusters, [features[0][0], features[1]])
     with pytest.raises(DeepclustError, match="seed 9"):
         predict(clusters, features, 9)
+
+
+@pytest.mark.parametrize("method", all_heads())
+def test_saved_weights_of_every_head_keep_the_normalisation(tmp_path, method):
+    """New images are projected as the training images were, by what is in the file."""
+    points, classes = mixture(300, 3)
+    files = {"train": [tmp_path / "train.npy"], "test": [tmp_path / "test.npy"]}
+    np.save(files["train"][0], points[:200])
+    np.save(files["test"][0], points[200:])
+    near = tmp_path / "near.npy"
+    np.save(near, nearest(half_whitened(scaled(points[:200])), 10))
+    changes = {"k": 3, "backbones": ["a"], "neighbors": [near]}
+    members = {"kmeans": tmp_path / "kmeans" / "clusters.safetensors"} if method == "consensus" else {}
+    for name in ("kmeans", method) if members else (method,):
+        options = registry.load("heads", name).Options(**{**OPTIONS.get(name, {}), "normalize": "half_whiten"})
+        run = make_run(files, name, options, members=members if name == method else {}, **changes)
+        tensors, _ = execute(run, tmp_path / name)
+    for seed in (0, 1):
+        again = predict(tmp_path / method / "clusters.safetensors", [points[200:]], seed)
+        assert np.array_equal(again.assignments, tensors[f"seed{seed}/assignments/test"])
+        assert accuracy(classes[200:], again.assignments) >= 0.99
 
 
 def test_that_every_seed_failed_is_a_result(splits, tmp_path, capsys):

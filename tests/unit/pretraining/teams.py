@@ -3,7 +3,9 @@
 One process imports everything and forks the others, so that they start at once.
 """
 
+import contextlib
 import json
+import random
 import socket
 from pathlib import Path
 
@@ -47,6 +49,15 @@ for line in sys.stdin:
 """
 
 
+def free_port():
+    """One below those that the system hands out itself, so that nobody gets it before the team takes it."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+
+
 class Teams:
     """Starts teams, one at a time."""
 
@@ -55,11 +66,8 @@ class Teams:
 
     def start(self, count, log, **request):
         """Numbers of the new processes; they do the work of a command (`argv`) or call a function of a module."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         common = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
-        common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         alone = [{}]
         team = [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
         return self._ask({"log": str(log), "processes": team if count > 1 else alone, **request})

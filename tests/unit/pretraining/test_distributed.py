@@ -256,7 +256,7 @@ def test_the_command_starts_its_processes_itself(teams, images, tmp_path):
         command = [sys.executable, str(SCRIPTS / "pretrain.py"), *training.argv, "--processes", "2"]
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
         while not training.states() and process.poll() is None:
-            time.sleep(0.05)
+            time.sleep(0.005)
         process.send_signal(signal.SIGUSR1)
         assert process.wait() == 1, training.output()
     assert "2 processes" in training.output().splitlines()[0]

@@ -276,10 +276,10 @@ def test_a_place_that_is_not_reached_is_named(monkeypatch):
 
 def meet_and_be_slow(slow):
     """One process does something else for longer than a meeting may take."""
-    distributed.MEETING = timedelta(seconds=3)
+    distributed.MEETING = timedelta(seconds=6)
     with team_of_environment(CPU) as team:
         if team.rank == slow:
-            time.sleep(5)
+            time.sleep(8)
         assert team.highest(team.rank) == [1]
 
 
