@@ -135,14 +135,19 @@ def test_every_head_says_what_it_does_with_imbalanced_classes():
 
 @pytest.mark.parametrize("name", IMBALANCED)
 def test_very_imbalanced_classes(name):
-    """The rare class has hardly fewer images than neighbors are looked at (20)."""
+    """From five seeds of five. The rare class has hardly fewer images than neighbors are looked at (20)."""
     points, labels = mixture(0, 2, sizes=[1800, 18])
-    assert accuracy(labels, check(name, points, 2, **IMBALANCED[name])) >= 0.99
+    results, options = fit(name, points, 2, range(5), **IMBALANCED[name])
+    for result in results.values():
+        assignments = predict(name, result, points, options).assignments
+        own = np.bincount(assignments[labels == 1], minlength=2)
+        assert own.max() == 18, own
+        assert (assignments == own.argmax()).sum() <= 1.5 * 18  # spectral adds some of the others that are near
 
 
 def test_spectral_clustering_of_a_class_with_fewer_images_than_neighbors():
     points, labels = mixture(0, 2, sizes=[600, 6])
-    assert accuracy(labels, check("spectral", points, 2, neighbors=4)) >= 0.99
+    assert accuracy(labels, check("spectral", points, 2, neighbors=4)) == 1
     assert np.bincount(check("spectral", points, 2)).min() > 100
 
 
