@@ -159,6 +159,17 @@ def test_approximate_search_among_duplicates(tmp_path):
     assert (found % 2 == np.arange(6000)[:, None] % 2).all()
 
 
+def test_which_of_many_duplicates_are_found_does_not_count(tmp_path):
+    """Else one picture that is there hundreds of times lets every search fall short, until it is exact."""
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(6000, 16)).astype(np.float32)
+    features[generator.permutation(6000)[:900]] = features[0]
+    np.save(tmp_path / "features.npy", features)
+    options = NeighborOptions(k=20, recall=0.97)
+    recall = find_neighbors([tmp_path / "features.npy"], tmp_path / "neighbors.npy", options, Progress())
+    assert 0.97 <= recall < 1
+
+
 def test_splits_are_searched_together(tmp_path):
     features = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float16)
     paths = [tmp_path / name for name in ("train.npy", "test.npy")]

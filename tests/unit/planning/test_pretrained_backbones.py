@@ -1,5 +1,6 @@
 import copy
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -160,6 +161,13 @@ def test_weights_on_a_server_are_downloaded_once():
     key = known.weights_files("fetched")["file"].removeprefix("resources/downloads/")
     assert known.download(key)["sha256"] == sha256
     assert known.weights_files("fetched")["file"] != file
+
+
+@pytest.mark.parametrize("name", ["my%20model%20(final).pth", "$(touch%20here).pth", "a;b&c'd\"{e}.pth"])
+def test_names_on_servers_need_no_quotes_in_a_shell(name):
+    file = planned(model="resnet50", weights=f"https://example.org/{name}").weights_files("fetched")["file"]
+    assert shlex.quote(file) == file and file.endswith(".pth")
+    assert "{" not in file
 
 
 def test_of_an_own_backbone_on_a_server_both_files_are_downloaded():

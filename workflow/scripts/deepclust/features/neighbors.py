@@ -17,6 +17,7 @@ from deepclust.features.options import NeighborOptions
 BLOCK = 4096  # rows that are read, and searched, at once
 FEW = 4096  # so few images are always searched exactly
 COMPONENTS, PER_COMPONENT, FEWEST = 512, 10, 16  # of half-whitened features: at most, images for each, at least
+ROUNDING = 1e-6  # of similarities
 SAMPLE = 1000  # images on which the recall of an approximate search is measured
 
 Float32 = npt.NDArray[np.float32]
@@ -89,12 +90,18 @@ def _approximate(directions: Float32, options: NeighborOptions) -> tuple[Search,
     search = ApproximateSearch(directions)
     while True:
         found = nearest_others(search, directions, numbers, options.k)
-        recall = float(np.mean([np.isin(*pair).mean() for pair in zip(truth, found)]))
+        recall = float(np.mean([_recalled(directions, *row) for row in zip(numbers, truth, found)]))
         print(f"recall {recall:.4f} with {search.settings}", flush=True)
         if recall >= options.recall:
             return search, recall
         if not search.intensify():
             return ExactSearch(directions), 1.0
+
+
+def _recalled(directions: Float32, query: int, truth: npt.NDArray[np.int32], found: npt.NDArray[np.int32]) -> float:
+    """Share of `found` [k] that are as near to a row as `truth` [k]; which of equally near ones does not count."""
+    least = (directions[truth] @ directions[query]).min() - ROUNDING
+    return float((directions[found] @ directions[query] >= least).mean())
 
 
 def read_directions(paths: Sequence[Path]) -> Float32:

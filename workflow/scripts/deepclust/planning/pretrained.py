@@ -69,8 +69,8 @@ def download_of(address: str, sha256: str | None) -> Config | None:
 
 
 def file_name(address: str) -> str:
-    """Name of the file at an address."""
-    return Path(unquote(urlsplit(address).path)).name or "weights"
+    """Name for the file at an address, that needs no quotes in a shell."""
+    return re.sub(r"[^\w.+=-]", "_", Path(unquote(urlsplit(address).path)).name) or "weights"
 
 
 def parts(options: Config) -> dict[str, tuple[str, str | None]]:
