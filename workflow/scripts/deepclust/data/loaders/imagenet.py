@@ -17,6 +17,7 @@ from pydantic import DirectoryPath, FilePath
 from deepclust.common.errors import DeepclustError
 from deepclust.common.image_files import EXTENSIONS
 from deepclust.data.facts import DatasetFacts, ImageFileOptions, Variant
+from deepclust.data.names import printable
 from deepclust.data.splits import EncodedFile, EncodedSplit, opaque_order
 from deepclust.data.wnids import SUBSETS
 
@@ -82,7 +83,9 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
         folder, wanted = options.path / "val", set(wnids)
         labels = {name: wnid for name, wnid in _kaggle(options.val_labels) if wnid in wanted}
     numbers = {wnid: number for number, wnid in enumerate(wnids)}
-    files = (EncodedFile(name, numbers[labels[name]], (folder / name).read_bytes) for name in opaque_order(labels))
+    files = (
+        EncodedFile(printable(name), numbers[labels[name]], (folder / name).read_bytes) for name in opaque_order(labels)
+    )
     return EncodedSplit(wnids, options.channels, files, skip_unreadable=options.on_error == "skip")
 
 
@@ -107,7 +110,7 @@ def _images(folder: Path, wnid: str) -> Iterator[str]:
     try:
         with os.scandir(folder / wnid) as entries:
             for entry in entries:
-                if Path(entry.name).suffix.lower() in EXTENSIONS:
+                if Path(entry.name).suffix.lower() in EXTENSIONS and not entry.name.startswith("."):
                     yield f"{wnid}/{entry.name}"
     except OSError as error:
         hint = ": if it has no folders of classes, name Kaggle's LOC_val_solution.csv as val_labels"

@@ -7,6 +7,7 @@ behind the same path is not.
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from pydantic import DirectoryPath, Field, FilePath
 
@@ -42,7 +43,7 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
     Both splits have the same classes: those of either list.
 
     Raises:
-        DeepclustError: a list is empty, names an image twice or lacks a column.
+        DeepclustError: a list is empty, names an image twice, lacks a column or has a field of several lines.
     """
     listing = options.test_path if split == "test" else options.path
     if listing is None:
@@ -65,6 +66,8 @@ def _read(path: Path, options: Options) -> dict[str, str]:
     labels: dict[str, str] = {}
     try:
         for name, label in _rows(path, options):
+            if "\0" in name:
+                raise DeepclustError(f"{path} names {name!r}, but no path holds NUL: save the list as UTF-8")
             if name in labels:
                 raise DeepclustError(f"{path} names {name} twice")
             labels[name] = label
@@ -80,14 +83,43 @@ def _rows(path: Path, options: Options) -> Iterator[tuple[str, str]]:
         if path.suffix.lower() not in DELIMITERS:
             yield from ((line.strip(), "") for line in file if line.strip())
             return
-        table = csv.DictReader(file, delimiter=DELIMITERS[path.suffix.lower()])
-        needed = [options.path_column]
-        if options.label_column != Options.model_fields["label_column"].default:
-            needed.append(options.label_column)
-        for column in needed:
-            if column not in (table.fieldnames or []):
-                raise DeepclustError(f"{path} has no column {column!r}, only {table.fieldnames or []}")
-        for row in table:
-            if not row[options.path_column]:
-                raise DeepclustError(f"{path}, line {table.line_num}: no path")
-            yield row[options.path_column], row.get(options.label_column) or ""
+        rows = _fields(path, file)
+        _, header = next(rows, (0, []))
+        columns = [column.strip() for column in header]
+        _check_columns(path, columns, options)
+        for line, fields in rows:
+            row = dict(zip(columns, fields, strict=False))
+            if not row.get(options.path_column):
+                raise DeepclustError(f"{path}, line {line}: no path")
+            yield row[options.path_column], row.get(options.label_column, "").strip()
+
+
+def _fields(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """Number and fields of every line of a table but the blank ones."""
+    ending = path.suffix.lower()
+    table = csv.reader(
+        file,
+        delimiter=DELIMITERS[ending],
+        quoting=csv.QUOTE_NONE if ending == ".tsv" else csv.QUOTE_MINIMAL,
+        skipinitialspace=True,
+    )
+    for fields in table:
+        if any("\n" in field or "\r" in field for field in fields):
+            raise DeepclustError(f"{path}: a field ends on line {table.line_num} but began before: close its quotes")
+        if fields:
+            yield table.line_num, fields
+
+
+def _check_columns(path: Path, columns: Sequence[str], options: Options) -> None:
+    """The columns of paths and labels must be there; that of labels may be missing if it is the default one."""
+    for option in ("path_column", "label_column"):
+        wanted = getattr(options, option)
+        if wanted in columns:
+            continue
+        for column in columns:
+            if column.lower() == wanted.strip().lower():
+                raise DeepclustError(
+                    f"{path} has no column {wanted!r}, but {column!r}: rename it, or set {option}: {column}"
+                )
+        if option == "path_column" or wanted != Options.model_fields[option].default:
+            raise DeepclustError(f"{path} has no column {wanted!r}, only {columns}")

@@ -6,6 +6,7 @@ a temporary copy.
 """
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from pydantic import DirectoryPath, Field
 
 from deepclust.common.errors import DeepclustError
 from deepclust.data.facts import DatasetFacts, ImageFileOptions
+from deepclust.data.names import printable
 from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit
 
 _ROWS = 64  # read at once
+_NULL = (None, {"bytes": None}, {"bytes": None, "path": None})
 
 FACTS = DatasetFacts(splits={"train": None, "test": None}, optional_splits={"test": "test"}, watch=".parquet")
 
@@ -59,7 +62,8 @@ def _open(path: Path) -> Any:
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.ParquetFile(path)
+        # As bytes: a name that is not Unicode cannot be passed as text.
+        return pyarrow.parquet.ParquetFile(pyarrow.OSFile(os.fsencode(path)))
     except (pyarrow.ArrowException, OSError) as error:
         raise DeepclustError(f"{path} is damaged or no parquet file ({error}): get it again") from error
 
@@ -84,14 +88,17 @@ def _rows(path: Path, options: Options) -> Iterator[EncodedFile]:
     import pyarrow
 
     columns = [options.image_column, *([options.label_column] if options.label_column else [])]
+    file = printable(str(path.relative_to(options.path)))
     row = 0
     try:
         for batch in _open(path).iter_batches(_ROWS, columns=columns):
             images = batch.column(options.image_column).to_pylist()
             labels = batch.column(options.label_column).to_pylist() if options.label_column else [None] * len(images)
             for image, label in zip(images, labels, strict=True):
-                name = f"{path.relative_to(options.path)}/{row}"
+                name = f"{file}/{row}"
                 data = image.get("bytes") if isinstance(image, dict) else image
+                if image in _NULL:
+                    data = b""  # does not decode, like a damaged one
                 if not isinstance(data, bytes):
                     raise DeepclustError(f"{name} holds no image bytes: they must be embedded in the parquet files")
                 yield EncodedFile.loaded(name, _label(name, label), data)

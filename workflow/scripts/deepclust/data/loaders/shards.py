@@ -16,6 +16,7 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.image_files import EXTENSIONS, image_paths
 from deepclust.data.archives import TarMember, tar_members
 from deepclust.data.facts import DatasetFacts, ImageFileOptions
+from deepclust.data.names import printable
 from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit
 
 FACTS = DatasetFacts(splits={"train": None, "test": None}, optional_splits={"test": "test_path"}, watch=".tar")
@@ -37,7 +38,8 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
     """The images in the shards below `path` (train) or `test_path` (test). Classes are named by their numbers.
 
     Raises:
-        DeepclustError: there are no shards, one is damaged, or a sample has several images or no readable label.
+        DeepclustError: there are no shards or no images in them, one is damaged, or a sample has several images or no
+            readable label.
     """
     folder = options.test_path if split == "test" else options.path
     if folder is None:
@@ -45,29 +47,42 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
     shards = sorted(image_paths(folder, {".tar"}))
     if not shards:
         raise DeepclustError(f"{folder} holds no shards (*.tar)")
-    files = (file for shard in shards for file in _samples(folder, shard))
     skip = options.on_error == "skip"
-    return EncodedSplit(None, options.channels, files, skip_unreadable=skip, shuffle=options.shuffle)
+    return EncodedSplit(None, options.channels, _files(folder, shards), skip_unreadable=skip, shuffle=options.shuffle)
+
+
+def _files(folder: Path, shards: Sequence[str]) -> Iterator[EncodedFile]:
+    empty = True
+    for shard in shards:
+        for file in _samples(folder, shard):
+            empty = False
+            yield file
+    if empty:
+        raise DeepclustError(f"the shards in {folder} hold no images ({', '.join(sorted(EXTENSIONS))})")
 
 
 def _samples(folder: Path, shard: str) -> Iterator[EncodedFile]:
-    for key, members in groupby(tar_members(folder / shard), key=_key):
+    # Left out before they are grouped: macOS puts `._000.png` between the label and the image of 000.
+    members = (member for member in tar_members(folder / shard) if not _is_ignored(member))
+    for key, sample in groupby(members, key=_key):
         image: tuple[str, bytes] | None = None
         label = UNKNOWN
-        for member in members:
+        for member in sample:
             ending = posixpath.splitext(member.name)[1].lower()
-            if member.info.isdir() or posixpath.basename(member.name).startswith("."):
-                continue
             if ending == ".cls":
                 label = _label(member)
             elif ending in EXTENSIONS:
                 if image is not None:
                     raise DeepclustError(f"{member.archive}: the sample {key} has several images")
-                image = f"{shard}/{member.name}", member.read()
+                image = f"{printable(shard)}/{member.name}", member.read()
         if image is None and label != UNKNOWN:
             raise DeepclustError(f"{folder / shard}: no image stands beside the label of {key}")
         if image is not None:
             yield EncodedFile.loaded(image[0], label, image[1])
+
+
+def _is_ignored(member: TarMember) -> bool:
+    return member.info.isdir() or posixpath.basename(member.name).startswith(".")
 
 
 def _key(member: TarMember) -> str:

@@ -1,0 +1,142 @@
+"""Images of one's own as other programs leave them: blanks, quotes, nulls, hidden files, names that are no text."""
+
+import json
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from formats import FORMATS, picture, unpacked
+
+from deepclust.common.errors import DeepclustError
+from deepclust.data.wnids import SUBSETS
+
+WNID = SUBSETS["imagenet-10"][0]
+PHOTOS = {name: picture() for name in ("a.png", "b.png", "c.png")}
+
+
+def listed(content, name="list.csv"):
+    def pack(folder, members):
+        unpacked(folder, members)
+        return [], {"path": folder / name}
+
+    return replace(FORMATS["list"], members={name: content, **PHOTOS}, pack=pack)
+
+
+def classes(folder):
+    return json.loads((folder / "l" / "classes.json").read_text())
+
+
+def fails(format, folder, match, **options):
+    with pytest.raises(DeepclustError, match=match) as error:
+        format.prepare(folder, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_blanks_in_a_table_do_not_count(tmp_path):
+    table = b'path , label\r\n a.png, cat\r\n\r\nb.png,cat \r\n"c.png", "big dog"\r\n'
+    assert listed(table).prepare(tmp_path)[1] == {"a.png": 1, "b.png": 1, "c.png": 0}
+    assert classes(tmp_path) == ["big dog", "cat"]
+
+
+@pytest.mark.parametrize(
+    ("header", "match"),
+    [
+        (b"path,Label", "no column 'label', but 'Label': .*label_column: Label"),
+        (b"PATH,label", "no column 'path', but 'PATH': .*path_column: PATH"),
+    ],
+)
+def test_a_column_in_another_case_is_not_overlooked(tmp_path, header, match):
+    fails(listed(header + b"\na.png,cat\n"), tmp_path, match)
+
+
+def test_a_column_in_another_case_can_be_named(tmp_path):
+    format = listed(b"Path,Label\na.png,cat\n")
+    assert format.prepare(tmp_path, path_column="Path", label_column="Label")[1] == {"a.png": 0}
+
+
+def test_quotes_between_tabs_are_characters(tmp_path):
+    table = b'path\tlabel\na.png\t"wild" cat\nb.png\t"dog\nc.png\tdog"\n'
+    assert set(listed(table, "list.tsv").prepare(tmp_path)[1]) == set(PHOTOS)
+    assert classes(tmp_path) == ['"dog', '"wild" cat', 'dog"']
+
+
+@pytest.mark.parametrize(
+    "table", [b'path,label\na.png,"cat\nb.png,"dog\nc.png,dog\n', b'path,"label\na.png,cat\nb.png,dog"\nc.png,dog\n']
+)
+def test_quotes_that_swallow_lines(tmp_path, table):
+    fails(listed(table), tmp_path, "close its quotes")
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.txt"])
+def test_a_path_that_holds_nul(tmp_path, name):
+    fails(listed(b"path\na\0.png\n", name), tmp_path, r"'a\\x00.png'.* UTF-8")
+
+
+@pytest.mark.parametrize("kind", [pa.struct([("bytes", pa.binary()), ("path", pa.string())]), pa.binary()])
+def test_null_images_in_parquet_files(tmp_path, kind):
+    def pack(folder, members):
+        folder.mkdir(parents=True)
+        whole = {"bytes": picture(), "path": "1.png"} if pa.types.is_struct(kind) else picture()
+        nothing = {"bytes": None, "path": None} if pa.types.is_struct(kind) else None
+        table = pa.table({"image": pa.array([None, whole, nothing], kind), "label": [0, 1, 0]})
+        pq.write_table(table, folder / "x.parquet")
+        return [], {"path": folder, "train": "*.parquet"}
+
+    format = replace(FORMATS["parquet"], pack=pack)
+    fails(format, tmp_path / "a", "2 of 3 images do not decode")
+    assert format.prepare(tmp_path / "b", on_error="skip")[1] == {"x.parquet/1": 1}
+    assert (tmp_path / "b" / "l" / "skipped.csv").read_text().count("\n") == 3
+
+
+def test_images_that_parquet_files_only_name(tmp_path):
+    format = replace(FORMATS["parquet"], members={"train-0/elsewhere.png:0": None})
+    fails(format, tmp_path, "must be embedded", on_error="skip")
+
+
+def test_hidden_members_do_not_part_a_sample(tmp_path):
+    members = {"a/000.cls": b"1", "a/._000.png": b"\0", "a/000.png": picture(), "a/._001.png": b"\0"}
+    assert replace(FORMATS["shards"], members=members).prepare(tmp_path)[1] == {"a.tar/000.png": 1}
+
+
+def test_shards_without_images(tmp_path):
+    members = {"a/000.jxl": picture(), "b/001.json": b"{}"}
+    fails(replace(FORMATS["shards"], members=members), tmp_path, "no images .*jpeg")
+
+
+def test_hidden_files_of_imagenet(tmp_path):
+    format = FORMATS["imagenet"].with_members(**{f"train/{WNID}/._{WNID}_1.JPEG": b"\0"})
+    assert format.prepare(tmp_path)[1] == format.labels
+
+
+@pytest.mark.parametrize(
+    ("loader", "member", "old", "new", "name"),
+    [
+        ("shards", "a/1.png", "a.tar", "caf\udce9.tar", r"caf\xe9.tar/1.png"),
+        (
+            "parquet",
+            "train-0/a:0",
+            "data/train-0.parquet",
+            "data/train-caf\udce9.parquet",
+            r"data/train-caf\xe9.parquet/0",
+        ),
+        (
+            "imagenet",
+            f"train/{WNID}/1.JPEG",
+            f"train/{WNID}/1.JPEG",
+            f"train/{WNID}/caf\udce9.JPEG",
+            WNID + r"/caf\xe9.JPEG",
+        ),
+    ],
+    ids=["shards", "parquet", "imagenet"],
+)
+def test_names_that_are_not_unicode(tmp_path, loader, member, old, new, name):
+    def pack(folder, members):
+        packed = FORMATS[loader].pack(folder, members)
+        (folder / old).rename(folder / new)
+        return packed
+
+    (tmp_path / "subset.txt").write_text(WNID)
+    options = {"subset": tmp_path / "subset.txt"} if loader == "imagenet" else {}
+    format = replace(FORMATS[loader], members={member: picture()}, pack=pack, count=None)
+    assert list(format.prepare(tmp_path, **options)[1]) == [name]
