@@ -75,6 +75,7 @@ def library(tmp_path):
                 wait_for: Path | None = None
                 fail: bool = False
                 load: str | None = None
+                allocate: str | None = None
 
             def main(arguments, job):
                 import importlib, time
@@ -88,6 +89,12 @@ def library(tmp_path):
                         time.sleep(0.05)
                 if arguments.fail:
                     raise DeepclustError("this is wrong: do that")
+                if arguments.allocate == "numpy":
+                    import numpy
+                    numpy.empty(2**50)
+                if arguments.allocate == "torch":
+                    import torch
+                    torch.empty(2**50)
                 job.outputs = {"output": arguments.output}
                 job.when_done.append(lambda: write_text(arguments.output.with_name("state_removed"), ""))
                 write_text(arguments.output, "done")
@@ -128,6 +135,14 @@ def test_an_error_is_one_line_and_left_for_the_terminal(library):
     assert errors.strip() == "error: this is wrong: do that"
     assert json.loads((library / "demo.progress").read_text())["error"] == "this is wrong: do that"
     assert not (library / "out.txt").exists()
+
+
+@pytest.mark.parametrize("library_name", ["numpy", "torch"])
+def test_no_memory_left_is_one_line(library, library_name):
+    job = start(library, "--allocate", library_name)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 1
+    assert errors.strip() == "error: out of memory: give the job more, or use smaller batches"
 
 
 def test_code_that_changed_before_the_start_is_refused(library):

@@ -63,6 +63,22 @@ def test_lars_is_sgd_with_steps_in_proportion_to_the_weights():
         assert torch.allclose(parameter, value, rtol=1e-5, atol=1e-7)
 
 
+def test_layers_in_one_parameter_take_steps_of_their_own():
+    torch.manual_seed(0)
+    start, rows = torch.randn(9, 4) * torch.tensor([1.0, 1, 5, 5, 5, 5, 20, 20, 20])[:, None], [2, 4, 3]
+    whole, parts = torch.nn.Parameter(start.clone()), [torch.nn.Parameter(part.clone()) for part in start.split(rows)]
+    options = PretrainingOptions(dataset="d", optimizer="lars", learning_rate=0.5, weight_decay=0.01, momentum=0.9)
+    together = build_optimizer([{"params": [whole], "layer_rows": rows}], options)
+    apart = build_optimizer([{"params": parts}], options)
+    for _ in range(3):
+        whole.grad = torch.randn_like(whole)
+        for part, gradient in zip(parts, whole.grad.split(rows)):
+            part.grad = gradient.clone()
+        together.step()
+        apart.step()
+    torch.testing.assert_close(whole.detach(), torch.cat([part.detach() for part in parts]), rtol=0, atol=0)
+
+
 def test_larc_takes_no_longer_steps_than_sgd():
     """The local rate trust · ‖w‖ / ‖g‖, at most the global one (here at momentum 0)."""
     torch.manual_seed(0)

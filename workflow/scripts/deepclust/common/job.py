@@ -140,9 +140,9 @@ def run_job(
         _fail(progress, str(error))
     except KeyboardInterrupt:
         _fail(progress, "interrupted")
-    except MemoryError:
-        _fail(progress, "out of memory: give the job more, or use smaller batches")
     except Exception as error:
+        if _is_out_of_memory(error):
+            _fail(progress, "out of memory: give the job more, or use smaller batches")
         traceback.print_exc()
         _fail(progress, f"unexpected {type(error).__name__}: {error} (traceback above; please report it)")
     progress.clear()
@@ -150,6 +150,13 @@ def run_job(
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, PyTorch or the device had no memory left. PyTorch has a class of its own for devices only."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def _flag(argv: Sequence[str], name: str) -> str | None:

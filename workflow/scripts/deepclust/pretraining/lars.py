@@ -3,7 +3,7 @@
 LARC clips these steps to those of SGD. Without clipping, as in DeepCluster-v2 and SwAV, LARC is LARS.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ class LARS(Optimizer):
 
     Biases and the weights of normalisation (one dimension) are neither decayed nor scaled, as in self-supervised
     training with large batches (Grill et al. 2020). All layers are updated together, without waiting for the device.
+
+    A group may say `layer_rows`: how many rows of each of its parameters are a layer, where one holds several.
     """
 
     def __init__(
@@ -49,15 +51,22 @@ class LARS(Optimizer):
 
     def _scaled_gradients(self, parameters: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         decayed = torch._foreach_add([_gradient(p) for p in parameters], parameters, alpha=group["weight_decay"])
-        gradients = list(decayed)
-        weight_norms = torch.stack(list(torch._foreach_norm(parameters)))
+        gradients, weights = (_layers(whole, group.get("layer_rows")) for whole in (decayed, parameters))
+        weight_norms = torch.stack(list(torch._foreach_norm(weights)))
         norms = torch.stack(list(torch._foreach_norm(gradients)))
         usable = (weight_norms > 0) & (norms > 0)
         factors = torch.where(usable, self.trust * weight_norms / torch.where(usable, norms, 1), 1)
         if self.clip and group["lr"] > 0:
             factors = (factors / group["lr"]).clamp(max=1)
-        torch._foreach_mul_(gradients, list(factors.unbind()))
-        return gradients
+        torch._foreach_mul_(gradients, list(factors.unbind()))  # views of the whole
+        return list(decayed)
+
+
+def _layers(parameters: Sequence[Tensor], rows: list[int] | None) -> list[Tensor]:
+    """Views of the layers that parameters consist of; they are layers themselves if `rows` is None."""
+    if rows is None:
+        return list(parameters)
+    return [layer for parameter in parameters for layer in parameter.split(rows)]
 
 
 def _gradient(parameter: Tensor) -> Tensor:

@@ -207,9 +207,9 @@ class SeCu(Method):
         return cluster_record(self.labels[:, 0], self.head_labels, self.options.clusters)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The network, then the centres."""
+        """The network, then the centres, those of each head a layer of its own."""
         network = [parameter for name, parameter in self.named_parameters() if name != "centers"]
-        return [{"params": network}, {"params": [self.centers]}]
+        return [{"params": network}, {"params": [self.centers], "layer_rows": self.sizes.tolist()}]
 
     def learning_rates(self, position: float) -> list[float]:
         """0 in epoch 0, then warm-up and cosine; the centres have a rate of their own."""

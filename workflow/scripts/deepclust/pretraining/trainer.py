@@ -20,10 +20,10 @@ from deepclust.pretraining.batch_norm import unsynchronised
 from deepclust.pretraining.checkpoint import State, StateFolder
 from deepclust.pretraining.compilation import should_compile
 from deepclust.pretraining.distributed import ALONE, Rehearsal, Stopped, Team
-from deepclust.pretraining.gradient_cache import backward
+from deepclust.pretraining.gradient_cache import backward, count_pieces
 from deepclust.pretraining.image_store import ImageStore
 from deepclust.pretraining.method import Epoch, Method
-from deepclust.pretraining.monitors import check_collapse, check_finite, feature_spread
+from deepclust.pretraining.monitors import check_collapse, check_finite, evenly_spread, feature_spread
 from deepclust.pretraining.optimization import build_optimizer
 from deepclust.pretraining.options import PretrainingOptions
 from deepclust.pretraining.snapshots import Snapshots
@@ -231,10 +231,11 @@ class Trainer:
 
     def _halve(self) -> None:
         """Go on with smaller micro-batches. What did not fit is free by now."""
+        pieces, most = (count_pieces(self.batch, size, self.team) for size in (self.position.micro_batch, 1))
+        if pieces == most:
+            raise DeepclustError(f"out of memory on {self.device} even for two or three images at a time")
         first, last = self.team.bounds(self.batch, self.team.count - 1)  # the largest part
         largest = min(self.position.micro_batch, last - first)
-        if largest == 1:
-            raise DeepclustError(f"out of memory on {self.device} even for one image at a time")
         self.position.micro_batch = math.ceil(largest / 2)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -272,7 +273,7 @@ class Trainer:
 
     def _feature_std(self) -> float:
         count = min(max(MONITORED, self.team.count), self.store.count)
-        some = torch.linspace(0, self.store.count - 1, count).long()
+        some = evenly_spread(count, self.store.count)
         (features,) = self.team.gather((self._features(some[slice(*self.team.bounds(count))]),), count)
         spread = feature_spread(features)
         check_finite({"feature_std": spread}, self.position.epoch)
