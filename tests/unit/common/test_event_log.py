@@ -1,5 +1,6 @@
 """TensorBoard's copy of a training's log, read back from the bytes of the file."""
 
+import json
 import struct
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from deepclust.common import event_log
+from deepclust.common.errors import DeepclustError
 from deepclust.common.training_log import TrainingLog
 
 
@@ -88,3 +90,14 @@ def test_a_folder_that_another_host_still_reads_is_used_again(tmp_path, monkeypa
     TrainingLog(tmp_path).add(record(2))
     kept.unlink()
     assert {point[0] for point in points(tmp_path / "tensorboard")} == {2}
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_full_disk_is_a_clear_error(small_disk, restored):
+    log = TrainingLog(small_disk)
+    with pytest.raises(DeepclustError, match=r"no space left.*training\.jsonl"):
+        if restored:
+            log.restore([json.dumps(record(1))] * 5000)
+        else:
+            for epoch in range(5000):
+                log.add(record(epoch))

@@ -181,7 +181,7 @@ def compare_gradients(micro_batch):
         torch.testing.assert_close(found, gradients(11, Team(), (0, 11)), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("count", "micro_batch"), [(2, 11), (3, 2)])
+@pytest.mark.parametrize(("count", "micro_batch"), [(2, 11), (2, 2), (3, 2)])
 def test_gradients_are_those_of_the_whole_batch(teams, tmp_path, count, micro_batch):
     teams.call(count, tmp_path / "log", compare_gradients, micro_batch)
 

@@ -1,11 +1,13 @@
 """Snapshots are what training would have left behind, and do not touch it."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from deepclust.common.errors import DeepclustError
-from deepclust.pretraining import secu
+from deepclust.pretraining import secu, simclr
+from deepclust.pretraining.snapshots import Snapshots
 
 SECU = {"module": secu, "clusters": 3, "heads": 2, "warmup_epochs": 1}
 
@@ -36,3 +38,31 @@ def test_a_stopped_training_goes_on_with_its_snapshots(train):
     for epoch in range(4):
         file = f"snapshots/epoch-{epoch}/model.safetensors"
         assert (parts.path / file).read_bytes() == (whole.path / file).read_bytes()
+
+
+def test_another_options_training_goes_on_with_the_snapshots_of_the_named_state(train, tmp_path):
+    stops = []
+
+    class Stopping(simclr.SimCLR):
+        def end_epoch(self, current):
+            if current.number == 1:
+                stops[0](15)
+            return {}
+
+    module = SimpleNamespace(Options=simclr.Options, METHOD=Stopping)
+    with pytest.raises(DeepclustError, match="epoch 3"):
+        train(module, name="old", epochs=4, snapshot_every=1, session={"listen": stops.append})
+    (state,) = tmp_path.glob("old/.state-*")
+    assert epochs_in(train(name="new", epochs=5, snapshot_every=2, resume_from=str(state))) == [0, 2, 4, 5]
+    assert epochs_in(train(name="none", epochs=3, resume_from=str(state))) == []
+
+
+def test_a_full_disk_is_a_clear_error(small_disk, tmp_path):
+    snapshots = Snapshots(tmp_path / "snapshots", {}, every=1, epochs=2)
+    (tmp_path / "snapshots" / "epoch-1").mkdir(parents=True)
+    (tmp_path / "snapshots" / "epoch-1" / "model.safetensors").write_bytes(bytes(100_000))
+    with pytest.raises(DeepclustError, match="no space left"):
+        snapshots.publish(small_disk / "snapshots")
+    assert list(small_disk.iterdir()) == []
+    with pytest.raises(DeepclustError, match="no space left"):
+        Snapshots(small_disk / "snapshots", {}, every=1, epochs=2).adopt(tmp_path / "snapshots", 1)

@@ -158,9 +158,24 @@ def test_out_of_memory_halves_micro_batches_and_keeps_the_batch(train, capsys):
     assert "micro-batches of 4 images, still 16 images per step" in printed
 
 
-def test_out_of_memory_for_a_single_image_is_an_error(train):
+@pytest.mark.parametrize("batch", [2, 3, 15, 16])
+def test_out_of_memory_for_the_fewest_images_is_an_error(train, batch):
     with pytest.raises(DeepclustError, match="out of memory"):
-        train(out_of_memory_above(0))
+        train(out_of_memory_above(0), batch_size=batch)
+
+
+def test_micro_batches_are_never_single_images(train):
+    """15 in twos would leave one over, which batch normalisation cannot take."""
+    sizes = set()
+
+    def embed(self, views):
+        if len(views[0]) > 3:
+            raise torch.OutOfMemoryError("too large")
+        sizes.add(len(views[0]))
+        return simclr.SimCLR.embed(self, views)
+
+    train(variant(embed=embed), batch_size=15, epochs=1)
+    assert sizes == {2, 3}
 
 
 def test_divergence_ends_the_training(train):
@@ -223,6 +238,17 @@ def test_resume_from_refuses_what_does_not_fit(train, tmp_path, change):
     (state,) = tmp_path.glob("old/.state-*/*.pt")
     with pytest.raises(DeepclustError, match="does not fit"):
         train(name="new", resume_from=str(state), **change)
+
+
+def test_resume_from_refuses_a_state_beyond_the_last_epoch(train, tmp_path):
+    session, module = stop_after_epoch(1)
+    with pytest.raises(DeepclustError, match="signal"):
+        train(module, name="old", session=session, epochs=4)
+    (state,) = tmp_path.glob("old/.state-*")
+    with pytest.raises(DeepclustError, match=r"epoch 3, step 0.*epochs: 1"):
+        train(name="new", epochs=1, resume_from=str(state))
+    assert not (tmp_path / "new" / "model.json").exists()
+    assert len(log_of(train(name="new", epochs=2, resume_from=str(state)))) == 2  # just trained
 
 
 def test_other_batches_start_the_epoch_anew(train, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from deepclust.common.event_log import EventLog
-from deepclust.common.files import atomic_folder, write_text
+from deepclust.common.files import atomic_folder, explain_disk_errors, write_text
 
 
 class TrainingLog:
@@ -24,13 +24,18 @@ class TrainingLog:
         self.restore([])
 
     def restore(self, lines: list[str]) -> None:
-        """Continue after `lines`: what an interrupted process logged beyond them is dropped."""
+        """Continue after `lines`: what an interrupted process logged beyond them is dropped.
+
+        Raises:
+            DeepclustError: the disk is full or the folder cannot be written; so do all methods that write.
+        """
         self.close()
         self.lines = list(lines)
         if self.folder is not None:
             self.live = self.folder / self.NAME
-            self.live.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-            self.events = EventLog(self.folder / "tensorboard", self.records())
+            with explain_disk_errors(self.live):
+                self.live.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+                self.events = EventLog(self.folder / "tensorboard", self.records())
 
     def records(self) -> list[dict[str, Any]]:
         """The records so far."""
@@ -41,9 +46,10 @@ class TrainingLog:
         short = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in record.items()}
         self.lines.append(json.dumps(short, allow_nan=False))
         if self.folder is not None and self.events is not None:
-            with self.live.open("a", encoding="utf-8") as file:
-                file.write(self.lines[-1] + "\n")
-            self.events.add(short)
+            with explain_disk_errors(self.live):
+                with self.live.open("a", encoding="utf-8") as file:
+                    file.write(self.lines[-1] + "\n")
+                self.events.add(short)
 
     def write(self, path: Path, events: Path) -> None:
         """Write the whole log to its final places, a file and a folder for TensorBoard, and close the copies."""
@@ -54,6 +60,7 @@ class TrainingLog:
 
     def close(self) -> None:
         """Leave no file open, so that the folder of the copies can be removed."""
-        if self.events is not None:
-            self.events.close()
-            self.events = None
+        if self.folder is not None and self.events is not None:
+            events, self.events = self.events, None
+            with explain_disk_errors(self.folder / self.NAME):
+                events.close()

@@ -28,7 +28,7 @@ def backward(
     Args:
         views: each float [b, C, H, W], of this process's part of the batch.
         indices: int64 [B], of the whole batch.
-        micro_batch: how many images to send through the network at a time.
+        micro_batch: how many images to send through the network at a time; see `count_pieces`.
         bf16: whether the network computes in bf16; the loss is computed in float32.
         team: processes that share the batch; they get equal gradients.
 
@@ -41,9 +41,7 @@ def backward(
             return method.embed(part)
 
     total = len(indices)
-    sizes = [stop - start for start, stop in (team.bounds(total, rank) for rank in range(team.count))]
-    # As many in every process, because batch normalisation waits for all; none is empty.
-    parts = min(math.ceil(max(sizes) / micro_batch), min(sizes))
+    parts = count_pieces(total, micro_batch, team)
     if parts == team.count == 1:
         embeddings = tuple(tensor.float() for tensor in embed(views))
         scalars = method.loss(embeddings, indices)
@@ -75,6 +73,16 @@ def backward(
         torch.autograd.backward([tensor for tensor, _ in sent], [g for _, g in sent])
     team.add(p.grad for p in parameters if p.grad is not None)
     return _detached(scalars), tuple(tensor.detach() for tensor in embeddings)
+
+
+def count_pieces(total: int, micro_batch: int, team: Team = ALONE) -> int:
+    """Pieces that each process cuts its part of a batch of `total` images into.
+
+    As many in every process, because batch normalisation waits for all, and of at least two images, because it cannot
+    take one: they may be somewhat larger than `micro_batch`.
+    """
+    sizes = [stop - start for start, stop in (team.bounds(total, rank) for rank in range(team.count))]
+    return min(math.ceil(max(sizes) / micro_batch), max(1, min(sizes) // 2))
 
 
 def _detached(scalars: dict[str, Tensor]) -> dict[str, Tensor]:
