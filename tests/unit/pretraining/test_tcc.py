@@ -209,6 +209,14 @@ def test_imbalance():
     assert imbalance(log_probabilities(0)).item() == pytest.approx(math.log(CLUSTERS) + sum(mean * np.log(mean)))
 
 
+def test_imbalance_has_a_gradient_where_a_cluster_has_probability_0():
+    scores = torch.tensor([[0.0, 200.0, -200.0], [200.0, 0.0, -200.0]], requires_grad=True)
+    value = imbalance(scores.log_softmax(1))
+    value.backward()
+    assert value.item() == pytest.approx(math.log(3 / 2), rel=1e-6)
+    assert scores.grad.isfinite().all()
+
+
 @given(st.permutations(range(BATCH)), st.permutations(range(CLUSTERS)), st.integers(1, BATCH - 1))
 def test_set_vectors(images, clusters, split):
     """The order of images does not matter, clusters keep their own, and parts of a batch add up."""

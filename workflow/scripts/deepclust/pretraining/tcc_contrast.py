@@ -114,8 +114,9 @@ def imbalance(log_assignments: Tensor) -> Tensor:
     Args:
         log_assignments: logarithms of probabilities [B, K].
     """
-    entropy: Tensor = torch.special.entr(log_assignments.exp().mean(0)).sum()
-    return math.log(log_assignments.shape[1]) - entropy
+    mean = log_assignments.exp().mean(0)
+    # Not `entr`: its slope at 0, where a low temperature leaves a cluster without any image, is infinite.
+    return math.log(len(mean)) + torch.xlogy(mean, mean.clamp(min=torch.finfo(mean.dtype).tiny)).sum()
 
 
 def gumbel(uniform: Tensor) -> Tensor:
