@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 
@@ -57,8 +59,12 @@ def test_code_in_a_checkpoint_is_not_run(states, tmp_path):
 
 
 def test_leftovers_of_killed_writes_are_removed(states, tmp_path):
-    (states.path / ".000000001-x.pt.abc.partial").write_bytes(b"half")
-    assert list(StateFolder(tmp_path / "model.json", "f").path.iterdir()) == []
+    old, new = (states.path / f".00000000{step}-x.pt.abc.partial" for step in (1, 2))
+    for file in (old, new):
+        file.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    StateFolder(tmp_path / "model.json", "f")
+    assert list(states.path.iterdir()) == [new]  # another process may be writing it
 
 
 def test_removal_leaves_other_states_alone(states, tmp_path):

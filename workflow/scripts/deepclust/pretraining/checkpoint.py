@@ -1,9 +1,11 @@
 """Checkpoints of a training: whole files whose names tell their content, the newest two kept."""
 
+import contextlib
 import hashlib
 import io
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.files import atomic_path
 
 KEPT = 2
+ABANDONED = 3600  # seconds after which nobody is still writing a file
 
 State = dict[str, Any]
 
@@ -28,7 +31,9 @@ class StateFolder:
         self.path = Path(model_json).parent / f".state-{fingerprint}"
         self.path.mkdir(parents=True, exist_ok=True)
         for leftover in self.path.glob(".*.partial"):
-            leftover.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # a process that was not quite dead has moved it
+                if time.time() - leftover.stat().st_mtime > ABANDONED:
+                    leftover.unlink()
 
     def save(self, state: State, steps: int) -> None:
         """Write `state` (tensors, numbers, strings, lists, dicts) as the newest checkpoint; remove old ones."""

@@ -45,8 +45,8 @@ def random_boxes(
     found = fits.any(1)
     widths, heights, down, right = (x.gather(1, first).squeeze(1) for x in (widths, heights, random[2], random[3]))
 
-    central_width = min(width, round(height * ratio[1]))
-    central_height = min(height, round(width / ratio[0]))
+    central_width = max(1, min(width, round(height * ratio[1])))
+    central_height = max(1, min(height, round(width / ratio[0])))
     widths = torch.where(found, widths, central_width)
     heights = torch.where(found, heights, central_height)
     top = torch.where(found, (down * (height - heights + 1)).floor(), (height - central_height) // 2)

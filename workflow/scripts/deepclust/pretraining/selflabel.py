@@ -56,7 +56,7 @@ class SelfLabel(Classifier):
         start = images.start_head
         if start is None:
             raise DeepclustError(
-                f"backbone {options.start_from} has no clusters of its own: start from one of scan or secu"
+                f"backbone {options.start_from} has no clusters of its own: start from one of scan, secu or tcc"
             )
         if len(start.weight) != options.clusters:
             raise DeepclustError(f"{options.start_from} has {len(start.weight)} clusters, not {options.clusters}")
