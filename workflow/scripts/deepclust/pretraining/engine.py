@@ -20,7 +20,7 @@ from deepclust.common.progress import Progress
 from deepclust.common.seeding import derive_seed
 from deepclust.common.training_log import TrainingLog
 from deepclust.pretraining.batch_norm import synchronise
-from deepclust.pretraining.checkpoint import State, StateFolder, load_state, packed, unpacked
+from deepclust.pretraining.checkpoint import StateFolder, load_state, packed, unpacked
 from deepclust.pretraining.distributed import ALONE, Team
 from deepclust.pretraining.image_store import ImageStore
 from deepclust.pretraining.method import ImageFacts, Method
@@ -228,32 +228,26 @@ def _read_neighbors(files: Files) -> torch.Tensor | None:
 
 def _restore(trainer: Trainer, states: StateFolder | None, resume_from: str | None) -> None:
     """Let the first process look for a state, and all go on from it."""
-    state, origin = None, resume_from
+    state, named = None, False
     if states is not None:
         state = states.load()
-        if state is not None:
-            origin = str(states.path)
-        elif resume_from is not None:
-            state = load_state(Path(resume_from))
-            _adopt_snapshots(trainer, Path(resume_from), state)
+        if state is None and resume_from is not None:
+            state, named = load_state(Path(resume_from)), True
     if trainer.team.count > 1:
         content = trainer.team.bytes_of_first(None if state is None else packed(state))
         state = None if content is None else unpacked(content)
     if state is None:
         return
     epoch, step, epochs = state["position"]["epoch"], state["position"]["step"], trainer.options.epochs
-    if (epoch, step) > (epochs, 0):
+    if (epoch, step) > (epochs, 0):  # only one that was named can be
         raise DeepclustError(
-            f"the state in {origin} is at epoch {epoch + 1}, step {step}, beyond the end of epochs: {epochs}: "
+            f"the state in {resume_from} is at epoch {epoch + 1}, step {step}, beyond the end of epochs: {epochs}: "
             "give more epochs, or resume from an earlier state"
         )
     trainer.restore(state)
+    if named and trainer.snapshots is not None and resume_from is not None:
+        folder = Path(resume_from) if Path(resume_from).is_dir() else Path(resume_from).parent
+        trainer.snapshots.adopt(folder / "snapshots", epoch)
     if states is not None:
-        position = trainer.position
+        position, origin = trainer.position, resume_from if named else states.path
         print(f"continuing from {origin}: epoch {position.epoch + 1}, step {position.step}", flush=True)
-
-
-def _adopt_snapshots(trainer: Trainer, resume_from: Path, state: State) -> None:
-    if trainer.snapshots is not None:
-        folder = resume_from if resume_from.is_dir() else resume_from.parent
-        trainer.snapshots.adopt(folder / "snapshots", state["position"]["epoch"])
