@@ -94,6 +94,13 @@ def test_revisions(repository, fetch):
     assert fetch("hf://team/vit/other.bin") == (b"other", second)
 
 
+def test_folders_of_a_repository_may_have_the_names_of_the_caches(repository, fetch):
+    commit = repository.commit(**{"snapshots/epoch-10/model.safetensors": b"tenth"})
+    address = "snapshots/epoch-10/model.safetensors"
+    assert fetch(f"hf://team/vit/{address}") == (b"tenth", commit)
+    assert fetch(f"hf://team/vit@{commit}/{address}", HF_HUB_OFFLINE="1") == (b"tenth", commit)
+
+
 def test_a_renamed_repository_is_followed(hub, repository, fetch):
     hub.repositories["old/vit"] = Repository(renamed="team/vit")
     assert fetch("hf://old/vit")[0] == b"first" * 1000

@@ -6,7 +6,7 @@ HF_HOME (cache), HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are what users of that
 import contextlib
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deepclust.backbones.addresses import HubFile
@@ -41,11 +41,7 @@ def fetch_from_hub(wanted: HubFile, progress: Progress) -> tuple[Path, str]:
             blob.unlink()
             path.unlink(missing_ok=True)
         raise DeepclustError(f"{_name(wanted)} arrived damaged (its SHA-256 differs from the hub's): run again")
-    return path, path.relative_to(_snapshots(path)).parts[0]
-
-
-def _snapshots(path: Path) -> Path:
-    return next(parent for parent in path.parents if parent.name == "snapshots")
+    return path, path.parents[len(PurePosixPath(wanted.file).parts) - 1].name
 
 
 def _bar_class(wanted: HubFile, progress: Progress) -> type[Any]:
