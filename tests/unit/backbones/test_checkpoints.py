@@ -8,6 +8,10 @@ from safetensors.torch import save_file
 
 from deepclust.backbones.checkpoints import fit, read_tensors
 from deepclust.common.errors import DeepclustError
+from deepclust.common.networks import build_network
+from tiny_vit import TINY
+
+CLASSIFYING = {"num_classes": 5}, {}
 
 
 def below(prefix, network, shift=0.0):
@@ -96,6 +100,15 @@ def test_heads_are_dropped_by_name(resnet, tmp_path):
     assert found.dropped == sorted(extra)
 
 
+@pytest.mark.parametrize("model", ["inception_v4", "inception_resnet_v2", "legacy_seresnet18", "volo_d1_224"])
+def test_a_networks_own_classifiers_are_dropped(model):
+    with torch.device("meta"):  # names and shapes are enough
+        whole, backbone = (build_network({"name": "timm", "model": model, "arguments": a}) for a in CLASSIFYING)
+    found = fit(backbone, whole.state_dict(), None, None)
+    assert not found.problems
+    assert set(found.dropped) == whole.state_dict().keys() - backbone.state_dict().keys() != set()
+
+
 def test_what_is_missing_or_left_over_is_listed(vit, tmp_path):
     tensors = below("backbone.", vit)
     del tensors["backbone.blocks.1.mlp.fc1.bias"]
@@ -142,6 +155,20 @@ def test_other_codes_are_converted_by_timm(vit, tmp_path):
     assert not found.problems
     assert found.tensors["pos_embed"].shape == (1, 17, 24)
     assert torch.equal(found.tensors["pos_embed"][:, 0], tensors["pos_embed"][:, 0])
+
+
+@pytest.mark.parametrize("image_size", [32, 64], ids=["other grid", "same grid"])
+@pytest.mark.parametrize("name", ["patch_embed.proj.weight", "visual.trunk.patch_embed.proj.weight"])
+def test_patches_of_another_size_are_not_resampled(name, image_size, vit):
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    tensors = below(name.removesuffix("patch_embed.proj.weight"), vit)
+    arguments = {**TINY, "patch_size": 16, "img_size": image_size}
+    other = build_network({"name": "timm", "model": "vit_tiny_patch16_224", "arguments": arguments})
+    found = fit(other, tensors, "", checkpoint_filter_fn)
+    assert not found.tensors
+    assert list(found.problems) == ["of another patch size"]
+    assert "8x8 for 16x16" in found.problems["of another patch size"][0]
 
 
 @pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])

@@ -70,6 +70,7 @@ def test_another_image_size_than_the_weights_were_made_for(weights, tmp_path):
         ({"sha256": "0" * 64}, "is asked for"),
         ({"arguments": {**TINY, "depth": 3}}, r"does not fit.*missing: blocks\.2\..* and 7 more"),
         ({"model": "resnet18", "arguments": {}}, "does not fit resnet18"),
+        ({"arguments": {**TINY, "patch_size": 16}}, "another patch size: 8x8 for 16x16 pixels.*choose a model"),
         ({"model": "vit_tiny_patch16_224.nothing"}, "no weights 'nothing'"),
         ({"model": "vit_tiny_patch99_224"}, "no model 'vit_tiny_patch99_224'"),
         ({"model": None}, "name the network"),
@@ -122,6 +123,16 @@ def test_a_bad_first_download_is_not_pinned(bad, vit, resnet, tmp_path):
     assert read_pin(tmp_path / "pins", address) == Pin(address, None, origin["sha256"])
     with pytest.raises(DeepclustError, match="not the file it was at its first use"):
         arrived({name: tensor + 1 for name, tensor in vit.state_dict().items()})
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_files_here_may_change(scheme, vit, weights, tmp_path):
+    """Planning sees that, which it cannot where they are elsewhere."""
+    options = Options(**OPTIONS, weights=f"{scheme}{weights}")
+    made = tmp_path / "made" / "model.json"
+    first = fetch(options, weights, tmp_path / "pins", made, Progress())
+    torch.save({name: tensor + 1 for name, tensor in vit.state_dict().items()}, weights)
+    assert fetch(options, weights, tmp_path / "pins", made, Progress())["sha256"] != first["sha256"]
 
 
 def command(hub, folder, **flags):

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from deepclust.common.errors import DeepclustError
 
@@ -36,3 +37,8 @@ def hub_file(weights: str) -> HubFile | None:
     if match is None:
         raise DeepclustError(f"weights {weights} is no address on the hub: write hf://owner/name[@revision][/file]")
     return HubFile(match["repository"], match["file"] or DEFAULT_FILE, match["revision"])
+
+
+def is_local(weights: str) -> bool:
+    """Whether they are a file here: a path, or `file://` with one."""
+    return "://" not in weights or urlsplit(weights).scheme == "file"

@@ -9,7 +9,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ Tensors = dict[str, Tensor]
 _PREFERRED = ("teacher", "target_encoder", "base_encoder", "encoder_q", "model_ema")
 _LAST = ("student", "momentum_encoder", "encoder_k", "predictor")
 _COUNTER = "num_batches_tracked"  # old files lack these of batch normalisation; inference does not need them
-# What is left over without being missed: heads, prototypes, decoders, queues and tokens of pretraining.
+_PATCHES = "patch_embed.proj.weight"  # of each network that timm resamples to other patches
+# What is left over without being missed, beside the network's own classifiers: heads, prototypes, decoders, queues and
+# tokens of pretraining.
 _HEADS = re.compile(
     r"(head|heads|head_dist|fc|classifier|pre_logits|projection_head|projector|proj_head|prototypes\d*|pred|predictor"
     r"|decoder\w*|mask_token|masked_embed|projection_mlp|contrastive_head|online_classifier|queue|queue_ptr)(\.|$)"
@@ -177,7 +179,23 @@ def _fit_below(
     except (KeyError, RuntimeError, AttributeError, AssertionError, IndexError, TypeError, ValueError):
         return plain  # of no code that timm knows: what is wrong with the plain names says more
     after = _compare(network, converted, prefix)
-    return after if after.misfits < plain.misfits else plain
+    if after.misfits >= plain.misfits:
+        return plain
+    other = _other_patches(network, chosen)
+    return replace(after, tensors={}, problems=after.problems | {"of another patch size": [other]}) if other else after
+
+
+def _other_patches(network: nn.Module, tensors: Tensors) -> str | None:
+    """The patch sizes of a file and a network where they differ: timm resamples kernels between them unasked."""
+    expected = network.state_dict().get(_PATCHES)
+    if expected is None or expected.ndim != 4:
+        return None
+    # By shape, because other codes name the kernels otherwise.
+    kernels = [t.shape[2:] for t in tensors.values() if t.ndim == 4 and t.shape[:2] == expected.shape[:2]]
+    if not kernels or expected.shape[2:] in kernels:
+        return None
+    found, wanted = ("x".join(map(str, size)) for size in (kernels[0], expected.shape[2:]))
+    return f"{found} for {wanted} pixels (choose a model, or its argument patch_size, with patches of {found})"
 
 
 def _compare(network: nn.Module, tensors: Tensors, prefix: str) -> Fit:
@@ -185,9 +203,11 @@ def _compare(network: nn.Module, tensors: Tensors, prefix: str) -> Fit:
     counters = {name: value for name, value in expected.items() if name.endswith(_COUNTER)}
     tensors = counters | tensors
     surplus = sorted(tensors.keys() - expected.keys())
+    classifiers = _classifiers(network)
+    dropped = [name for name in surplus if name.startswith(classifiers) or _HEADS.match(name)]
     problems = {
         "missing": sorted(expected.keys() - tensors.keys()),
-        "unexpected": [name for name in surplus if not _HEADS.match(name)],
+        "unexpected": sorted(set(surplus) - set(dropped)),
         "of another shape": [
             f"{name} {tuple(tensors[name].shape)} for {tuple(expected[name].shape)}"
             for name in sorted(expected.keys() & tensors.keys())
@@ -195,6 +215,11 @@ def _compare(network: nn.Module, tensors: Tensors, prefix: str) -> Fit:
         ],
     }
     problems = {what: names for what, names in problems.items() if names}
-    dropped = [name for name in surplus if _HEADS.match(name)]
     fitting = {} if problems else {name: tensors[name].to(expected[name].dtype) for name in expected}
     return Fit(fitting, prefix, dropped, problems)
+
+
+def _classifiers(network: nn.Module) -> tuple[str, ...]:
+    """What names of a network's own classifiers start with: `last_linear.`, or `head.` and `aux_head.`."""
+    names = getattr(network, "default_cfg", {}).get("classifier") or ()
+    return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))

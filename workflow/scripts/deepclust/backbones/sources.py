@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deepclust.backbones.addresses import HubFile, hub_file
+from deepclust.backbones.addresses import HubFile, hub_file, is_local
 from deepclust.backbones.hub import RevisionError, fetch_from_hub
 from deepclust.backbones.pins import Pin, check_pin, keep_pin, pin_path, read_pin
 from deepclust.common.errors import DeepclustError
@@ -41,7 +41,7 @@ class Source:
 
         A server's error page must not become what later downloads are held against.
         """
-        if "://" in self.weights:
+        if not is_local(self.weights):
             keep_pin(pins, self._pin())
 
     def check(self, pins: Path) -> None:
@@ -50,7 +50,7 @@ class Source:
         Raises:
             DeepclustError: it is another file.
         """
-        if "://" in self.weights:
+        if not is_local(self.weights):
             check_pin(pins, self._pin())
 
     def _pin(self) -> Pin:
