@@ -99,6 +99,24 @@ def test_what_is_no_whole_pixel_any_more_is_told(orientation, extent):
     assert image.pixels.shape[1:] == tuple(np.ceil(extent))
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_extent_of_a_whole_image_is_that_of_its_pixels(format, orientation):
+    """Pillow tells the size of a TIFF upright, that of other formats as it is stored."""
+    data = encode(smooth(37, 50), format, exif=_turned(orientation))
+    pixels, extent = decode_reduced(data, 3, "x", 30)
+    assert extent == pixels.shape[1:] == as_pillow_decodes(data).shape[:2]
+
+
+def test_an_orientation_that_is_no_number_is_ignored():
+    photo, exif = smooth(37, 50), _turned(6).tobytes()
+    kind = exif.index(b"\x01\x12\x00\x03") + 3  # the tag's number and type; 2: text
+    text = exif[:kind] + b"\x02\x00\x00\x00\x026\x00" + exif[kind + 7 :]
+    data, plain = encode(photo, "JPEG", exif=text), encode(photo, "JPEG")
+    assert Image.open(io.BytesIO(data)).getexif()[0x0112] == "6"
+    np.testing.assert_array_equal(decode_image(data, 3, "x"), decode_image(plain, 3, "x"))
+
+
 def test_other_formats_are_decoded_whole():
     image = decode_reduced(encode(COLOR), 3, "x", 1)
     assert image.pixels.shape == (3, 6, 5)

@@ -132,8 +132,7 @@ def _decode_with_pillow(data: bytes, channels: int, name: str, at_least: int | N
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
             part = round(width / image.width)
-            if image.getexif().get(ORIENTATION, 1) >= 5:  # turned by a quarter
-                width, height = height, width
+            turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)  # by a quarter
             upright = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB" if channels == 3 else "L")
     except UnidentifiedImageError as error:  # its message holds a memory address
         raise UnreadableImageError(name, "not an image") from error
@@ -141,7 +140,9 @@ def _decode_with_pillow(data: bytes, channels: int, name: str, at_least: int | N
         raise UnreadableImageError(name, str(error) or type(error).__name__) from error
     pixels = np.array(upright)
     planes = pixels.transpose(2, 0, 1) if channels == 3 else pixels[None]
-    return Decoded(planes, (height / part, width / part))
+    if part == 1:  # what `image.size` was, is stored or upright, depending on the format
+        return Decoded(planes, (float(upright.height), float(upright.width)))
+    return Decoded(planes, (width / part, height / part) if turned else (height / part, width / part))
 
 
 def _eight_bits(image: "Image.Image") -> "Image.Image":
