@@ -198,6 +198,54 @@ def test_networks_of_one_size_are_not_resized():
         set_image_size(network, 112)
 
 
+@pytest.mark.parametrize(
+    ("model", "arguments", "sides"),
+    [
+        ("test_maxvit", {"img_size": 64}, [64, 128]),
+        ("test_coatnet", {"img_size": 64}, [64, 96]),
+        ("efficientvit_m0", {}, [224, 96]),
+    ],
+)
+@torch.no_grad()
+def test_networks_with_stems_of_other_kinds_are_resized(model, arguments, sides):
+    network = build_network({"name": "timm", "model": model, "arguments": arguments}).eval()
+    for side in sides:
+        set_image_size(network, side)
+        assert pool(network.forward_features(images(side)), "avg", network).shape == (2, network.num_features)
+
+
+def test_sizes_that_windows_do_not_fill_are_refused():
+    network = build_network({"name": "timm", "model": "test_maxvit", "arguments": {"img_size": 64}})
+    with pytest.raises(DeepclustError, match="64 or 96"):
+        set_image_size(network, 80)
+
+
+def test_a_networks_own_size_need_not_be_a_multiple_of_its_patches():
+    network = vit(img_size=36)
+    set_image_size(network, 36)
+    assert network.patch_embed.img_size == (36, 36)
+
+
+@torch.no_grad()
+def test_several_maps_are_joined_by_the_networks_own_head_only():
+    arguments = {"embed_dim": (8, 16), "num_heads": (1, 1), "depth": ((1, 1, 0),)}
+    network = build_network({"name": "timm", "model": "crossvit_tiny_240", "arguments": arguments}).eval()
+    with pytest.raises(DeepclustError, match="crossvit_tiny_240 gives several maps"):
+        read_out(network, images(240), "avg", None)
+    torch.testing.assert_close(read_out(network, images(240), "head", None), network(images(240)))
+
+
+@torch.no_grad()
+def test_class_tokens_that_no_attribute_counts_are_no_patches():
+    models = ("volo_d1_224", "pit_ti_224")
+    volo, pit = (build_network({"name": "timm", "model": model, "arguments": {}}).eval() for model in models)
+    tokens = volo.forward_features(images(224, count=1))
+    torch.testing.assert_close(pool(tokens, "avg", volo), tokens[:, 1:].mean(1))
+    assert read_out(pit, images(224), "class", None).shape == (2, pit.num_features)
+    with pytest.raises(DeepclustError, match="pit_ti_224 gives no tokens of patches"):
+        read_out(pit, images(224), "avg", None)
+
+
 def test_unknown_models_are_refused():
     with pytest.raises(DeepclustError, match="vit_tiny_patch99"):
         build_network({"name": "timm", "model": "vit_tiny_patch99", "arguments": {}})

@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+import numpy as np
 from torch import Tensor, nn
 
 from deepclust.common.errors import DeepclustError
@@ -133,7 +134,7 @@ def set_image_size(network: nn.Module, side: int) -> None:
     """Make a network take images of `side` × `side` pixels, by resampling its position embedding if it has one.
 
     Raises:
-        DeepclustError: the network takes images of one size only, or its patches do not fill such images.
+        DeepclustError: the network takes images of one size only, or its patches or windows do not fill such images.
     """
     resizable: Any = network
     if not hasattr(network, "set_input_size"):
@@ -141,8 +142,12 @@ def set_image_size(network: nn.Module, side: int) -> None:
         if config.get("fixed_input_size") and side != config["input_size"][-1]:
             raise DeepclustError(f"this network takes images of {config['input_size'][-1]} pixels only, not {side}")
         return  # convolutions take images of any size
-    patch = max(resizable.patch_embed.patch_size)
-    if side % patch:
-        fitting = f"{side // patch * patch or patch} or {(side // patch + 1) * patch}"
-        raise DeepclustError(f"an image_size of {side} is no multiple of the patches' {patch} pixels: try {fitting}")
+    patches = getattr(resizable, "patch_embed", None)
+    if (getattr(patches, "img_size", None) or resizable.img_size) in (side, (side, side)):
+        return
+    # MaxViT and CoAtNet have no patches but stages, of which the last sees so many times fewer positions than pixels.
+    part = resizable.partition_ratio if patches is None else np.max(patches.patch_size)
+    if side % part:
+        fitting = f"{side // part * part or part} or {(side // part + 1) * part}"
+        raise DeepclustError(f"an image_size of {side} is no multiple of this network's {part} pixels: try {fitting}")
     resizable.set_input_size(img_size=(side, side))

@@ -48,26 +48,29 @@ def _outputs(network: nn.Module, images: Tensor, layers: Sequence[int]) -> list[
     return [torch.cat([output[1], output[0]], dim=1) if isinstance(output, tuple) else output for output in outputs]
 
 
-def pool(features: Tensor, pooling: str, network: nn.Module) -> Tensor:
+def pool(features: Tensor | Sequence[Tensor], pooling: str, network: nn.Module) -> Tensor:
     """Pool what `network.forward_features` gave: float32 [n, D], or [n, 2 D] for `class+avg`.
 
     Args:
         features: maps [n, D, h, w] (or [n, h, w, D], where the network's `output_fmt` says so), tokens [n, T, D] of
-            which the first `num_prefix_tokens` belong to no patch, or vectors [n, D], which stay as they are.
+            which the first `num_prefix_tokens` belong to no patch, or vectors [n, D], which stay as they are. Several
+            maps, as of CrossViT, are for the network's own head.
         pooling: `avg`, `max` or `avgmax` (the mean of both) over the positions of a map or over the tokens of the
             patches; `class`, the class token; `class+avg`, both one after the other; `head`, what the network's own
             head makes of it, such as attention pooling or a projection.
 
     Raises:
-        DeepclustError: the pooling is unknown, or the network has no class token to read.
+        DeepclustError: the pooling is unknown, or the network does not give what is to be pooled.
     """
     if pooling not in POOLINGS:
         raise DeepclustError(f"unknown pooling {pooling!r}: choose from {', '.join(POOLINGS)}")
-    if features.ndim == 2:
+    if isinstance(features, Tensor) and features.ndim == 2:
         return features.float()
     if pooling == "head":
         vectors: Tensor = network.forward_head(features)  # type: ignore[operator]
         return vectors.float()
+    if not isinstance(features, Tensor):
+        raise DeepclustError(f"{_name(network)} gives several maps, which only its own head joins: set pooling: head")
     if pooling == "class":
         return _class_token(features, network)
     positions = _positions(features, network).float()
@@ -89,7 +92,23 @@ def _class_token(features: Tensor, network: nn.Module) -> Tensor:
 def _positions(features: Tensor, network: nn.Module) -> Tensor:
     """The vectors of the positions of a map, or of the patches: [n, positions, D]."""
     if features.ndim == 3:
-        return features[:, getattr(network, "num_prefix_tokens", 0) :]
+        patches = features[:, _prefix_tokens(network) :]
+        if not patches.shape[1]:
+            raise DeepclustError(f"{_name(network)} gives no tokens of patches: choose the pooling class or head")
+        return patches
     if getattr(network, "output_fmt", "NCHW") == "NHWC":
         return features.flatten(1, 2)
     return features.flatten(2).transpose(1, 2)
+
+
+def _prefix_tokens(network: Any) -> int:
+    """How many tokens come before those of the patches; VOLO and PiT tell by their class tokens [1, n, D] only."""
+    if hasattr(network, "num_prefix_tokens"):
+        return int(network.num_prefix_tokens)
+    class_tokens: Tensor | None = getattr(network, "cls_token", None)
+    return 0 if class_tokens is None else class_tokens.shape[1]
+
+
+def _name(network: Any) -> str:
+    """What timm calls a network."""
+    return str(network.default_cfg["architecture"]) if hasattr(network, "default_cfg") else "this network"
