@@ -121,7 +121,15 @@ def test_bf16_features_of_a_vision_transformer_point_the_same_way(raw, vit, tmp_
     assert cosine.min() > 0.9999
 
 
-@pytest.mark.parametrize("backbone", ["resnet", "vit"])
+@pytest.fixture(scope="module")
+def nfnet(tmp_path_factory):
+    """Its convolutions standardise their weights, which has to start from float32."""
+    architecture = {"name": "timm", "model": "test_nfnet", "arguments": {}}
+    facts = {"image_size": 32, "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.25] * 3}
+    return save(tmp_path_factory.mktemp("nfnet"), architecture, **facts)
+
+
+@pytest.mark.parametrize("backbone", ["resnet", "vit", "nfnet"])
 def test_weights_kept_in_bf16_give_the_bits_of_autocast(raw, backbone, request, tmp_path):
     path = request.getfixturevalue(backbone)
     model = Model.load(path, CPU)

@@ -107,5 +107,5 @@ def cast_products(network: nn.Module) -> None:
     autocast computes in fp32, such as normalisation and the sums of residual blocks, still is.
     """
     for module in network.modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d)):
+        if type(module) in (nn.Linear, nn.Conv2d):  # subclasses may compute with their weights, say standardise them
             module.to(torch.bfloat16)
