@@ -11,6 +11,7 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images
 from deepclust.common.progress import Progress
 from deepclust.data.names import Names, printable
+from deepclust.data.reading import read_checked
 from deepclust.data.splits import EncodedFile, EncodedSplit, RawBlock, RawSplit, opaque_order
 from deepclust.data.writing import write_split
 
@@ -68,6 +69,22 @@ def test_an_encoded_split_keeps_its_order_over_many_threads(tmp_path):
     images = Images(tmp_path / "images")
     assert [images.encoded(index) for index in range(300)] == contents
     assert np.load(tmp_path / "labels" / "labels.npy").tolist() == [0, 1] * 150
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_few_large_files_are_in_memory(threads):
+    given = 0
+
+    def files():
+        nonlocal given
+        for given in range(1, 41):
+            yield EncodedFile.loaded(f"{given}.png", 0, PNG + bytes(2**20))
+
+    split = EncodedSplit(None, 1, files())
+    for taken, (file, content) in enumerate(read_checked(split, threads), 1):
+        assert (file.name, len(content)) == (f"{taken}.png", len(PNG) + 2**20)
+        assert given - taken < 2 * threads
+    assert taken == 40
 
 
 def test_nothing_of_the_images_tells_a_label_or_a_name(tmp_path):

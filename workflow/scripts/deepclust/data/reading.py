@@ -1,7 +1,8 @@
 """Reading image files and checking that each decodes."""
 
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
@@ -10,15 +11,17 @@ import numpy.typing as npt
 from deepclust.common.decoding import UnreadableImageError, decode_reduced
 from deepclust.data.splits import EncodedFile, EncodedSplit
 
-_GROUP = 64  # files that a thread reads at a time; so many per thread are in memory
+_AHEAD = 2  # groups of files that are in memory for each thread
+_GROUP = 64  # files of a group, unless they are large
+_GROUP_BYTES = 2**20  # of a group of several files, about
 
-Checked = tuple[EncodedFile, bytes | npt.NDArray[np.uint8] | UnreadableImageError]
+Content = bytes | npt.NDArray[np.uint8] | UnreadableImageError
 
 
-def read_checked(split: EncodedSplit, threads: int) -> Iterator[Checked]:
+def read_checked(split: EncodedSplit, threads: int) -> Iterator[tuple[EncodedFile, Content]]:
     """Every file, in order, with its bytes (its pixels where the split has a shape), or the reason why not."""
 
-    def read(file: EncodedFile) -> bytes | npt.NDArray[np.uint8] | UnreadableImageError:
+    def read(file: EncodedFile) -> Content:
         try:
             data = file.read()
             # To know whether it decodes a JPEG need not be decoded at its full size.
@@ -34,12 +37,25 @@ def read_checked(split: EncodedSplit, threads: int) -> Iterator[Checked]:
             return UnreadableImageError(file.name, f"{sizes[0]}, expected {sizes[1]}")
         return pixels
 
-    def read_group(files: list[EncodedFile]) -> list[bytes | npt.NDArray[np.uint8] | UnreadableImageError]:
+    def read_group(files: list[EncodedFile]) -> list[Content]:
         return [read(file) for file in files]
 
     waiting = iter(split.files)
+    ahead: deque[tuple[list[EncodedFile], Future[list[Content]]]] = deque()
+    together = 1
     with ThreadPoolExecutor(threads) as pool:
-        while ahead := list(islice(waiting, _GROUP * threads)):
-            groups = [ahead[start : start + _GROUP] for start in range(0, len(ahead), _GROUP)]
-            for group, results in zip(groups, pool.map(read_group, groups)):
-                yield from zip(group, results)
+        while True:
+            while len(ahead) < _AHEAD * threads and (group := list(islice(waiting, together))):
+                ahead.append((group, pool.submit(read_group, group)))
+            if not ahead:
+                return
+            group, reading = ahead.popleft()
+            contents = reading.result()
+            yield from zip(group, contents)
+            together = _as_many(contents)
+
+
+def _as_many(contents: list[Content]) -> int:
+    """How many files of the size of these make a group."""
+    size = sum(len(content) if isinstance(content, bytes) else getattr(content, "nbytes", 0) for content in contents)
+    return min(max(len(contents) * _GROUP_BYTES // max(size, 1), 1), _GROUP)
