@@ -499,3 +499,15 @@ def test_members_that_have_no_such_run():
     config["runs"].append({"dataset": "digits", "backbones": ["pixels"], "heads": ["kmeans"], "k": 10})
     [line] = errors(config)
     assert line.startswith("runs.0.heads: both combines kmeans, but digits/pixels/kmeans/k5-held-out is no run")
+
+
+@pytest.mark.parametrize("number", [20240101, 10**30])
+def test_a_single_seed_that_is_written_as_a_number_of_seeds(number):
+    for config, where in ((BASE | {"seeds": number}, "seeds"), (changed(("runs", 0, "seeds"), number), "runs.0.seeds")):
+        (line,) = errors(config)
+        assert line.startswith(f"{where}:") and f"[{number}]" in line
+
+
+def test_many_seeds_are_planned_at_once():
+    (seeds,) = {run.seeds for run in plan(BASE | {"seeds": 10_000}).runs}
+    assert seeds == tuple(range(10_000))

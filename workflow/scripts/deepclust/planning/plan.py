@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
@@ -25,6 +26,8 @@ PROTOCOLS: dict[str, tuple[list[str], list[str]]] = {
     "merged": (["train", "test"], ["train", "test"]),
     "train": (["train"], ["train"]),
 }
+
+MOST_SEEDS = 10_000  # a larger number is rather one seed that was meant, such as a date
 
 
 class ExperimentError(Exception):
@@ -338,6 +341,11 @@ class _Checker:
             yield f"{where}: {section} defines no {name!r}{did_you_mean(name, entries)}"
 
     def check_seeds(self, where: str, seeds: Any) -> Iterator[str]:
+        count = seeds if isinstance(seeds, int) else len(seeds) if isinstance(seeds, list) else 0
+        if count > MOST_SEEDS:
+            fix = f": a single seed is written seeds: [{seeds}]" if isinstance(seeds, int) else ""
+            yield f"{where}: {count} seeds are more than {MOST_SEEDS}{fix}"
+            return
         for seed in seed_list(seeds):
             if seed < 0:
                 yield f"{where}: a seed must be at least 0, got {seed}"
@@ -346,8 +354,9 @@ class _Checker:
             yield f"{where}: needs at least one seed"
 
     def twice(self, where: str, items: list[Any]) -> Iterator[str]:
-        for item in {str(item): item for item in items if items.count(item) > 1}.values():
-            yield f"{where}: {item!r} is named twice"
+        for item, count in Counter(map(repr, items)).items():
+            if count > 1:
+                yield f"{where}: {item} is named twice"
 
     def check_runs(self) -> Iterator[str]:
         entries = self.config.get("runs")
@@ -535,8 +544,8 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def seed_list(seeds: Any) -> list[int]:
-    """`5` means the seeds 0 to 4; a list is taken as it is."""
-    if isinstance(seeds, bool):
+    """`5` means the seeds 0 to 4; a list is taken as it is. None for numbers that are refused."""
+    if isinstance(seeds, bool) or (isinstance(seeds, int) and seeds > MOST_SEEDS):
         return []
     if isinstance(seeds, int):
         return list(range(seeds))
