@@ -260,6 +260,28 @@ def test_gains_compare_only_what_is_otherwise_the_same(write_metrics):
     assert found[same.path].points == pytest.approx(20)
 
 
+def test_gains_are_over_the_best_raw_pixels(write_metrics):
+    small, large = (read_run(write_metrics(backbones=(name,), errors=n)) for name, n in (("small", 9), ("large", 6)))
+    run = read_run(write_metrics(errors=3))
+    for order in ([small, large, run], [run, large, small]):
+        (gain,) = gains(order, {"small", "large"}).values()
+        assert (gain.run, gain.baseline) == (run, large)
+
+
+def test_runs_without_labels_have_no_accuracy_beside_those_with_labels(write_metrics):
+    labelled, flat = (
+        read_run(write_metrics(published_as="CIFAR-10", protocol=protocol, labelled=protocol == "train"))
+        for protocol in ("train", "held-out")
+    )
+    table = leaderboard_table([labelled, flat], {})
+    accuracy = [column.title for column in table.columns].index("ACC")
+    assert table.rows[0][accuracy].value == labelled.mean("acc")
+    cell = table.rows[1][accuracy]
+    assert (cell.value, cell.bar, cell.detail) == (None, None, "") and "0.25" not in cell.text
+    published = published_table([labelled, flat], PUBLISHED)
+    assert published is not None and labelled in published.runs and flat not in published.runs
+
+
 def test_own_runs_stand_among_published_ones_by_accuracy(write_metrics):
     runs = [read_run(write_metrics(published_as="CIFAR-10", errors=5))]
     table = published_table(runs, PUBLISHED)

@@ -52,13 +52,13 @@ class Table:
 
 
 def gains(runs: Sequence[Run], pixels: Collection[str]) -> dict[str, Gain]:
-    """Gain of each run over the run on raw pixels that is otherwise the same, by the run's path.
+    """Gain of each run over the best run on raw pixels that is otherwise the same, by the run's path.
 
     Args:
         pixels: names of the backbones that are raw pixels.
     """
-    scored = [run for run in runs if run.mean("acc") is not None]
-    baselines = {_setting(run): run for run in scored if set(run.backbones) <= set(pixels)}
+    scored = sorted((run for run in runs if run.mean("acc") is not None), key=lambda run: run.mean("acc") or 0)
+    baselines = {_setting(run): run for run in scored if set(run.backbones) <= set(pixels)}  # the best comes last
     return {
         run.path: Gain(run, baselines[_setting(run)])
         for run in scored
@@ -107,7 +107,7 @@ def leaderboard_table(group: Sequence[Run], gained: dict[str, Gain]) -> Table:
         row = [Cell("+".join(run.backbones), " + ".join(run.trained_on)), Cell(run.head)]
         row += [Cell(run.k_text, value=run.k)] if several_k else []
         row += [Cell(run.protocol)] if several_protocols else []
-        row.append(_main_score(run))
+        row.append(_main_score(run, group[0].metric))
         if labelled:
             row += [_gain(gained.get(run.path))] if some_gained else []
             row += [_score(run, metric) for metric in ("nmi", "ari")]
@@ -120,12 +120,13 @@ def leaderboard_table(group: Sequence[Run], gained: dict[str, Gain]) -> Table:
     return table
 
 
-def _main_score(run: Run) -> Cell:
+def _main_score(run: Run, metric: str) -> Cell:
+    """The score that the table is sorted by; empty for a run without it, such as one on a split without labels."""
     if run.failure:
         return Cell("failed", look="warning")
-    mean = run.mean(run.metric)
-    bar = mean if run.metric == "acc" else None
-    return Cell(seed_spread(run, run.metric), interval(run, run.metric), mean, bar, "main")
+    mean = run.mean(metric)
+    bar = mean if metric == "acc" else None
+    return Cell(seed_spread(run, metric), interval(run, metric), mean, bar, "main")
 
 
 def interval(run: Run, metric: str) -> str:
@@ -192,7 +193,7 @@ def published_table(group: Sequence[Run], published: Sequence[Published]) -> Tab
     )
     protocols = {run.protocol for run in group}
     entries: list[tuple[float, list[Cell], Run | None]] = []
-    for run in [run for run in group if not run.failure][:MOST_OWN]:
+    for run in [run for run in group if run.mean("acc") is not None][:MOST_OWN]:
         head = run.head if run.k == len(run.classes) else f"{run.head}, k = {run.k_text}"
         row = [Cell(head), Cell("+".join(run.backbones), " + ".join(run.trained_on)), Cell(run.protocol)]
         row += [_score(run, metric) for metric in ("acc", "nmi", "ari")]
