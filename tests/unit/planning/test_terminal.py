@@ -81,6 +81,19 @@ def test_parallel_jobs_and_messages_do_not_garble_each_other(tmp_path):
     assert len(lines) == 2 and lines[1].startswith("one") and "90 %" in lines[1]
 
 
+def test_no_more_lines_are_painted_than_the_terminal_has(tmp_path, monkeypatch):
+    monkeypatch.setenv("LINES", "6")
+    monkeypatch.setenv("COLUMNS", "80")
+    terminal = Terminal()
+    watcher = Watcher(tmp_path, terminal)
+    for number in range(9):
+        progress(tmp_path, f"job{number}")
+    for _ in range(2):
+        watcher.show(running_jobs(tmp_path, 0))
+    lines = terminal.lines()
+    assert len(lines) == 4 and lines[0].startswith("job0") and "6 more" in lines[-1]
+
+
 def test_without_a_terminal_there_is_a_plain_line_now_and_then(tmp_path):
     stream = io.StringIO()
     watcher = Watcher(tmp_path, stream)
@@ -118,6 +131,15 @@ def test_closing_table(tmp_path):
     assert "90.0 ± 1.0" in text and "+15.0" in text and "report.html" in text
     assert "different package versions" in text
     assert "+" not in closing_table(tmp_path / "leaderboard.csv", tmp_path / "report.html", []).replace("± ", "")
+
+
+def test_gains_in_the_closing_table_are_over_the_best_raw_pixels(tmp_path):
+    worse = "d,small,kmeans,10,experiment,held-out,test,1,0.5,,0.6,,0.5,,torch=2\n"
+    header, *rows = TABLE.splitlines(keepends=True)
+    for lines in ([*rows, worse], [worse, *reversed(rows)]):
+        (tmp_path / "leaderboard.csv").write_text(header + "".join(lines))
+        text = closing_table(tmp_path / "leaderboard.csv", tmp_path / "report.html", ["raw", "small"])
+        assert re.findall(r"[+-]\d+\.\d", text) == ["+15.0"]
 
 
 def test_closing_table_with_a_run_whose_every_seed_failed(tmp_path):

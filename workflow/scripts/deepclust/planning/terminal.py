@@ -67,10 +67,11 @@ class Watcher:
         with self._lock:
             if self.live:
                 self.erase()
-                width = shutil.get_terminal_size().columns - 1
-                for job in jobs:
-                    self.stream.write(describe(job)[:width] + "\n")
-                self._painted = len(jobs)
+                columns, rows = shutil.get_terminal_size()
+                lines = _at_most(max(rows - 2, 1), [describe(job) for job in jobs])
+                for line in lines:
+                    self.stream.write(line[: columns - 1] + "\n")
+                self._painted = len(lines)
             else:
                 for job in jobs:
                     if time.time() - self._last_plain.get(job["file"], self._started - PLAIN / 2) >= PLAIN:
@@ -98,6 +99,13 @@ def running_jobs(folder: Path, since: float) -> list[dict[str, Any]]:
             label = str(file.relative_to(folder)).removesuffix(".log.progress")
             jobs.append({**job, "file": str(file), "label": label})
     return jobs
+
+
+def _at_most(number: int, lines: list[str]) -> list[str]:
+    """The lines, or as many as fit with one that says how many more there are: what scrolls off cannot be erased."""
+    if len(lines) <= number:
+        return lines
+    return [*lines[: number - 1], f"… and {len(lines) - number + 1} more"]
 
 
 def describe(job: dict[str, Any]) -> str:
@@ -190,12 +198,17 @@ def _failed(metrics: Sequence[str]) -> list[str]:
 
 
 def _gain(row: dict[str, str], rows: list[dict[str, str]], floors: Sequence[str]) -> str:
-    """ACC above that of the same run on raw pixels."""
-    same = ("dataset", "head", "k", "k_by", "protocol")
-    floor = next((r for r in rows if r["backbone"] in floors and all(r[key] == row[key] for key in same)), None)
-    if floor is None or floor is row or not row["acc_mean"] or not floor["acc_mean"]:
+    """ACC above that of the best run on raw pixels that is otherwise the same; nothing for raw pixels."""
+    if not row["acc_mean"] or _on_pixels(row, floors):
         return ""
-    return f"{100 * (float(row['acc_mean']) - float(floor['acc_mean'])):+.1f}"
+    keys = ("dataset", "head", "k_by", "protocol", *(() if row["k_by"] == "auto" else ("k",)))
+    same = [r for r in rows if _on_pixels(r, floors) and all(r[key] == row[key] for key in keys)]
+    scores = [float(r["acc_mean"]) for r in same if r["acc_mean"]]
+    return f"{100 * (float(row['acc_mean']) - max(scores)):+.1f}" if scores else ""
+
+
+def _on_pixels(row: dict[str, str], floors: Sequence[str]) -> bool:
+    return set(row["backbone"].split("+")) <= set(floors)
 
 
 def _columns(lines: Iterable[list[str]]) -> str:
