@@ -511,3 +511,25 @@ def test_a_single_seed_that_is_written_as_a_number_of_seeds(number):
 def test_many_seeds_are_planned_at_once():
     (seeds,) = {run.seeds for run in plan(BASE | {"seeds": 10_000}).runs}
     assert seeds == tuple(range(10_000))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("backbones", "simclr", "splits"), "train"),
+        (("backbones", "simclr", "splits"), 5),
+        (("backbones", "simclr", "splits"), [["train"]]),
+        (("datasets", "cifar10", "source"), 5),
+        (("heads", "both"), {"method": "consensus", "members": [["kmeans"], "kmeans"]}),
+        (("evaluation",), {"layer_probe": {"backbones": [["simclr"]]}}),
+        (("backbones", "simclr", "features"), 5),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named_once(path, value):
+    config = changed(path, value)
+    config["runs"][0]["heads"] = list(config["heads"])
+    if path[-1] == "features":
+        config["heads"]["native"] = {"method": "native"}
+        config["runs"].append({"dataset": "digits", "backbones": ["simclr"], "heads": ["native"], "k": 10})
+    (line,) = errors(config)
+    assert line.startswith(".".join(path)) and "must be" in line

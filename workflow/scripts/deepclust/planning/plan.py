@@ -1,7 +1,6 @@
 """What an experiment asks for: its resolved options and its runs, or all its errors at once."""
 
 import contextlib
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -180,9 +179,15 @@ class _Checker:
         self._unreadable: list[str] = []
 
     def section(self, name: str) -> dict[str, Config]:
-        """The well-formed entries of a section of named things."""
+        """The entries of a section of named things that the schema has no complaint about."""
         entries = self.config.get(name)
-        return {k: v for k, v in entries.items() if isinstance(v, dict)} if isinstance(entries, dict) else {}
+        if not isinstance(entries, dict):
+            return {}
+        return {k: v for k, v in entries.items() if isinstance(v, dict) and not self.complained(f"{name}.{k}")}
+
+    def complained(self, where: str) -> bool:
+        """Whether the schema found something wrong there, so that other checks cannot rely on it."""
+        return any(line.startswith((f"{where}.", f"{where}:")) for line in self.known_errors)
 
     def searched(self) -> int | None:
         """How many neighbors of an image are searched; None where that is not well-formed."""
@@ -363,7 +368,7 @@ class _Checker:
         seen: dict[str, int] = {}
         for index, entry in enumerate(entries if isinstance(entries, list) else []):
             where = f"runs.{index}"
-            if not isinstance(entry, dict) or any(re.match(rf"{where}[.:]", line) for line in self.known_errors):
+            if not isinstance(entry, dict) or self.complained(where):
                 continue
             problems = list(self.check_run(where, entry))
             yield from problems
