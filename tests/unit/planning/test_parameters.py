@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from deepclust.common.errors import DeepclustError
 from deepclust.common.job import parse_arguments
 from deepclust.planning.parameters import Flags, Parameters, listing_digest
 from deepclust.planning.plan import make_plan
@@ -101,3 +102,16 @@ def test_heads_that_half_whiten_read_neighbors_among_half_whitened_features():
     assert {head: parameters.neighbors_of(head) for head in expected} == expected
     assert "half_whiten" in str(parameters.find_neighbors("half_whitened_neighbors"))
     assert "half_whiten" not in str(parameters.find_neighbors("neighbors"))
+
+
+def test_results_of_a_run_that_the_experiment_does_not_have():
+    config = yaml.safe_load("""
+        datasets: {digits: {loader: digits}}
+        backbones: {pixels: {method: pixels}}
+        heads: {kmeans: {method: kmeans}}
+        runs: [{dataset: digits, backbones: [pixels], heads: [kmeans], k: 10}]
+    """)
+    parameters = Parameters(make_plan(config, []))
+    assert parameters.run("digits/pixels/kmeans/k10-held-out").k == 10
+    with pytest.raises(DeepclustError, match="k11-held-out.*k10-held-out"):
+        parameters.run("digits/pixels/kmeans/k11-held-out")

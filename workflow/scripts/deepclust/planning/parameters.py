@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from deepclust.common.errors import DeepclustError
 from deepclust.common.files import sha256_file
 from deepclust.common.image_files import EXTENSIONS, image_paths
 from deepclust.planning import pretrained
 from deepclust.planning.downloads import local_path
 from deepclust.planning.plan import Config, Plan, Run, copies, reading
+from deepclust.planning.validation import closest
 
 HALF_WHITENED = (
     "half_whitened_neighbors"  # the neighbors that half-whitening heads read, and all clusters are judged by
@@ -65,7 +67,13 @@ class Parameters:
         self._runs = {run.path: run for run in plan.runs}
 
     def run(self, path: str) -> Run:
-        """The run whose results are at `path`."""
+        """The run whose results are at `path`.
+
+        Raises:
+            DeepclustError: the experiment has no such run.
+        """
+        if path not in self._runs:
+            raise DeepclustError(f"{path} is no run of this experiment: add it to runs{closest(path, self._runs)}")
         return self._runs[path]
 
     # --- data -----------------------------------------------------------------------------------------------------
