@@ -9,7 +9,7 @@ min_version("9.20")
 include: "workflow/rules/common.smk"
 
 
-if not workflow.overwrite_configfiles:
+if PLANNED is None and not workflow.overwrite_configfiles:
 
     configfile: default_experiment()
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import yaml
 from safetensors.numpy import load_file
 
 from small_experiment import EXPERIMENT, ROOT, copy_project, draw_shapes, environment, name, snakemake
@@ -288,6 +289,38 @@ def test_another_experiment_replaces_the_default(project):
     said = done.stdout + done.stderr
     assert done.returncode == 0 and re.search(r"^cluster +9$", said, re.MULTILINE)
     assert not re.search(r"^(prepare|pretrain|extract_features) ", said, re.MULTILINE)
+
+
+def test_experiment_edited_while_the_workflow_runs(project, tmp_path):
+    """Also the jobs that Snakemake runs itself, in a process that reads the experiment again, go by what was planned."""
+    shutil.copytree(project, tmp_path / "copy", symlinks=True)
+    copy = tmp_path / "copy"
+    lists, experiment = copy / "results" / "lists" / "metrics.txt", copy / "small.yaml"
+    before = lists.read_text()
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", "small.yaml", "-R", "list_runs", "--"]
+    with subprocess.Popen(
+        [*command, "results/lists/metrics.txt"], cwd=copy, stderr=subprocess.PIPE, text=True, env=environment()
+    ) as running:
+        for line in running.stderr:
+            if line.startswith("Execute 1 jobs"):
+                edited = yaml.safe_load(experiment.read_text())
+                edited["runs"] = edited["runs"][:1]
+                experiment.write_text(yaml.safe_dump(edited))
+    assert running.returncode == 0
+    assert len(yaml.safe_load(experiment.read_text())["runs"]) == 1 < len(before.splitlines())
+    assert lists.read_text() == before
+
+
+def test_states_are_removed_behind_a_link_too(project, tmp_path):
+    shutil.copytree(project, tmp_path / "copy", symlinks=True)
+    copy = tmp_path / "copy"
+    (copy / "results").rename(tmp_path / "elsewhere")
+    (copy / "results").symlink_to(tmp_path / "elsewhere")
+    state = tmp_path / "elsewhere" / "backbones" / "simclr" / ".state-0"
+    state.mkdir(parents=True)
+    done = snakemake(copy, "--cores", "1", "--configfile", "small.yaml", "--", "clean_states")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert not state.exists()
 
 
 def is_written_anew(log, before):

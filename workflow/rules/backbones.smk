@@ -94,5 +94,5 @@ rule clean_states:
     message:
         "Remove the states of unfinished trainings and the caches of finished ones"
     shell:
-        "find results -depth -type d \\( -name '.state-*' -o -name '.seeds-*' \\) -print -exec rm -r '{{}}' \\;"
+        "[ ! -d results ] || find results/ -depth -type d \\( -name '.state-*' -o -name '.seeds-*' \\) -print -exec rm -r '{{}}' \\;"
         " > {log} 2>&1"

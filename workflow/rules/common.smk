@@ -50,9 +50,9 @@ def stop_with(lines):
 
 
 def planned():
-    """In a job that plans again on a node: what was planned."""
+    """In a job that plans again, on a node or in a process of its own: what was planned."""
     try:
-        return thaw() if workflow.remote_exec else None
+        return thaw() if workflow.remote_exec or workflow.subprocess_exec else None
     except DeepclustError as error:
         stop_with([error])
 
@@ -217,7 +217,10 @@ def launcher_flags(wildcards, resources):
 
 def run_of(wildcards):
     """The run of a job."""
-    return EXPERIMENT.run(RUN.format(**dict(wildcards.items())))
+    try:
+        return EXPERIMENT.run(RUN.format(**dict(wildcards.items())))
+    except DeepclustError as error:
+        stop_with([error])
 
 
 def download_options(wildcards):
