@@ -292,7 +292,7 @@ def test_another_experiment_replaces_the_default(project):
 
 
 def test_experiment_edited_while_the_workflow_runs(project, tmp_path):
-    """Also the jobs that Snakemake runs itself, in a process that reads the experiment again, go by what was planned."""
+    """Also jobs that Snakemake runs itself, in a process that reads the experiment again, go by what was planned."""
     shutil.copytree(project, tmp_path / "copy", symlinks=True)
     copy = tmp_path / "copy"
     lists, experiment = copy / "results" / "lists" / "metrics.txt", copy / "small.yaml"
