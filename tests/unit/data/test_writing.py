@@ -87,6 +87,24 @@ def test_few_large_files_are_in_memory(threads):
     assert taken == 40
 
 
+@pytest.mark.parametrize("pattern", ["small, then large", "every other"])
+def test_large_files_among_small_ones_are_not_all_in_memory(pattern):
+    given = 0
+
+    def files():
+        nonlocal given
+        for number in range(600):
+            large = number >= 400 if pattern == "small, then large" else number % 2
+            given += bool(large)
+            yield EncodedFile.loaded(f"{number}.png", 0, PNG + bytes(2**18 if large else 0))
+
+    most = taken = 0
+    for _, content in read_checked(EncodedSplit(None, 1, files()), 2):
+        most = max(most, given - taken)
+        taken += len(content) > 2**18
+    assert most <= 2 * 2 * 16 + 4
+
+
 def test_nothing_of_the_images_tells_a_label_or_a_name(tmp_path):
     write(raw([0, 0, 1], classes=("secret", "hidden")), tmp_path / "x")
     write(raw([1, 0, 0], classes=("other", "names")), tmp_path / "y")

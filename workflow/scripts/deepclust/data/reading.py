@@ -12,7 +12,7 @@ from deepclust.common.decoding import UnreadableImageError, decode_reduced
 from deepclust.data.splits import EncodedFile, EncodedSplit
 
 _AHEAD = 2  # groups of files that are in memory for each thread
-_GROUP = 64  # files of a group, unless they are large
+_GROUP = 16  # files of a group, unless there are large ones
 _GROUP_BYTES = 2**20  # of a group of several files, about
 
 Content = bytes | npt.NDArray[np.uint8] | UnreadableImageError
@@ -42,7 +42,7 @@ def read_checked(split: EncodedSplit, threads: int) -> Iterator[tuple[EncodedFil
 
     waiting = iter(split.files)
     ahead: deque[tuple[list[EncodedFile], Future[list[Content]]]] = deque()
-    together = 1
+    largest, together = 0, 1
     with ThreadPoolExecutor(threads) as pool:
         while True:
             while len(ahead) < _AHEAD * threads and (group := list(islice(waiting, together))):
@@ -52,10 +52,9 @@ def read_checked(split: EncodedSplit, threads: int) -> Iterator[tuple[EncodedFil
             group, reading = ahead.popleft()
             contents = reading.result()
             yield from zip(group, contents)
-            together = _as_many(contents)
+            largest = max(largest, *map(_size, contents))
+            together = min(max(_GROUP_BYTES // max(largest, 1), 1), _GROUP)
 
 
-def _as_many(contents: list[Content]) -> int:
-    """How many files of the size of these make a group."""
-    size = sum(len(content) if isinstance(content, bytes) else getattr(content, "nbytes", 0) for content in contents)
-    return min(max(len(contents) * _GROUP_BYTES // max(size, 1), 1), _GROUP)
+def _size(content: Content) -> int:
+    return len(content) if isinstance(content, bytes) else getattr(content, "nbytes", 0)

@@ -1,4 +1,4 @@
-"""The plan, frozen for jobs that plan again on another machine.
+"""The plan, frozen for jobs that plan again, on another machine or in a process of their own.
 
 A job on a cluster starts a Snakemake of its own, hours later, which reads the experiment and the code as they are then;
 what it makes is recorded as Snakemake planned it. So it is told what was planned: it goes by the experiment of then,

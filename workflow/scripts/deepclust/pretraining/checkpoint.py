@@ -15,7 +15,7 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.files import atomic_path
 
 KEPT = 2
-ABANDONED = 3600  # seconds after which nobody is still writing a file
+ABANDONED = 600  # seconds after which nobody is still writing a file
 
 State = dict[str, Any]
 

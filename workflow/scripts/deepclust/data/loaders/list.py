@@ -105,7 +105,10 @@ def _fields(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
     )
     for fields in table:
         if any("\n" in field or "\r" in field for field in fields):
-            raise DeepclustError(f"{path}: a field ends on line {table.line_num} but began before: close its quotes")
+            raise DeepclustError(
+                f"{path}: the field that ends on line {table.line_num} began before: put it on one line, "
+                "or close its quotes"
+            )
         if fields:
             yield table.line_num, fields
 
@@ -117,6 +120,8 @@ def _check_columns(path: Path, columns: Sequence[str], options: Options) -> None
         if wanted in columns:
             continue
         for column in columns:
+            if column.strip('"') == wanted:
+                raise DeepclustError(f"{path} has the column {column}, quotes included (it is a .tsv): leave them out")
             if column.lower() == wanted.strip().lower():
                 raise DeepclustError(
                     f"{path} has no column {wanted!r}, but {column!r}: rename it, or set {option}: {column}"
