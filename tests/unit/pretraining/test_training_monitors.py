@@ -14,16 +14,8 @@ from deepclust.pretraining.monitors import (
     LIMITS,
     check_collapse,
     cluster_record,
-    evenly_spread,
     mutual_information,
 )
-
-
-@pytest.mark.parametrize("total", [1, 7, 256, 20_000_001, 95_000_000])
-def test_images_that_are_watched_are_there(total):
-    chosen = evenly_spread(min(256, total), total)
-    assert chosen[0] == 0 and chosen[-1] == total - 1
-    assert (chosen.diff() > 0).all()
 
 
 def test_sizes_of_clusters():

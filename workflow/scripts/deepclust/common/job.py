@@ -31,6 +31,9 @@ from deepclust.common.progress import Progress
 from deepclust.common.provenance import Recorder
 from deepclust.common.time_limit import seconds_left
 
+# The last two are what Slurm sends before a limit or preemption, to every process of a step.
+TERMINATING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
 
 class JobArguments(BaseSettings):
     """Arguments that every command has. They belong to the run, not to the science.
@@ -216,14 +219,12 @@ def describe_validation(error: ValidationError) -> str:
 
 
 def on_terminate(handler: Callable[[int], None], minutes: float | None = None) -> None:
-    """Call `handler(signal number)` on Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2.
-
-    The last two are what Slurm sends before a limit or preemption, to every process of a step.
+    """Call `handler(signal number)` on the signals `TERMINATING`.
 
     Args:
         minutes: time limit of the job; shortly before, the handler is called with SIGALRM.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
+    for number in (*TERMINATING, signal.SIGALRM):
         signal.signal(number, lambda received, _frame: handler(received))
     if minutes is not None:
         signal.setitimer(signal.ITIMER_REAL, seconds_left(minutes))

@@ -19,6 +19,11 @@ def blocks(count: int, size: int = BLOCK) -> Iterator[slice]:
     return (slice(first, first + size) for first in range(0, count, size))
 
 
+def evenly_spread(total: int, most: int) -> npt.NDArray[np.int64]:
+    """`most` row numbers among `total`, or all if there are no more; the first and the last are among them."""
+    return np.linspace(0, total - 1, min(total, most)).astype(np.int64)
+
+
 def scale_rows(rows: npt.NDArray[np.floating]) -> None:
     """Scale every row to length 1, in place; zero rows stay zero."""
     for part in blocks(len(rows)):
@@ -55,8 +60,7 @@ def principal_axes(points: Float32, mean: Float64, components: int) -> tuple[Flo
 
 def _axes_of_sample(points: Float32, mean: Float64, components: int) -> tuple[Float64, Float64]:
     """By the inner products of the images with one another, which are fewer than those of the dimensions."""
-    chosen = np.linspace(0, len(points) - 1, min(len(points), SAMPLED)).astype(np.int64)
-    rows = points[chosen] - mean
+    rows = points[evenly_spread(len(points), SAMPLED)] - mean
     variances, vectors = np.linalg.eigh(rows @ rows.T / len(rows))
     variances, vectors = variances[::-1][:components], vectors[:, ::-1][:, :components]
     least = max(RANK * variances[0], np.finfo(float).tiny)  # what does not vary has no direction

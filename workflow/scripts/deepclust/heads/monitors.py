@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deepclust.common.rows import evenly_spread
+
 WATCHED = 10_000  # images whose clusters are watched
 ALL_FILLED = 20  # up to so many clusters each must have images: one stands for a class
 FILLED = 0.9  # share of more clusters that must: classes are then few images, and heads balance batches, not clusters
@@ -15,7 +17,7 @@ CONFIDENT = 0.05  # the least mean of the highest probability, between that of u
 
 def watched(count: int) -> npt.NDArray[np.int64]:
     """Row numbers of the images to watch, evenly spread over `count`."""
-    return np.linspace(0, count - 1, min(WATCHED, count)).astype(np.int64)
+    return evenly_spread(count, WATCHED)
 
 
 def monitor(probabilities: npt.NDArray[np.floating], before: npt.NDArray[np.integer] | None) -> dict[str, Any]:

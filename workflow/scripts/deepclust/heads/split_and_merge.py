@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepclust.common.modularity import Integers, cohesion, modularity
+from deepclust.common.rows import evenly_spread
 
 LLOYD = 20  # iterations of 2-means, at most
 SAMPLE = 20_000  # images of a cluster that decide where it is split
@@ -44,7 +45,7 @@ def moves(
 
 def two_means(points: Float32) -> npt.NDArray[np.bool_]:
     """Which of the points [n, D] are in the second of two clusters: 2-means, begun at the main direction's sign."""
-    sample = points[np.linspace(0, len(points) - 1, min(SAMPLE, len(points))).astype(np.int64)]
+    sample = points[evenly_spread(len(points), SAMPLE)]
     center = sample.mean(axis=0)
     deviations = sample - center
     _, axes = np.linalg.eigh(deviations.T @ deviations)

@@ -19,6 +19,7 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images
 from deepclust.common.preprocessing import resize_and_crop
 from deepclust.common.progress import Progress
+from deepclust.common.rows import evenly_spread
 
 CPU_BUDGET = 2 * 2**30  # bytes of images that are kept in memory on a CPU; on a GPU, half of what is free
 AHEAD = 3  # batches read ahead of the training
@@ -166,7 +167,7 @@ class _Source:
         sides: list[int] = [
             min(split.decode(int(index)).shape[1:])
             for split in self.splits
-            for index in np.unique(np.linspace(0, split.count - 1, PROBED).astype(np.int64))
+            for index in evenly_spread(split.count, PROBED)
         ]
         return max(sides)
 
@@ -199,7 +200,7 @@ class _Source:
             mean = weights @ means
             std = np.sqrt(np.maximum(weights @ (stds**2 + means**2) - mean**2, 0))
         else:
-            sample = np.unique(np.linspace(0, self.count - 1, min(SAMPLE, self.count)).astype(np.int64))
+            sample = evenly_spread(self.count, SAMPLE)
             with ThreadPoolExecutor() as readers:
                 pixels = self.read(sample, self.memory(len(sample), False), readers).numpy() / np.float32(255)
             mean, std = pixels.mean((0, 2, 3), np.float64), pixels.std((0, 2, 3), np.float64)

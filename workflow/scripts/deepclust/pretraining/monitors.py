@@ -44,11 +44,6 @@ class LostTraining(DeepclustError):
     """A training that no more epochs would save."""
 
 
-def evenly_spread(count: int, total: int) -> Tensor:
-    """`count` row numbers among `total`, int64, the first and the last among them."""
-    return torch.linspace(0, total - 1, count, dtype=torch.float64).long()  # float32 has no odd numbers above 2^24
-
-
 def check_finite(means: dict[str, float], epoch: int) -> None:
     """Make sure that all numbers are numbers.
 

@@ -12,6 +12,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from deepclust.common.errors import DeepclustError
+from deepclust.common.job import TERMINATING
 
 PATIENCE = 600  # seconds that processes have to save their state before they are killed
 
@@ -35,7 +36,7 @@ def run(command: Sequence[str], count: int) -> None:
         rdzv_endpoint="localhost:0",
         local_addr="localhost",
         max_restarts=0,
-        signals_to_handle="SIGTERM,SIGINT,SIGUSR1,SIGUSR2",
+        signals_to_handle=",".join(number.name for number in TERMINATING),
     )
     try:
         elastic_launch(config, sys.executable)(*command)

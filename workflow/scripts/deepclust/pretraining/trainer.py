@@ -14,6 +14,7 @@ from deepclust.common.device import has_fast_bf16
 from deepclust.common.errors import DeepclustError
 from deepclust.common.models import Model
 from deepclust.common.progress import Progress, Task
+from deepclust.common.rows import evenly_spread
 from deepclust.common.seeding import derive_seed
 from deepclust.common.training_log import TrainingLog
 from deepclust.pretraining.batch_norm import unsynchronised
@@ -23,7 +24,7 @@ from deepclust.pretraining.distributed import ALONE, Rehearsal, Stopped, Team
 from deepclust.pretraining.gradient_cache import backward, count_pieces
 from deepclust.pretraining.image_store import ImageStore
 from deepclust.pretraining.method import Epoch, Method
-from deepclust.pretraining.monitors import check_collapse, check_finite, evenly_spread, feature_spread
+from deepclust.pretraining.monitors import check_collapse, check_finite, feature_spread
 from deepclust.pretraining.optimization import build_optimizer
 from deepclust.pretraining.options import PretrainingOptions
 from deepclust.pretraining.snapshots import Snapshots
@@ -272,8 +273,8 @@ class Trainer:
         return means
 
     def _feature_std(self) -> float:
-        count = min(max(MONITORED, self.team.count), self.store.count)
-        some = evenly_spread(count, self.store.count)
+        some = torch.from_numpy(evenly_spread(self.store.count, max(MONITORED, self.team.count)))
+        count = len(some)
         (features,) = self.team.gather((self._features(some[slice(*self.team.bounds(count))]),), count)
         spread = feature_spread(features)
         check_finite({"feature_std": spread}, self.position.epoch)
