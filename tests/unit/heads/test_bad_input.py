@@ -145,6 +145,16 @@ def test_very_imbalanced_classes(name):
         assert (assignments == own.argmax()).sum() <= 1.5 * 18  # spectral adds some of the others that are near
 
 
+@pytest.mark.parametrize("name", ["scan", "spectral", "temi", "turtle", "two_stage"])
+def test_features_far_from_the_origin_fail_with_what_helps_or_not_at_all(name):
+    """In bf16 and by cosine similarity all are the same there, until they are centred."""
+    points, labels = mixture(300, 3, spread=0.5)
+    points = points.astype(np.float32) + 1e4
+    results, _ = fit(name, points, 3)
+    assert results[0].failure is None or "normalize: center" in results[0].failure
+    assert accuracy(labels, check(name, points, 3, normalize="center")) >= 0.97
+
+
 def test_spectral_clustering_of_a_class_with_fewer_images_than_neighbors():
     points, labels = mixture(0, 2, sizes=[600, 6])
     assert accuracy(labels, check("spectral", points, 2, neighbors=4)) == 1

@@ -152,6 +152,17 @@ def test_a_graph_of_two_splits_joins_them(splits, tmp_path, method):
         execute(make_run(splits, method, options, **{**changes, "train": ["train"]}), tmp_path / "other")
 
 
+@pytest.mark.parametrize("wrong", [-1, 80])
+def test_neighbors_beyond_the_images_are_refused(splits, tmp_path, wrong):
+    """A row number that is none ends the process in the libraries that follow it."""
+    near = nearest(np.load(splits["train"][0]), 5)
+    near[70, 2] = wrong
+    np.save(tmp_path / "near.npy", near)
+    options = registry.load("heads", "spectral").Options()
+    with pytest.raises(DeepclustError, match="not those of the 80 training images"):
+        execute(make_run(splits, "spectral", options, neighbors=[tmp_path / "near.npy"] * 2), tmp_path / "run")
+
+
 @pytest.mark.parametrize("method", ["spectral", "agglomerative"])
 def test_training_images_have_the_cluster_that_the_method_gave_them(tmp_path, monkeypatch, method):
     """Not that of the vote, in which fewer images take part than there are; over two splits."""
@@ -246,6 +257,7 @@ def test_that_every_seed_failed_is_a_result(splits, tmp_path, capsys):
     [
         (lambda files: np.save(files["train"][1], np.zeros((79, 7), np.float16)), "train differ in number"),
         (lambda files: np.save(files["test"][0], np.zeros((40, 6), np.float16)), "test have other dimensions"),
+        (lambda files: np.save(files["train"][0], np.zeros(80, np.float16)), "not a table of features"),
         (lambda files: files.pop("train"), "no features of the training splits train"),
     ],
 )

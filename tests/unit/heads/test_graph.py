@@ -53,26 +53,61 @@ def test_small_clusters_keep_their_voters(monkeypatch):
     monkeypatch.setattr(voting, "LANDMARKS", 100)
     labels = np.repeat([0, 1, 2], [2000, 30, 3])
     rows = np.random.default_rng(0).normal(size=(len(labels), 4)).astype(np.float32)
-    weights = landmarks(rows, labels, 3, seed=0)
+    weights = landmarks(rows, labels, 3, seed=0, unit=False)
     counts = np.bincount(weights["landmark_clusters"])
     assert len(weights["landmarks"]) == 100
     assert counts[0] > 50
     assert counts[1] >= VOTERS
     assert counts[2] == 3
-    again = landmarks(rows, labels, 3, seed=0)
+    again = landmarks(rows, labels, 3, seed=0, unit=False)
     assert all(np.array_equal(weights[name], again[name]) for name in weights)
 
 
 def test_votes_generalise_and_training_images_keep_their_cluster():
     points, labels = mixture(600, 6, spread=0.5)
     others, other_labels = mixture(300, 6, spread=0.5)
-    weights = landmarks(points.astype(np.float32), labels, 6, seed=0)
-    prediction = vote(weights, [others], HeadOptions())
+    weights = landmarks(points.astype(np.float32), labels, 6, seed=0, unit=False)
+    prediction = vote(weights, [others], HeadOptions(), unit=False)
     assert accuracy(other_labels, prediction.assignments) >= 0.95
     np.testing.assert_allclose(prediction.probabilities.astype(float).sum(1), 1, atol=0.01)
     shuffled = np.random.default_rng(0).permutation(labels)
-    weights = landmarks(points.astype(np.float32), shuffled, 6, seed=0)
-    np.testing.assert_array_equal(vote(weights, [points], HeadOptions()).assignments, shuffled)
+    weights = landmarks(points.astype(np.float32), shuffled, 6, seed=0, unit=False)
+    np.testing.assert_array_equal(vote(weights, [points], HeadOptions(), unit=False).assignments, shuffled)
+
+
+def test_votes_tell_clusters_apart_that_differ_in_length():
+    """And go by direction alone where that is wanted."""
+    generator = np.random.default_rng(0)
+    points = np.float32([[1, 2]] * 200) + generator.normal(size=(200, 2), scale=0.1).astype(np.float32)
+    labels = np.arange(200) % 2
+    points[labels == 1] *= 10
+    fit, rest = slice(0, 100), slice(100, 200)
+    weights = landmarks(points[fit], labels[fit], 2, seed=0, unit=False)
+    assert accuracy(labels[rest], vote(weights, [points[rest]], HeadOptions(), unit=False).assignments) == 1
+    angles = generator.uniform(0, 1.5, 200)
+    points = np.stack([np.cos(angles), np.sin(angles)], axis=1) * generator.uniform(0.1, 10, (200, 1))
+    labels = (angles > 0.75).astype(int)
+    weights = landmarks(points[fit].astype(np.float32), labels[fit], 2, seed=0, unit=True)
+    assert accuracy(labels[rest], vote(weights, [points[rest]], HeadOptions(), unit=True).assignments) >= 0.97
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_votes_are_those_of_the_formula(unit):
+    """exp(-d² / 0.14) of the 20 nearest landmarks; d between directions, or in units of the spread."""
+    generator = np.random.default_rng(0)
+    points = (generator.normal(size=(90, 5)) + 1).astype(np.float32)
+    labels = generator.permutation(np.arange(60) % 3)
+    weights = landmarks(points[:60], labels, 3, seed=0, unit=unit)
+    shares = vote(weights, [points[60:]], HeadOptions(), unit=unit).probabilities
+    points = points.astype(np.float64)
+    if unit:
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+    spread = 1 if unit else np.sqrt(np.mean(np.sum((points[:60] - points[:60].mean(0)) ** 2, axis=1)))
+    for row, found in zip(points[60:], shares):
+        squares = np.sum((points[:60] - row) ** 2, axis=1) / spread**2
+        nearest = np.argsort(squares)[:20]
+        votes = np.bincount(labels[nearest], np.exp(-squares[nearest] / 0.14), minlength=3)
+        np.testing.assert_allclose(found.astype(float), votes / votes.sum(), atol=5e-3)
 
 
 @pytest.mark.parametrize("offset", [0, 1, 30])
@@ -80,11 +115,11 @@ def test_training_images_keep_their_cluster_however_alike_all_are(offset):
     """Cosines of 0.998 and more at an offset of 30, where float16 has directions only roughly."""
     points = np.random.default_rng(0).normal(size=(800, 64)).astype(np.float32) + np.float32(offset)
     labels = np.random.default_rng(1).permutation(np.arange(800) % 200)
-    weights = landmarks(points, labels, 200, seed=0)
-    np.testing.assert_array_equal(vote(weights, [points], HeadOptions()).assignments, labels)
+    weights = landmarks(points, labels, 200, seed=0, unit=False)
+    np.testing.assert_array_equal(vote(weights, [points], HeadOptions(), unit=False).assignments, labels)
     assert filled(weights) == 200
 
 
 def test_equal_features_fill_one_cluster():
     rows = np.ones((30, 4), np.float32)
-    assert filled(landmarks(rows, np.arange(30) % 3, 3, seed=0)) == 1
+    assert filled(landmarks(rows, np.arange(30) % 3, 3, seed=0, unit=False)) == 1

@@ -233,8 +233,8 @@ def test_digits():
 def test_the_score_is_higher_for_labels_that_can_be_learned(blobs):
     points, labels = blobs
     shuffled = np.random.default_rng(0).permutation(labels)
-    assert turtle.generalization_score([points], labels.astype(np.int32), 0) > 0.98
-    assert turtle.generalization_score([points], shuffled.astype(np.int32), 0) < 0.4
+    assert turtle.generalization_score([points], labels.astype(np.int32)) > 0.98
+    assert turtle.generalization_score([points], shuffled.astype(np.int32)) < 0.4
 
 
 def test_bad_input():

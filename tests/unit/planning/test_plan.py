@@ -364,6 +364,18 @@ def test_heads_get_the_neighbors_that_they_want(method):
     plan(config)
 
 
+@pytest.mark.parametrize("method", ["scan", "two_stage"])
+def test_batches_are_larger_than_the_clusters_are_many(method):
+    config = changed(("heads", "near"), {"method": method, "neighbors": 20, "batch_size": 39})
+    config["runs"][0] |= {"heads": ["near"], "k": [10, 20]}
+    (line,) = errors(config)
+    assert line.startswith("heads.near.batch_size: 39 images") and "at least 40" in line
+    config["heads"]["near"]["batch_size"] = 40
+    plan(config)
+    config["heads"]["near"] = {"method": "turtle", "batch_size": 39}  # evens all images
+    plan(config)
+
+
 def test_a_malformed_section_of_neighbors_is_one_error():
     config = changed(("heads", "near"), {"method": "spectral"})
     config["neighbors"] = 5

@@ -237,12 +237,16 @@ def test_the_leaderboard_shows_only_columns_that_differ(write_metrics):
 
     assert not {"k", "Protocol", "vs. pixels"} & set(titles({}))
     assert {"k", "Protocol"} <= set(titles({}, {"k": 5, "protocol": "merged"}))
+    assert not {"AMI", "Purity"} & set(titles({}))
+    assert {"k", "AMI", "Purity"} <= set(titles({"k": 5}))  # more clusters than classes
 
 
 def test_every_row_has_a_cell_in_every_column(write_metrics):
     runs = [read_run(write_metrics(backbones=(name,), published_as="CIFAR-10")) for name in ("pixels", "simclr")]
     run = read_run(write_metrics(failed="no reason", head="temi"))
-    tables = [leaderboard_table(runs, gains(runs, {"pixels"})), published_table(runs, PUBLISHED), seed_table(run)]
+    finer = leaderboard_table([read_run(write_metrics(k=5))], {})
+    ranking = leaderboard_table(runs, gains(runs, {"pixels"}))
+    tables = [ranking, finer, published_table(runs, PUBLISHED), seed_table(run)]
     for table in tables:
         assert table is not None and table.rows
         assert {len(row) for row in table.rows} == {len(table.columns)}

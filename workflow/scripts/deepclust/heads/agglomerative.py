@@ -18,7 +18,7 @@ from deepclust.common.seeding import derive_seed
 from deepclust.heads.graph import neighbor_graph
 from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
 from deepclust.heads.normalization import fit_normalization
-from deepclust.heads.voting import filled, landmarks, vote
+from deepclust.heads.voting import checked, landmarks, vote
 
 FACTS = Facts(needs_neighbors=True, max_backbones=None)
 
@@ -52,12 +52,8 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
         task.advance()
     objective = _within(rows, labels, k)
     for seed in seeds:
-        weights = landmarks(rows, labels, k, derive_seed(seed, "agglomerative", "landmarks"))
-        if (clusters := filled(weights)) < k:
-            failure = f"only {clusters} of {k} clusters have images: too few different features, lower k"
-            yield SeedResult(seed, {}, None, failure)
-        else:
-            yield SeedResult(seed, {**weights, **normalization}, objective, training=labels)
+        weights = landmarks(rows, labels, k, derive_seed(seed, "agglomerative", "landmarks"), unit=False)
+        yield checked(SeedResult(seed, weights | normalization, objective, training=labels), options)
 
 
 def _within(rows: Float32, labels: npt.NDArray[np.integer], k: int) -> float:
@@ -68,4 +64,4 @@ def _within(rows: Float32, labels: npt.NDArray[np.integer], k: int) -> float:
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
     """The vote of the nearest training images; see `deepclust.heads.head.Head`."""
-    return vote(weights, features, options)
+    return vote(weights, features, options, unit=False)

@@ -126,6 +126,8 @@ def _check(run: Run, facts: Facts, features: Arrays) -> None:
     if unknown := [split for split in run.train if split not in features]:
         raise DeepclustError(f"no features of the training splits {', '.join(unknown)}: name them among the splits")
     for split, arrays in features.items():
+        if wrong := [path for array, path in zip(arrays, run.features[split]) if array.ndim != 2]:
+            raise DeepclustError(f"{wrong[0]} is not a table of features, one row per image: extract it again")
         if len({len(array) for array in arrays}) > 1:
             raise DeepclustError(f"the backbones' features of {split} differ in number: extract them again")
         if [array.shape[1] for array in arrays] != [array.shape[1] for array in features[run.train[0]]]:
@@ -193,9 +195,15 @@ def _training_data(run: Run, features: Arrays, scratch: Path) -> TrainingData:
     joined = [_concatenate([features[split][b] for split in run.train]) for b in range(len(run.backbones))]
     members = read_members(run.members, run.k, run.train, len(joined[0])) if run.members else None
     neighbors: list[npt.NDArray[np.int32]] = [np.load(path, mmap_mode="r") for path in run.neighbors]
-    if any(len(array) != len(joined[0]) for array in neighbors):
+    if any(not _belongs(array, len(joined[0])) for array in neighbors):
         raise DeepclustError(f"neighbors are not those of the {len(joined[0])} training images: search them again")
     return TrainingData(joined, neighbors or None, members, scratch, run.native)
+
+
+def _belongs(neighbors: npt.NDArray[np.int32], count: int) -> bool:
+    """Whether these are row numbers, [count, n], of `count` images."""
+    parts = (neighbors[rows] for rows in blocks(len(neighbors)))
+    return len(neighbors) == count and all(part.size == 0 or 0 <= part.min() <= part.max() < count for part in parts)
 
 
 def _concatenate(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:

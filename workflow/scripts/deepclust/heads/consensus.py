@@ -46,7 +46,7 @@ from deepclust.heads.normalization import fit_normalization
 from deepclust.heads.stacked import Rows
 from deepclust.heads.training import Plan, Training, train
 
-FACTS = Facts(needs_neighbors=True, max_backbones=None)
+FACTS = Facts(needs_neighbors=True, max_backbones=None, evens_batches=True)
 
 ALIKE = 0.1  # members agree on the sizes if at most this share of the images would have to move
 EVENED = 0.4  # share of the images that clusters of other sizes than all members' have moved: 1:10 made even

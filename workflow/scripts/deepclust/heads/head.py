@@ -55,6 +55,8 @@ class Facts(BaseModel):
     """How many backbones it can read together; None: any number."""
     needs_native: bool = False
     """Whether `fit` reads the clusters that the backbone's own method found."""
+    evens_batches: bool = False
+    """Whether its loss evens the clusters of every batch (`batch_size`), which must then hold images of each."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepclust.common.rows import evenly_spread
+from deepclust.heads.head import HeadOptions
 
 WATCHED = 10_000  # images whose clusters are watched
 ALL_FILLED = 20  # up to so many clusters each must have images: one stands for a class
@@ -62,6 +63,11 @@ def unusable_sizes(sizes: npt.NDArray[np.integer], advice: str | None) -> str | 
     if _evenness(shares) < UNEVEN:
         return f"one cluster has {shares.max():.2%} of the images: {advice or 'try another normalize, or another head'}"
     return None
+
+
+def with_centering(advice: str, options: HeadOptions) -> str:
+    """`advice` on a failed seed, and what helps where features are far from the origin, so that all look alike."""
+    return f"set normalize: center, or {advice}" if options.normalize in {"none", "l2"} else advice
 
 
 def _evenness(shares: npt.NDArray[np.floating]) -> float:

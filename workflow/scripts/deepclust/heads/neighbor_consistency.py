@@ -15,7 +15,7 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
 from deepclust.common.rows import BLOCK
 from deepclust.heads.head import HeadOptions, SeedResult, TrainingData, Weights
-from deepclust.heads.monitors import watched
+from deepclust.heads.monitors import watched, with_centering
 from deepclust.heads.normalization import fit_normalization
 from deepclust.heads.self_labelling import SelfLabelling, confident_labels, weighted_cross_entropy
 from deepclust.heads.stacked import Rows, draw, draw_each, linear, orders
@@ -106,7 +106,7 @@ def fit_consistency(
         for arrays in (near, [array[watched(data.count), :JUDGED] for array in near])
     )
     epoch = steps_per_epoch(data.count, options)
-    plan = Plan((options.epochs + options.self_labelling.epochs) * epoch, epoch, k, ADVICE)
+    plan = Plan((options.epochs + options.self_labelling.epochs) * epoch, epoch, k, with_centering(ADVICE, options))
 
     def start(stack: Sequence[int]) -> Training:
         return ConsistencyTraining(rows, neighbors, judged, stack, k, options)

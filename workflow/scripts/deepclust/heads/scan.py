@@ -19,7 +19,7 @@ from deepclust.heads.head import Facts, Features, Prediction, SeedResult, Traini
 from deepclust.heads.linear_classifier import predict_linear
 from deepclust.heads.neighbor_consistency import ConsistencyOptions, fit_consistency
 
-FACTS = Facts(needs_neighbors=True, max_backbones=None)
+FACTS = Facts(needs_neighbors=True, max_backbones=None, evens_batches=True)
 
 
 class Options(ConsistencyOptions):

@@ -25,7 +25,7 @@ from deepclust.heads.graph import leading_eigenpairs, neighbor_graph
 from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
 from deepclust.heads.lloyd import Points, assign
 from deepclust.heads.normalization import fit_normalization
-from deepclust.heads.voting import filled, landmarks, vote
+from deepclust.heads.voting import checked, landmarks, vote
 
 FACTS = Facts(needs_neighbors=True, max_backbones=None)
 
@@ -62,13 +62,9 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
             task.advance(0, f"k-means on the eigenvectors, seed {seed}")
             best = kmeans.fit_seed(points, k, seed, kmeans.Options(n_init=options.n_init))
             labels = assign(points, best.centroids[None], coarse=False)[:, 0].cpu().numpy()
-            weights = landmarks(rows, labels, k, derive_seed(seed, "spectral", "landmarks"))
+            weights = landmarks(rows, labels, k, derive_seed(seed, "spectral", "landmarks"), unit=True)
             task.advance()
-            if (clusters := filled(weights)) < k:
-                failure = f"only {clusters} of {k} clusters have images: too few different features, lower k"
-                yield SeedResult(seed, {}, None, failure)
-            else:
-                yield SeedResult(seed, {**weights, **normalization}, best.objective, training=labels)
+            yield checked(SeedResult(seed, weights | normalization, best.objective, training=labels), options)
 
 
 def embedding(graph: sparse.csr_array, k: int) -> Float32:
@@ -84,4 +80,4 @@ def embedding(graph: sparse.csr_array, k: int) -> Float32:
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
     """The vote of the nearest training images; see `deepclust.heads.head.Head`."""
-    return vote(weights, features, options)
+    return vote(weights, features, options, unit=True)

@@ -21,7 +21,7 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
 from deepclust.common.seeding import derive_seed
 from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
-from deepclust.heads.monitors import watched
+from deepclust.heads.monitors import watched, with_centering
 from deepclust.heads.normalization import fit_normalization, normalized_blocks
 from deepclust.heads.stacked import Rows, orders
 from deepclust.heads.stacked_mlp import StackedMLP, build_parameters, last_weight
@@ -29,6 +29,7 @@ from deepclust.heads.training import Plan, Training, train
 
 FACTS = Facts(needs_neighbors=True, max_backbones=1)
 
+ADVICE = "lower beta, raise neighbors or train longer"
 WEIGHTS = ("first", "first_bias", "second", "second_bias", "third")
 
 
@@ -232,7 +233,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
         return TemiTraining(rows, neighbors, stack, k, options)
 
     _, epoch = batches(data.count, options)
-    plan = Plan(options.epochs * epoch, epoch, k, "lower beta, raise neighbors or train longer")
+    plan = Plan(options.epochs * epoch, epoch, k, with_centering(ADVICE, options))
     for result in train(start, seeds, plan, device, data.scratch, progress):
         result.weights.update({} if result.failure else normalization)
         yield result

@@ -7,7 +7,7 @@ hyper-gradient). Options are the published settings.
 
 Departures and constants of our own: batches are consecutive parts of a random order of the images; the entropy is that
 of every space's mean label; task encoders and classifiers start as `torch.nn.Linear` does, gains at the length of the
-weights. The generalization score, which chooses among seeds, is computed on at most `SCORED` images.
+weights. The generalization score, which chooses among seeds, is computed on at most `SCORED` images, the same for all.
 """
 
 import functools
@@ -31,7 +31,7 @@ from deepclust.common.progress import Progress
 from deepclust.common.rows import blocks
 from deepclust.common.seeding import derive_seed
 from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
-from deepclust.heads.monitors import watched
+from deepclust.heads.monitors import watched, with_centering
 from deepclust.heads.normalization import apply_normalization, fit_normalization
 from deepclust.heads.stacked import Rows, draw, orders
 from deepclust.heads.training import Plan, Training, train
@@ -39,7 +39,7 @@ from deepclust.heads.training import Plan, Training, train
 FACTS = Facts(needs_neighbors=False, max_backbones=None)
 
 LOGGED = 100  # steps between two entries of the log
-SCORED = 2500  # images of the generalization score
+SCORED = 10_000  # images of the generalization score
 FOLDS = 10
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's defaults
 SMALLEST = 1e-12  # mean labels below it are taken for it before their logarithm
@@ -189,14 +189,14 @@ class TurtleTraining(Training):
         return values.to(self.device, non_blocking=True)
 
 
-def generalization_score(spaces: list[Features], labels: npt.NDArray[np.int32], seed: int) -> float:
+def generalization_score(spaces: list[Features], labels: npt.NDArray[np.int32]) -> float:
     """How well logistic regression learns the labels: accuracy in 10-fold cross-validation, mean over feature spaces.
 
     Args:
         spaces: for every space float32 [N, D_b].
         labels: [N], N at least 2.
     """
-    generator = np.random.default_rng(derive_seed(seed, "generalization"))
+    generator = np.random.default_rng(derive_seed("generalization"))  # the same images for all seeds
     chosen = np.sort(generator.permutation(len(labels))[:SCORED])
     folds = KFold(min(FOLDS, len(chosen)), shuffle=True, random_state=0)
     return float(
@@ -238,14 +238,14 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     def start(stack: Sequence[int]) -> TurtleTraining:
         return TurtleTraining(spaces, stack, k, options)
 
-    plan = Plan(options.steps, LOGGED, k, "raise gamma")
+    plan = Plan(options.steps, LOGGED, k, with_centering("raise gamma", options))
     for result in train(start, seeds, plan, device, data.scratch, progress):
         if result.failure is not None:
             yield result
             continue
         result.weights.update(normalization)
         labels = predict(result.weights, data.features, options).assignments
-        score = generalization_score(normalized, labels, result.seed) if k > 1 else 1.0
+        score = generalization_score(normalized, labels) if k > 1 else 1.0
         yield replace(result, objective=1 - score)
 
 

@@ -387,6 +387,14 @@ class _Checker:
             fix = f"raise neighbors.k or lower heads.{head}.neighbors"
             yield f"heads.{head}.neighbors: {wanted} neighbors are wanted, neighbors.k is {searched}: {fix}"
 
+    def check_batches(self, head: Any, numbers: list[Any]) -> Iterator[str]:
+        """Heads that even the clusters of every batch: one must hold at least two images of each cluster."""
+        size = self.section("heads")[head].get("batch_size") if self.head_facts(head).get("evens_batches") else None
+        largest = max((k for k in numbers if isinstance(k, int)), default=0)
+        if isinstance(size, int) and size < 2 * largest:
+            few = f"{size} images are too few to divide a batch into {largest} clusters"
+            yield f"heads.{head}.batch_size: {few}: at least {2 * largest}, better {8 * largest}"
+
     def check_layer_probe(self) -> Iterator[str]:
         where, probe = "evaluation.layer_probe.backbones", self.section("evaluation").get("layer_probe", {})
         names = probe.get("backbones")
@@ -439,6 +447,7 @@ class _Checker:
                 yield from self.check_joint(where, item, heads)
         for head in heads:
             yield from self.known(f"{where}.heads", head, "heads")
+            yield from self.check_batches(head, _as_list(entry["k"]))
             for backbone in backbones if self.head_facts(head).get("needs_native") else []:
                 yield from self.check_native(where, head, backbone, _as_list(entry["k"]))
         yield from self.check_seeds(f"{where}.seeds", entry.get("seeds"))

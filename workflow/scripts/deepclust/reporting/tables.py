@@ -51,6 +51,17 @@ class Table:
     runs: list[Run | None] = field(default_factory=list)
 
 
+# Scores that need no matching of clusters to classes, and those that tell more where their numbers differ.
+SCORES = {
+    "nmi": Column("NMI", "normalised mutual information (arithmetic)"),
+    "ari": Column("ARI", "adjusted Rand index"),
+}
+UNMATCHED = {
+    "ami": Column("AMI", "adjusted mutual information: as ARI, it compares runs of different k"),
+    "purity": Column("Purity", "share of images in the most frequent class of their cluster: rises with k"),
+}
+
+
 def gains(runs: Sequence[Run], pixels: Collection[str]) -> dict[str, Gain]:
     """Gain of each run over the best run on raw pixels that is otherwise the same, by the run's path.
 
@@ -76,9 +87,11 @@ def leaderboard_table(group: Sequence[Run], gained: dict[str, Gain]) -> Table:
     several_k = len({run.k_text for run in group}) > 1
     several_protocols = len({run.protocol for run in group}) > 1
     some_gained = any(run.path in gained for run in group)
+    unmatched = labelled and any(run.k != len(run.classes) for run in group)
+    scores = SCORES | UNMATCHED if unmatched else SCORES
 
     columns = [Column("Backbone", "and what it saw in training", numeric=False), Column("Head", numeric=False)]
-    columns += [Column("k", "number of clusters")] if several_k else []
+    columns += [Column("k", "number of clusters")] if several_k or unmatched else []
     columns += [Column("Protocol", numeric=False)] if several_protocols else []
     if labelled:
         columns.append(Column("ACC", "clustering accuracy, mean ± standard deviation over seeds; bootstrap interval"))
@@ -86,8 +99,7 @@ def leaderboard_table(group: Sequence[Run], gained: dict[str, Gain]) -> Table:
             [Column("vs. pixels", "points of ACC above raw pixels with the same head and k")] if some_gained else []
         )
         columns += [
-            Column("NMI", "normalised mutual information (arithmetic)"),
-            Column("ARI", "adjusted Rand index"),
+            *scores.values(),
             Column("k-NN", "accuracy of k nearest neighbors on the same features: a ceiling"),
             Column("Linear", "accuracy of a linear probe on the same features: a ceiling; distance of ACC to it"),
         ]
@@ -105,12 +117,12 @@ def leaderboard_table(group: Sequence[Run], gained: dict[str, Gain]) -> Table:
     table = Table(columns)
     for run in group:
         row = [Cell("+".join(run.backbones), " + ".join(run.trained_on)), Cell(run.head)]
-        row += [Cell(run.k_text, value=run.k)] if several_k else []
+        row += [Cell(run.k_text, value=run.k)] if several_k or unmatched else []
         row += [Cell(run.protocol)] if several_protocols else []
         row.append(_main_score(run, group[0].metric))
         if labelled:
             row += [_gain(gained.get(run.path))] if some_gained else []
-            row += [_score(run, metric) for metric in ("nmi", "ari")]
+            row += [_score(run, metric) for metric in scores]
             row += [_ceiling(run, "knn_acc"), _ceiling(run, "linear_acc")]
         else:
             row.append(_score(run, "neighbor_agreement"))
