@@ -14,6 +14,7 @@ from snakemake.logging import logger
 from snakemake.settings.types import (
     ConfigSettings,
     DAGSettings,
+    DeploymentMethod,
     DeploymentSettings,
     OutputSettings,
     Quietness,
@@ -40,6 +41,8 @@ def dry_run(words: Sequence[str]) -> Iterator[Any]:
 
 def _planned(api: SnakemakeApi, words: Sequence[str]) -> Any:
     _, arguments = parse_args(words)
+    older = {DeploymentMethod.CONDA: arguments.use_conda, DeploymentMethod.APPTAINER: arguments.use_apptainer}
+    deployment = {*arguments.software_deployment_method, *(method for method, used in older.items() if used)}
     workflow = api.workflow(
         resource_settings=ResourceSettings(
             cores=1,
@@ -57,7 +60,7 @@ def _planned(api: SnakemakeApi, words: Sequence[str]) -> Any:
             config_args=arguments.config,
             replace_workflow_config=arguments.replace_workflow_config,
         ),
-        deployment_settings=DeploymentSettings(deployment_method=arguments.software_deployment_method),
+        deployment_settings=DeploymentSettings(deployment_method=deployment),
         snakefile=arguments.snakefile or ROOT / "Snakefile",
         workdir=arguments.directory,
     )

@@ -35,6 +35,7 @@ def test_jobs_run_in_the_image(tmp_path, monkeypatch):
 
     plan, accept = "tools/plan.py", ["tools/accept.py", "--why", "renamed"]
     assert tool(tmp_path, plan, *words, "--", target).startswith("0 jobs would run\n")
+    assert tool(tmp_path, plan, "--use-apptainer", "--", target).startswith("0 jobs would run\n")
     assert "environment changed" in tool(tmp_path, plan, target)
     with (tmp_path / "workflow" / "scripts" / "pixels.py").open("a") as script:
         script.write("\nRENAMED = True\n")
