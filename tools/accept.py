@@ -7,6 +7,9 @@ A change of code reruns every job that reaches it. Where you know that a change 
 records them as made by the new code: in Snakemake's metadata, and with your reason in their provenance. Without
 targets, all results of the experiment are meant. Only results whose sole reason to be made again is code are accepted,
 and only if nothing that they were made from has to be made again.
+
+Give it the words that snakemake gets, `--sdm` included: other settings are other reasons to run again (after
+--configfile, put -- before the targets).
 """
 
 import argparse
@@ -20,13 +23,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from snakemake.api import SnakemakeApi
-from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
+from dry_run import ROOT, dry_run
 
-ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from deepclust.common.files import write_json  # noqa: E402
+from deepclust.common.files import write_json
 
 CODE_ITEM = re.compile(r"[A-Za-z0-9_.]+:[0-9a-f]{16}")
 
@@ -104,23 +105,12 @@ def keep_seeds(job: Any) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("targets", nargs="*", help="results to accept; all of the experiment if none is named")
     parser.add_argument("--why", required=True, help="why the change is harmless; goes into the provenance")
-    parser.add_argument("--configfile", type=Path, action="append", default=[], help="the experiment, as for snakemake")
-    parser.add_argument("--directory", type=Path, help="the working directory, as for snakemake")
-    arguments = parser.parse_args()
-    with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
-        workflow = api.workflow(
-            resource_settings=ResourceSettings(cores=1),
-            config_settings=ConfigSettings(configfiles=[path.resolve() for path in arguments.configfile]),
-            snakefile=ROOT / "Snakefile",
-            workdir=arguments.directory,
-        )
-        workflow.dag(DAGSettings(targets=set(arguments.targets))).execute_workflow(executor="dryrun")
-        dag = workflow._workflow.dag
-        accepted = acceptable_jobs(dag)
+    own, words = parser.parse_known_args()
+    with dry_run(words) as workflow:
+        accepted = acceptable_jobs(workflow.dag)
         for job in accepted:
-            accept(dag, job, arguments.why)
+            accept(workflow.dag, job, own.why)
             print(f"accepted: {', '.join(str(output) for output in job.output)}")
     print(f"accepted the results of {len(accepted)} jobs; `snakemake -n` tells what still has to run, and why")
     return 0

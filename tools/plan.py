@@ -10,25 +10,21 @@ network that are done here.
 import argparse
 import json
 import sys
-import warnings
 from ast import literal_eval
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from snakemake.api import SnakemakeApi
-from snakemake.cli import parse_args, parse_config
-from snakemake.logging import logger
-from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
+from accept import is_code
+from dry_run import ROOT, dry_run
 
-ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from accept import is_code  # noqa: E402
-from deepclust.planning.plan import splits_of  # noqa: E402
-from deepclust.planning.submission import request_of  # noqa: E402
-from plan_disk import disk_lines  # noqa: E402
+from deepclust.common.errors import some_of
+from deepclust.planning.plan import splits_of
+from deepclust.planning.submission import request_of
+from plan_disk import disk_lines
 
 MOST = 3  # reasons named per rule
 
@@ -95,8 +91,7 @@ def depth(dag: Any, job: Any, known: dict[Any, int]) -> int:
 
 
 def shown(counter: Counter[str]) -> str:
-    most = [text for text, _ in counter.most_common(MOST)]
-    return ", ".join(most) + (f" and {len(counter) - MOST} more" if len(counter) > MOST else "")
+    return some_of([text for text, _ in counter.most_common()], MOST)
 
 
 def training_lines(experiment: Any, jobs: list[Any], speed: float | None) -> list[str]:
@@ -110,10 +105,12 @@ def training_lines(experiment: Any, jobs: list[Any], speed: float | None) -> lis
         sizes = splits_of(
             experiment.config["datasets"][options["dataset"]], experiment.plan.dataset_facts(options["dataset"])
         )
-        images = sum(sizes[split] or 0 for split in options["splits"])
+        counts = [sizes[split] for split in options["splits"]]
+        images = sum(count or 0 for count in counts) if None not in counts else None
         rate, where = (speed, "as given") if speed else measured_speed(options["architecture"])
-        line = f"  {name}: {options['epochs']} epochs of {images:,} images"
-        if rate:
+        told = "an unknown number of" if images is None else f"{images:,}"
+        line = f"  {name}: {options['epochs']} epochs of {told} images"
+        if rate and images:
             hours = options["epochs"] * images / rate / 3600
             total += hours
             line += f": {hours:.2g} h at {rate:,.0f} images/s ({where})"
@@ -121,7 +118,7 @@ def training_lines(experiment: Any, jobs: list[Any], speed: float | None) -> lis
             unknown += 1
         lines.append(line)
     if lines:
-        rest = f" and {unknown} of unknown speed (--images-per-second)" if unknown else ""
+        rest = f" and {unknown} of unknown speed (--images-per-second) or number of images" if unknown else ""
         lines.append(f"  {total:.2g} GPU-hours of pretraining{rest}")
     return lines
 
@@ -148,47 +145,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images-per-second", type=float, help="speed of pretraining to reckon with")
     own, words = parser.parse_known_args()
-    _, arguments = parse_args(words)
-    warnings.simplefilter("ignore", RuntimeWarning)  # Snakemake leaves coroutines behind that ask for sizes of files
-    with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
-        workflow = api.workflow(
-            resource_settings=ResourceSettings(
-                cores=1,
-                max_threads=arguments.max_threads,
-                resources=arguments.resources,
-                overwrite_threads=arguments.set_threads,
-                overwrite_resources=arguments.set_resources,
-                overwrite_resource_scopes=arguments.set_resource_scopes,
-                overwrite_scatter=arguments.set_scatter,
-                default_resources=arguments.default_resources,
-            ),
-            config_settings=ConfigSettings(
-                config=parse_config(arguments.config),
-                configfiles=[path.resolve() for path in arguments.configfile],
-                config_args=arguments.config,
-                replace_workflow_config=arguments.replace_workflow_config,
-            ),
-            snakefile=arguments.snakefile or ROOT / "Snakefile",
-            workdir=arguments.directory,
-        )
-        planned = workflow.dag(
-            DAGSettings(
-                targets=arguments.targets,
-                batch=arguments.batch,
-                forcetargets=arguments.force,
-                forceall=arguments.forceall,
-                forcerun=arguments.forcerun,
-                until=arguments.until,
-                omit_from=arguments.omit_from,
-                force_incomplete=arguments.rerun_incomplete,
-                allowed_rules=arguments.allowed_rules,
-                rerun_triggers=arguments.rerun_triggers,
-            )
-        )
-        logger.handlers.clear()  # what Snakemake says is what this command is to spare people
-        planned.execute_workflow(executor="dryrun")
-        dag = workflow._workflow.dag
-        experiment = workflow._workflow.globals["EXPERIMENT"]
+    with dry_run(words) as workflow:
+        dag = workflow.dag
+        experiment = workflow.globals["EXPERIMENT"]
         jobs = [job for job in dag.needrun_jobs(exclude_finished=False) if job.output]
         print(f"{len(jobs)} jobs would run", *job_lines(dag, jobs), sep="\n")
         gpu = training_lines(experiment, jobs, own.images_per_second) + limit_lines(jobs)

@@ -113,6 +113,12 @@ class DryRuns:
 
     def __call__(self, config=None, **request):
         """The jobs that would run, under the experiment or under another config."""
+        answer = self.ask(config, **request)
+        assert "jobs" in answer, answer
+        return [job for job in answer["jobs"] if job["rule"] != "all"]
+
+    def ask(self, config=None, **request):
+        """The answer of the server."""
         path = "small.yaml"
         if config is not None:
             path = "changed.yaml"
@@ -120,9 +126,7 @@ class DryRuns:
         request = {"snakefile": "Snakefile", "configfiles": [path], **request}
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
-        answer = json.loads(self.process.stdout.readline())
-        assert "jobs" in answer, answer
-        return [job for job in answer["jobs"] if job["rule"] != "all"]
+        return json.loads(self.process.stdout.readline())
 
     def names(self, config=None, **request):
         return {name(job) for job in self(config, **request)}

@@ -3,6 +3,8 @@
 import os
 import re
 import stat
+import subprocess
+import sys
 
 from small_experiment import ROOT, copy_project, environment, snakemake
 
@@ -30,6 +32,23 @@ def test_jobs_run_in_the_image(tmp_path, monkeypatch):
     assert (tmp_path / target).exists()
     (call,) = (tmp_path / "apptainer.txt").read_text().splitlines()
     assert "--nv" in call and f"{tmp_path}/envs/deepclust.sif" in call and "workflow/scripts/pixels.py" in call
+
+    plan, accept = "tools/plan.py", ["tools/accept.py", "--why", "renamed"]
+    assert tool(tmp_path, plan, *words, "--", target).startswith("0 jobs would run\n")
+    assert tool(tmp_path, plan, "--use-apptainer", "--", target).startswith("0 jobs would run\n")
+    assert "environment changed" in tool(tmp_path, plan, target)
+    with (tmp_path / "workflow" / "scripts" / "pixels.py").open("a") as script:
+        script.write("\nRENAMED = True\n")
+    assert "accepted the results of 0 jobs" in tool(tmp_path, *accept, target)
+    assert "accepted the results of 1 jobs" in tool(tmp_path, *accept, *words, "--", target)
+    assert tool(tmp_path, plan, *words, "--", target).startswith("0 jobs would run\n")
+
+
+def tool(folder, *words):
+    command = [sys.executable, *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment())
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_the_image_holds_the_pins():

@@ -12,10 +12,13 @@ import yaml
 from small_experiment import EXPERIMENT, copy_project, draw_shapes, environment, write_weights
 
 
+def tool(folder, *words):
+    command = [sys.executable, *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment())
+
+
 def plan(folder, *words):
-    done = subprocess.run(
-        [sys.executable, "tools/plan.py", *words], cwd=folder, capture_output=True, text=True, env=environment()
-    )
+    done = tool(folder, "tools/plan.py", *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -76,3 +79,35 @@ def test_what_invalidated_the_jobs(project, dry_runs, experiment):
 
 def test_nothing_to_do(project):
     assert plan(project, "--configfile", "small.yaml").startswith("0 jobs would run\n")
+
+
+def test_images_of_a_list_are_counted(fresh):
+    (fresh / "list.txt").write_text("".join(f"{path}\n" for path in sorted(fresh.glob("shapes/*/*.png"))))
+    (fresh / "shards").mkdir()
+    config = yaml.safe_load(EXPERIMENT)
+    config["datasets"]["shapes"] = {"loader": "list", "path": "list.txt"}
+    config["datasets"]["sharded"] = {"loader": "shards", "path": "shards"}
+    config["backbones"]["later"]["dataset"] = "sharded"
+    config["backbones"]["later"]["image_size"] = 8
+    (fresh / "listed.yaml").write_text(yaml.safe_dump(config))
+    text = plan(fresh, "--images-per-second", "1", "--configfile", "listed.yaml")
+    assert "elsewhere: 1 epochs of 96 images: 0.027 h" in text
+    assert "later: 1 epochs of an unknown number of images\n" in text
+    assert re.search(r"and 1 of unknown speed .*or number of images$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [["tools/plan.py"], ["tools/accept.py", "--why", "renamed"]])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--configfile", "small.yaml", "--", "results/data/nosuch/train/images.bin"], "datasets defines no 'nosuch'"),
+        (["--configfile", "small.yaml", "--", "results/evaluation/digits/small/scan/k1-train/metrics.json"], "no run"),
+        (["nosuch.txt"], "No rule to produce nosuch.txt"),
+        (["--configfile", "nosuch.yaml"], "nosuch.yaml"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_line(fresh, command, words, message):
+    done = tool(fresh, *command, *words)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert message in line

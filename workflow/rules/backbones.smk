@@ -2,6 +2,8 @@
 
 
 rule pixels:
+    input:
+        known_backbone,
     output:
         model="results/backbones/{backbone}/model.json",
         weights="results/backbones/{backbone}/model.safetensors",
@@ -9,7 +11,8 @@ rule pixels:
     log:
         "logs/pixels/{backbone}.log",
     wildcard_constraints:
-        backbone=names_where(lambda name: not EXPERIMENT.is_fetched(name) and not EXPERIMENT.is_pretrained_here(name)),
+        # Whatever no other rule makes, so that `known_backbone` sees names that the experiment does not define.
+        backbone=f"(?!({names_where(lambda name: EXPERIMENT.is_fetched(name) or EXPERIMENT.is_pretrained_here(name))})/){NAME}",
     localrule: True
     conda:
         "../../envs/torch.yaml"

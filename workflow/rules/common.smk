@@ -49,12 +49,23 @@ def stop_with(lines):
         sys.exit(1)
 
 
+def ending(function):
+    """A function whose errors end planning with one line, rather than with Snakemake's traceback."""
+
+    @functools.wraps(function)
+    def ended(*words, **named):
+        try:
+            return function(*words, **named)
+        except DeepclustError as error:
+            stop_with([error])
+
+    return ended
+
+
+@ending
 def planned():
     """In a job that plans again, on a node or in a process of its own: what was planned."""
-    try:
-        return thaw() if workflow.remote_exec or workflow.subprocess_exec else None
-    except DeepclustError as error:
-        stop_with([error])
+    return thaw() if workflow.remote_exec or workflow.subprocess_exec else None
 
 
 PLANNED = planned()
@@ -77,12 +88,10 @@ def shown(path):
 
 
 @functools.cache
+@ending
 def fingerprint(script, modules=()):
     """`module:hash` strings of a script and all it can reach: what the code does, not how it is written."""
-    try:
-        return code_params(script, modules)
-    except DeepclustError as error:
-        stop_with([error])
+    return code_params(script, modules)
 
 
 def digest(script, modules):
@@ -152,6 +161,7 @@ def names_where(wanted):
     return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
+@ending
 def archives(wildcards):
     """The downloads that a split is prepared from, if any."""
     return [f"resources/downloads/{key}" for key in EXPERIMENT.archives(wildcards.dataset, wildcards.split)]
@@ -160,6 +170,13 @@ def archives(wildcards):
 def archives_flag(wildcards, input):
     """Where they are, for the command line."""
     return f"--archives {' '.join(map(quote, input.archives))}" if input.archives else ""
+
+
+@ending
+def known_backbone(wildcards):
+    """No input; of a backbone that the experiment does not define it says so."""
+    EXPERIMENT.plan.check_defined("backbones", wildcards.backbone)
+    return []
 
 
 def weights_files(wildcards):
@@ -215,14 +232,13 @@ def launcher_flags(wildcards, resources):
     return str(EXPERIMENT.launcher()) or processes
 
 
+@ending
 def run_of(wildcards):
     """The run of a job."""
-    try:
-        return EXPERIMENT.run(RUN.format(**dict(wildcards.items())))
-    except DeepclustError as error:
-        stop_with([error])
+    return EXPERIMENT.run(RUN.format(**dict(wildcards.items())))
 
 
+@ending
 def download_options(wildcards):
     """Where an archive comes from and what it must be."""
     return EXPERIMENT.download(f"{wildcards.key}/{wildcards.file}")
@@ -238,12 +254,10 @@ def prepare_options(wildcards):
     return EXPERIMENT.prepare(wildcards.dataset, wildcards.split)
 
 
+@ending
 def listings(wildcards):
     """What is in the folders and files of your own that a dataset is read from."""
-    try:
-        return EXPERIMENT.listings(wildcards.dataset)
-    except DeepclustError as error:
-        stop_with([error])
+    return EXPERIMENT.listings(wildcards.dataset)
 
 
 def backbone_options(wildcards):
@@ -294,7 +308,7 @@ def cluster_options(wildcards):
 
 def cluster_neighbors(wildcards):
     """Neighbors among the images of all training splits, for heads that use them."""
-    kind = EXPERIMENT.neighbors_of(wildcards.head)
+    kind = EXPERIMENT.neighbors_of(run_of(wildcards).head)
     return joined_neighbors("train", kind)(wildcards) if kind else []
 
 
@@ -339,8 +353,10 @@ def probe_options(wildcards):
     return EXPERIMENT.probe()
 
 
+@ending
 def snapshot_inputs(wildcards):
     """Images and labels that snapshots are scored with."""
+    EXPERIMENT.plan.check_defined("backbones", wildcards.backbone)
     splits = zip(("train", "score"), EXPERIMENT.snapshot_splits(wildcards.dataset))
     patterns = {"images": IMAGES, "manifest": MANIFESTS, "labels": LABELS}
     files = {
@@ -370,6 +386,7 @@ def layer_probe_options(wildcards):
 def held_out_files(which, pattern):
     """An input function: `pattern` for the splits that stages are probed on ("train") or scored on ("score")."""
 
+    @ending
     def files(wildcards):
         train, score = EXPERIMENT.plan.run_splits(wildcards.dataset, "held-out")
         splits = {"train": train, "score": score}[which]
@@ -405,9 +422,13 @@ def evaluate_options(wildcards):
     return EXPERIMENT.evaluate(run_of(wildcards))
 
 
+@ending
 def run_splits(wildcards):
     """The splits a run is fitted on and those it is scored on."""
-    return EXPERIMENT.plan.run_splits(wildcards.dataset, wildcards.protocol)
+    train, score = EXPERIMENT.plan.run_splits(wildcards.dataset, wildcards.protocol)
+    if not score:
+        raise DeepclustError(f"{wildcards.dataset} has no split that {wildcards.protocol} scores")
+    return train, score
 
 
 def split_files(which, pattern):

@@ -7,8 +7,10 @@ import pytest
 import yaml
 
 from deepclust.common.errors import DeepclustError
+from deepclust.data.loaders.list import Options, read_split
 from deepclust.planning.parameters import Parameters, folders_digest, listing_digest
-from deepclust.planning.plan import ExperimentError, make_plan
+from deepclust.planning.plan import ExperimentError, make_plan, splits_of
+from deepclust.planning.validation import Schema
 
 BASE = yaml.safe_load("""
 datasets: {}
@@ -86,6 +88,30 @@ def test_labels_of_cifar100_share_a_download():
     assert parameters.prepare("coarse", "train")["labels"] == "coarse"
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("images.txt", "1.png\n\n  \n2.png\n3.png"),
+        ("images.csv", "path,label\n1.png,a\n\n2.png,b\n3.png,\n"),
+        ("images.TSV", "\ufefflabel\tpath\r\na\t1.png\r\n\t2.png\r\nb\t3.png\r\n"),
+    ],
+)
+def test_images_in_a_list_are_counted_as_they_are_read(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    (tmp_path / "none.csv").write_text("path\n")
+    options = {"loader": "list", "path": str(tmp_path / name), "test_path": str(tmp_path / "none.csv")}
+    sizes = splits_of(options, Schema().facts("loader", "list"))
+    split = read_split(Options(path=tmp_path / name), "train", [])
+    assert sizes == {"train": len(list(split.files)), "test": 0} == {"train": 3, "test": 0}
+
+
+def test_clusters_must_fit_the_images_of_a_list(tmp_path):
+    (tmp_path / "images.txt").write_text("".join(f"{number}.png\n" for number in range(30)))
+    assert plan(loader="list", path=str(tmp_path / "images.txt"), k=30).runs
+    lines = errors(loader="list", path=str(tmp_path / "images.txt"), k=31)
+    assert any("31 clusters are more than the 30 images" in line for line in lines)
+
+
 def test_a_split_reads_only_its_files():
     parameters = Parameters(plan(loader="mnist"))
     train, test = ([path.split("/")[1] for path in parameters.archives("set", s)] for s in ("train", "test"))
@@ -138,14 +164,14 @@ def test_subsets_of_imagenet(tmp_path):
 
 
 def test_what_is_read_is_watched(tmp_path):
-    (tmp_path / "list.csv").write_text("path\n1.png\n")
+    (tmp_path / "list.csv").write_text("path\n" + "".join(f"{number}.png\n" for number in range(30)))
     (tmp_path / "a.tar").touch()
 
     def listings(loader, path):
         return Parameters(plan(loader=loader, path=str(path))).listings("set")
 
     first, shards = listings("list", tmp_path / "list.csv"), listings("shards", tmp_path)
-    (tmp_path / "list.csv").write_text("path\n2.png\n")
+    (tmp_path / "list.csv").write_text("path\n" + "".join(f"{number}.jpg\n" for number in range(30)))
     assert listings("list", tmp_path / "list.csv") != first
     assert listings("shards", tmp_path) == shards
     (tmp_path / "a.tar").write_bytes(b"x")

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deepclust.backbones.addresses import HubFile
-from deepclust.common.errors import DeepclustError
+from deepclust.common.errors import DeepclustError, some_of
 from deepclust.common.files import sha256_file
 from deepclust.common.progress import Progress
 
@@ -153,6 +153,5 @@ def _files(wanted: HubFile) -> str:
 
     with contextlib.suppress(Exception):
         found = [f for f in list_repo_files(wanted.repository, revision=wanted.revision) if not f.startswith(".")]
-        more = " …" if len(found) > _SHOWN else ""
-        return f" (it has {', '.join(found[:_SHOWN])}{more})" if found else ""
+        return f" (it has {some_of(found, _SHOWN)})" if found else ""
     return ""

@@ -17,7 +17,7 @@ from deepclust.backbones.checkpoints import Fit, Tensors, fit, read_tensors
 from deepclust.backbones.own import fetch_own
 from deepclust.backbones.sources import Source, obtain
 from deepclust.common.descriptions import INTERPOLATIONS, is_description
-from deepclust.common.errors import DeepclustError
+from deepclust.common.errors import DeepclustError, some_of
 from deepclust.common.models import Model, save_model
 from deepclust.common.networks import build_network, set_image_size
 from deepclust.common.options import Options as BaseOptions
@@ -103,7 +103,8 @@ def fetch(
     _explain(fitted, source, options.model)
     broken = [name for name, tensor in fitted.tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
-        raise DeepclustError(f"{source.weights} has NaN or infinite values in {_some(broken)}: get other weights")
+        shown = some_of(broken, _SHOWN)
+        raise DeepclustError(f"{source.weights} has NaN or infinite values in {shown}: get other weights")
     network.load_state_dict(fitted.tensors)
     source.keep(pins)
     origin = source.origin() | {"preset": options.preset, "prefix": fitted.prefix, "dropped": fitted.dropped}
@@ -135,7 +136,7 @@ def _timm_config(model: str) -> Any:
         architecture, _, tag = model.partition(".")
         tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
         raise DeepclustError(
-            f"timm {timm.__version__} has no weights {tag!r} of {architecture} (it has {_some(tags)})"
+            f"timm {timm.__version__} has no weights {tag!r} of {architecture} (it has {some_of(tags, _SHOWN)})"
         ) from error
 
 
@@ -159,17 +160,12 @@ def _converter(model: str) -> Callable[[Tensors, nn.Module], Tensors] | None:
 
 def _explain(fitted: Fit, source: Source, model: str) -> None:
     if fitted.problems:
-        found = "; ".join(f"{what}: {_some(names)}" for what, names in fitted.problems.items())
+        found = "; ".join(f"{what}: {some_of(names, _SHOWN)}" for what, names in fitted.problems.items())
         where = f" below {fitted.prefix}" if fitted.prefix else ""
         raise DeepclustError(f"{source.weights} does not fit {model}{where}; tensors {found}")
     print(f"{source.weights}: {len(fitted.tensors)} tensors below {fitted.prefix or 'the top'}", flush=True)
     if fitted.dropped:
         print(f"left out: {', '.join(fitted.dropped)}", flush=True)
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _spec(options: Options, config: Any, architecture: dict[str, Any]) -> dict[str, Any]:

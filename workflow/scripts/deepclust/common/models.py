@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deepclust.common.descriptions import SPEC_KEYS, WEIGHTS, read_description
-from deepclust.common.errors import DeepclustError
+from deepclust.common.errors import DeepclustError, some_of
 from deepclust.common.files import sha256_file, write_json, write_tensors
 from deepclust.common.networks import build_network, in_channels, set_image_size
 from deepclust.common.pooling import read_out
@@ -136,15 +136,10 @@ def load_weights(network: nn.Module, path: Path) -> None:
             k for k in expected.keys() & tensors.keys() if expected[k].shape != tensors[k].shape
         ),
     }
-    found = [f"{what}: {_some(names)}" for what, names in problems.items() if names]
+    found = [f"{what}: {some_of(names, 3)}" for what, names in problems.items() if names]
     if found:
         raise DeepclustError(f"{path} does not fit its architecture; tensors {'; '.join(found)}")
     network.load_state_dict(tensors)
-
-
-def _some(names: list[str], limit: int = 3) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def save_model(model_json: Path, network: nn.Module, spec: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from deepclust.common.errors import DeepclustError
+from deepclust.common.errors import DeepclustError, some_of
 from deepclust.common.files import atomic_path, write_array, write_json
 from deepclust.common.images import write_encoded, write_raw
 from deepclust.common.progress import Progress
@@ -156,10 +156,9 @@ class _SplitWriter:
 
     def _check_skipped(self, split: EncodedSplit) -> None:
         if self.skipped and not (split.skip_unreadable and self.names):
-            some = ", ".join(f"{name} ({reason})" for name, reason in self.skipped[:_SHOWN])
-            more = f" and {len(self.skipped) - _SHOWN} more" if len(self.skipped) > _SHOWN else ""
+            some = some_of([f"{name} ({reason})" for name, reason in self.skipped], _SHOWN)
             raise DeepclustError(
-                f"{len(self.skipped)} of {len(self.skipped) + len(self.names)} images do not decode: {some}{more}: "
+                f"{len(self.skipped)} of {len(self.skipped) + len(self.names)} images do not decode: {some}: "
                 + (
                     "is it the official archive?"
                     if split.skip_unreadable is None

@@ -17,7 +17,7 @@ from deepclust.common.image_files import EXTENSIONS, image_paths
 from deepclust.planning import pretrained
 from deepclust.planning.downloads import local_path
 from deepclust.planning.plan import Config, Plan, Run, copies, reading
-from deepclust.planning.validation import closest
+from deepclust.planning.validation import closest, did_you_mean
 
 HALF_WHITENED = (
     "half_whitened_neighbors"  # the neighbors that half-whitening heads read, and all clusters are judged by
@@ -97,12 +97,23 @@ class Parameters:
         """Paths, below `resources/downloads`, of the downloads that a split is read from.
 
         They depend on where the files come from, so that datasets share one download and a new source is a new file.
+
+        Raises:
+            DeepclustError: the experiment has no such dataset, or the dataset no such split.
         """
+        if split not in (splits := self.plan.splits(dataset)):
+            raise DeepclustError(f"{dataset} has no {split} split, only {', '.join(splits)}")
         found = [(archive, key) for name, archive, key, _ in self._archives() if name == dataset]
         return [key for archive, key in found if split in (archive["splits"] or [split])]
 
     def download(self, key: str) -> Flags:
-        """Parameters of `download` for the archive at `key`."""
+        """Parameters of `download` for the archive at `key`.
+
+        Raises:
+            DeepclustError: the experiment has no such download.
+        """
+        if key not in self._downloads:
+            raise DeepclustError(f"{key} is no download of this experiment{did_you_mean(key, self._downloads)}")
         return Flags(self._downloads[key])
 
     def local_sources(self, key: str) -> list[tuple[str, int, int]]:

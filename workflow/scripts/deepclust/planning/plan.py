@@ -14,7 +14,7 @@ from deepclust.common.limits import most_clusters, shorter_side
 from deepclust.planning import pretrained
 from deepclust.planning.downloads import local_path
 from deepclust.planning.strict_yaml import check_file
-from deepclust.planning.validation import Schema, check_and_fill, did_you_mean
+from deepclust.planning.validation import Schema, check_and_fill, did_you_mean, undefined
 
 Config = dict[str, Any]
 
@@ -76,9 +76,27 @@ class Plan:
         """What the loader of a dataset says about it (splits and their sizes, classes, archive …)."""
         return facts_of(self.config["datasets"][dataset], self.schema)
 
+    def splits(self, dataset: str) -> list[str]:
+        """The splits of a dataset.
+
+        Raises:
+            DeepclustError: the experiment defines no such dataset.
+        """
+        self.check_defined("datasets", dataset)
+        return split_names(self.config["datasets"][dataset], self.dataset_facts(dataset))
+
     def run_splits(self, dataset: str, protocol: str) -> tuple[list[str], list[str]]:
-        """The splits that a head is fitted on, and those it is scored on."""
-        return protocol_splits(split_names(self.config["datasets"][dataset], self.dataset_facts(dataset)), protocol)
+        """The splits that a head is fitted on, and those it is scored on.
+
+        Raises:
+            DeepclustError: the experiment defines no such dataset.
+        """
+        return protocol_splits(self.splits(dataset), protocol)
+
+    def check_defined(self, section: str, name: str) -> None:
+        """Raises: DeepclustError: a section does not define a name."""
+        if name not in self.config[section]:
+            raise DeepclustError(undefined(section, name, self.config[section]))
 
     def members(self, run: Run) -> list[str]:
         """Paths of the runs whose clusters a run combines."""
@@ -130,28 +148,37 @@ def protocol_splits(names: list[str], protocol: str) -> tuple[list[str], list[st
 
 
 def splits_of(dataset: Config, facts: Config) -> dict[str, int | None]:
-    """The splits of a dataset and their sizes (None: not known before it is prepared). It looks through folders.
+    """The splits of a dataset and their sizes (None: not known before it is prepared).
+
+    It looks through folders and reads lists.
 
     Raises:
-        DeepclustError: a folder cannot be looked through.
+        DeepclustError: a folder or a list cannot be read.
     """
     optional = facts.get("optional_splits", {})
     sizes = {split: facts["splits"][split] for split in split_names(dataset, facts)}
-    if facts.get("watch") != "images":
-        return sizes
+    folders = facts.get("watch") == "images"
     return {
-        split: _folder_size(dataset, optional.get(split, "path")) if size is None else size
+        split: _count(dataset, optional.get(split, "path"), folders) if size is None else size
         for split, size in sizes.items()
     }
 
 
-def _folder_size(dataset: Config, key: str) -> int | None:
-    """Number of images in the folder that an option names."""
-    folder = dataset.get(key)
-    if not isinstance(folder, str) or not Path(folder).is_dir():
-        return None
+def _count(dataset: Config, key: str, folders: bool) -> int | None:
+    """Number of images in the list that an option names, or, if `folders` hold images as files, in the folder."""
+    named = dataset.get(key)
+    path = Path(named) if isinstance(named, str) else None
     with reading(key):
-        return sum(1 for _ in image_paths(Path(folder)))
+        if path is not None and path.is_file():
+            return _listed(path)
+        return sum(1 for _ in image_paths(path)) if folders and path is not None and path.is_dir() else None
+
+
+def _listed(path: Path) -> int:
+    """Number of images in a list: its lines but the blank ones, and but the header of a table."""
+    header = path.suffix.lower() in {".csv", ".tsv"}
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return max(sum(1 for line in file if line.strip()) - header, 0)
 
 
 @contextlib.contextmanager
@@ -343,7 +370,7 @@ class _Checker:
     def known(self, where: str, name: Any, section: str) -> Iterator[str]:
         entries = self.config.get(section)
         if isinstance(entries, dict) and name not in entries:
-            yield f"{where}: {section} defines no {name!r}{did_you_mean(name, entries)}"
+            yield f"{where}: {undefined(section, name, entries)}"
 
     def check_seeds(self, where: str, seeds: Any) -> Iterator[str]:
         count = seeds if isinstance(seeds, int) else len(seeds) if isinstance(seeds, list) else 0

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from deepclust.common.descriptions import DESCRIPTION, beside, is_description, read_description
-from deepclust.common.errors import DeepclustError
+from deepclust.common.errors import DeepclustError, some_of
 from deepclust.planning.downloads import local_path
 from deepclust.planning.validation import closest, did_you_mean
 
@@ -243,7 +243,7 @@ def _check_model(where: str, model: str, weights: Any) -> Iterator[str]:
         return
     tags = sorted(name for name in networks() if name.startswith(f"{architecture}."))
     if not tag:
-        known = f"add a tag ({', '.join(tags[:4])}{' …' if len(tags) > 4 else ''}) or " if tags else ""
+        known = f"add a tag ({some_of(tags, 4)}) or " if tags else ""
         yield f"{where}: {model} does not say which weights: {known}give weights"
     elif model not in tags:
         yield f"{where}: timm has no weights {tag!r} of {architecture}{did_you_mean(model, tags)}"

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deepclust.common.errors import some_of
 from deepclust.planning.validation import did_you_mean
 
 TOOLS = ("sbatch", "squeue", "scontrol", "sinfo", "scancel")
@@ -231,7 +232,7 @@ def left_behind(folder: Path) -> list[str]:
     if not jobs:
         return []
     numbers = " ".join(dict.fromkeys(job.id.partition("_")[0] for job in jobs))  # arrays as a whole
-    shown = ", ".join(f"{job.what} ({job.state.lower()})" for job in jobs[:3]) + (" …" if len(jobs) > 3 else "")
+    shown = some_of([f"{job.what} ({job.state.lower()})" for job in jobs], 3)
     return [
         f"{len(jobs)} jobs of an earlier Snakemake are still in the queue: {shown}. Wait until they have ended "
         f"(squeue -j {numbers.replace(' ', ',')}) or end them (scancel {numbers}), then start again"

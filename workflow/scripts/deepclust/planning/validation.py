@@ -205,6 +205,11 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
     return closest(name, known) or (f" (known: {', '.join(known)})" if known else "")
 
 
+def undefined(section: str, name: Any, entries: Iterable[str]) -> str:
+    """What is wrong with the name of something that a section does not define."""
+    return f"{section} defines no {name!r}{did_you_mean(name, entries)}"
+
+
 def closest(name: Any, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` where something similar is known, else nothing."""
     close = difflib.get_close_matches(str(name), sorted(known), n=1)

@@ -1,0 +1,83 @@
+"""A dry run of Snakemake, for the commands here that look at what it would do."""
+
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from snakemake.api import SnakemakeApi
+from snakemake.cli import parse_args, parse_config
+from snakemake.exceptions import ApiError, CliException, RuleException, WorkflowError
+from snakemake.logging import logger
+from snakemake.settings.types import (
+    ConfigSettings,
+    DAGSettings,
+    DeploymentMethod,
+    DeploymentSettings,
+    OutputSettings,
+    Quietness,
+    ResourceSettings,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@contextmanager
+def dry_run(words: Sequence[str]) -> Iterator[Any]:
+    """Snakemake's workflow object, planned as by `snakemake -n WORDS`, in its working directory.
+
+    What Snakemake refuses ends the command with Snakemake's message and status 1.
+    """
+    warnings.simplefilter("ignore", RuntimeWarning)  # Snakemake leaves coroutines behind that ask for sizes of files
+    with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
+        try:
+            workflow = _planned(api, words)
+        except (ApiError, CliException, OSError, RuleException, WorkflowError) as error:
+            sys.exit(str(error))
+        yield workflow
+
+
+def _planned(api: SnakemakeApi, words: Sequence[str]) -> Any:
+    _, arguments = parse_args(words)
+    older = {DeploymentMethod.CONDA: arguments.use_conda, DeploymentMethod.APPTAINER: arguments.use_apptainer}
+    deployment = {*arguments.software_deployment_method, *(method for method, used in older.items() if used)}
+    workflow = api.workflow(
+        resource_settings=ResourceSettings(
+            cores=1,
+            max_threads=arguments.max_threads,
+            resources=arguments.resources,
+            overwrite_threads=arguments.set_threads,
+            overwrite_resources=arguments.set_resources,
+            overwrite_resource_scopes=arguments.set_resource_scopes,
+            overwrite_scatter=arguments.set_scatter,
+            default_resources=arguments.default_resources,
+        ),
+        config_settings=ConfigSettings(
+            config=parse_config(arguments.config),
+            configfiles=[path.resolve() for path in arguments.configfile],
+            config_args=arguments.config,
+            replace_workflow_config=arguments.replace_workflow_config,
+        ),
+        deployment_settings=DeploymentSettings(deployment_method=deployment),
+        snakefile=arguments.snakefile or ROOT / "Snakefile",
+        workdir=arguments.directory,
+    )
+    planned = workflow.dag(
+        DAGSettings(
+            targets=arguments.targets,
+            batch=arguments.batch,
+            forcetargets=arguments.force,
+            forceall=arguments.forceall,
+            forcerun=arguments.forcerun,
+            until=arguments.until,
+            omit_from=arguments.omit_from,
+            force_incomplete=arguments.rerun_incomplete,
+            allowed_rules=arguments.allowed_rules,
+            rerun_triggers=arguments.rerun_triggers,
+        )
+    )
+    logger.handlers.clear()  # what Snakemake says is what these commands are to spare people
+    planned.execute_workflow(executor="dryrun")
+    return workflow._workflow
