@@ -26,6 +26,7 @@ def main(arguments: Arguments, job: Job) -> None:
 
     import numpy as np
 
+    from deepclust.common.device import choose_device, device_name
     from deepclust.common.errors import DeepclustError
     from deepclust.common.files import write_json
     from deepclust.heads.choosing_k import choose_k
@@ -41,6 +42,7 @@ def main(arguments: Arguments, job: Job) -> None:
         raise DeepclustError("choose_k: the backbones' features differ in number: extract them again")
     if len({tuple(array.shape[1] for array in split) for split in splits}) > 1:
         raise DeepclustError("choose_k: features of the training splits differ in their dimensions: extract them again")
+    job.device = device_name(choose_device())
     choice = choose_k(splits, options, job.progress)
     print(choice.reason)
     write_json(arguments.output, asdict(choice))

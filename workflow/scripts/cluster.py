@@ -47,6 +47,7 @@ class Files(JobArguments):
 
 def main(arguments: Files, job: Job) -> None:
     from deepclust.common.code import code_digest
+    from deepclust.common.device import choose_device, device_name
     from deepclust.heads.clustering import Run, cluster
 
     module = registry.load("heads", arguments.method)
@@ -63,6 +64,7 @@ def main(arguments: Files, job: Job) -> None:
         members=by_member(arguments.member_clusters or [], getattr(options, "members", [])),
         native=arguments.native,
     )
+    job.device = device_name(choose_device())
     cluster(
         run,
         arguments.output,

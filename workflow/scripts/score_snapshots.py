@@ -26,6 +26,7 @@ class Arguments(JobArguments, ProbeOptions, SnapshotOptions):  # type: ignore[mi
 
 
 def main(arguments: Arguments, job: Job) -> None:
+    from deepclust.common.device import choose_devices, device_name
     from deepclust.common.errors import DeepclustError
     from deepclust.common.files import read_json, remove_tree, write_json
 
@@ -34,6 +35,7 @@ def main(arguments: Arguments, job: Job) -> None:
     if not epochs:
         raise DeepclustError(f"{arguments.snapshots} holds no snapshots: set snapshot_every and train again")
     classes = len(read_json(arguments.classes))
+    job.device = device_name(choose_devices()[0])
     scratch = arguments.output.parent / ".state-snapshots"
     scores = []
     try:

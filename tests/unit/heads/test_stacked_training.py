@@ -117,6 +117,35 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path, monkeypatch, stack
     assert not list(tmp_path.iterdir())
 
 
+class Large(Number):
+    """Of more than two seeds the device runs out of memory in the middle."""
+
+    most = 2
+
+    def step(self, step):
+        if step == 6 and len(self.seeds) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().step(step)
+
+
+@pytest.mark.parametrize("scratch", [True, False])
+def test_seeds_that_do_not_fit_into_memory_are_trained_in_parts(tmp_path, monkeypatch, scratch):
+    whole = run(range(5))
+    monkeypatch.setattr(training, "stacks", together)
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    progress = Progress()
+    folder = tmp_path if scratch else None
+    results = {r.seed: r for r in train(Large, range(5), PLAN, CPU, folder, progress)}
+    assert sorted(results) == list(range(5))
+    for seed, result in results.items():
+        np.testing.assert_allclose(result.weights["value"], whole[seed].weights["value"])
+        assert [entry["step"] for entry in result.log] == [4, 8, 10]
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(Large, "most", 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        list(train(Large, [0, 1], PLAN, CPU, None, progress))
+
+
 def test_seconds_are_those_of_all_attempts_and_shared_in_a_stack(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "stacks", together)
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
@@ -139,7 +168,7 @@ def test_states_come_back_as_they_were(tmp_path):
     loaded = StateFolder(tmp_path).load(4)
     assert (loaded.step, loaded.log) == (11, "[]")
     assert all(torch.equal(loaded.tensors[name], tensors[name]) for name in tensors)
-    assert StateFolder(tmp_path).load(5) is None
+    assert StateFolder(tmp_path).step(5) == 0
 
 
 def test_draws_and_orders_of_a_seed_do_not_depend_on_the_others():

@@ -56,9 +56,18 @@ def install(program):
     program.touch(mode=0o755)
 
 
+def complete(monkeypatch, folder):
+    """Triton and Python's header, which a build for CPUs and a bare machine have not."""
+    (folder / "include").mkdir()
+    (folder / "include" / "Python.h").touch()
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(folder / "include"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+
+
 @pytest.mark.parametrize(("device", "name", "variable"), [("cuda", "gcc", "CC"), ("cpu", "g++", "CXX")])
-def test_without_a_compiler(programs, monkeypatch, capsys, device, name, variable):
+def test_without_a_compiler(programs, monkeypatch, capsys, tmp_path, device, name, variable):
     device = torch.device(device)
+    complete(monkeypatch, tmp_path)
     with pytest.raises(DeepclustError, match=rf"^compile: true .*{variable[0]}.*{name.replace('+', '.')}[^\n]*$"):
         should_compile(True, device, ALONE)
     assert capsys.readouterr().out == ""
@@ -74,6 +83,21 @@ def test_without_a_compiler(programs, monkeypatch, capsys, device, name, variabl
     assert should_compile(True, device, ALONE)
     assert not should_compile(False, device, ALONE)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("lacks", ["Triton", "Python.h"])
+def test_without_what_triton_compiles_with(programs, monkeypatch, capsys, tmp_path, lacks):
+    install(programs / "gcc")
+    complete(monkeypatch, tmp_path)
+    assert should_compile("auto", torch.device("cuda"), ALONE)
+    if lacks == "Triton":
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    else:
+        (tmp_path / "include" / "Python.h").unlink()
+    assert not should_compile("auto", torch.device("cuda"), ALONE)
+    assert lacks in capsys.readouterr().out
+    with pytest.raises(DeepclustError, match=lacks):
+        should_compile(True, torch.device("cuda"), ALONE)
 
 
 @pytest.mark.parametrize(("wanted", "lines"), [(True, 1), ("auto", 1), (False, 0)])

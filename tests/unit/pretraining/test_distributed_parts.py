@@ -20,7 +20,7 @@ from deepclust.common.progress import Progress
 from deepclust.pretraining import deepcluster, distributed, engine, tcc
 from deepclust.pretraining.augmentation import Augmentation
 from deepclust.pretraining.batch_norm import synchronise
-from deepclust.pretraining.distributed import Rehearsal, Team, team_of_environment
+from deepclust.pretraining.distributed import Rehearsal, Team, local_device, other_processes, team_of_environment
 from deepclust.pretraining.gradient_cache import backward
 from deepclust.pretraining.method import ImageFacts
 from deepclust.pretraining.options import AugmentationOptions
@@ -335,3 +335,19 @@ def test_all_processes_go_by_the_labels_of_the_first(teams, tmp_path, images):
     teams.call(2, tmp_path / "log", train_with_labels_that_differ, str(images.folder), str(out))
     first, second = (json.loads((out / f"orders-{rank}").read_text()) for rank in range(2))
     assert len(first) == 2 and first == second
+
+
+def test_what_nccl_says_is_not_lost():
+    """It has one class of errors for processes that are gone, and for networks, GPUs or memory that it cannot use."""
+    said = "NCCL error in: x.cpp:1, unhandled cuda error\nLast error:\nCuda failure 2 'out of memory'"
+    with pytest.raises(DeepclustError, match=r"^[^\n]*Cuda failure 2 'out of memory'[^\n]*$"), other_processes():
+        raise torch.distributed.DistBackendError(said)
+
+
+def test_two_processes_cannot_share_a_gpu(monkeypatch):
+    monkeypatch.setattr(distributed, "choose_devices", lambda: [torch.device("cuda", 0)])
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(DeepclustError, match="2 processes"):
+        local_device()

@@ -5,10 +5,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepclust.common.errors import DeepclustError
 from deepclust.common.gpu_use import watch_gpus
 
 if TYPE_CHECKING:
     import torch
+
+# What says which GPUs a job was given, and what it holds where there are none.
+GIVEN, NONE_GIVEN = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS"), {"", "-1", "NoDevFiles"}
 
 
 def set_threads(threads: int) -> None:
@@ -22,22 +26,66 @@ def set_threads(threads: int) -> None:
 
 
 def choose_device() -> "torch.device":
-    """The first of `choose_devices`."""
-    return choose_devices()[0]
+    """The first of `choose_devices`; where it is a GPU, it is PyTorch's current one from now on.
+
+    Raises:
+        DeepclustError: GPUs were given to this job, and PyTorch cannot use them.
+    """
+    device = choose_devices()[0]
+    make_current(device)
+    return device
+
+
+def make_current(device: "torch.device") -> None:
+    """Let what PyTorch does without being told where, such as pinning memory, happen for a GPU that is in use."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def choose_devices() -> list["torch.device"]:
-    """All CUDA devices that this process sees, or the CPU. `DEEPCLUST_DEVICE` overrides it: `cpu`, `cuda:0,cuda:1`."""
+    """All CUDA devices that this process sees, or the CPU. `DEEPCLUST_DEVICE` overrides it: `cpu`, `cuda:0,cuda:1`.
+
+    Raises:
+        DeepclustError: GPUs were given to this job, and PyTorch cannot use them, or one is named that is not there.
+    """
     import torch
 
     devices = [torch.device("cpu")]
     if named := os.environ.get("DEEPCLUST_DEVICE"):
-        devices = [torch.device(name) for name in named.split(",")]
+        devices = [_named(name, torch.cuda.device_count()) for name in named.split(",")]
     elif torch.cuda.is_available():
         devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    elif torch.version.cuda is not None:
+        _check_that_no_gpu_was_given(torch.version.cuda)
     if devices[0].type == "cuda":
-        watch_gpus()
+        torch.set_float32_matmul_precision("highest")  # fp32 is what is asked for, not TF32,
+        torch.backends.cudnn.allow_tf32 = False  # and bf16 where that will do
+        watch_gpus(devices)
     return devices
+
+
+def _named(name: str, gpus: int) -> "torch.device":
+    import torch
+
+    try:
+        device = torch.device("cuda:0" if name == "cuda" else name)
+    except RuntimeError as error:
+        raise DeepclustError(f"DEEPCLUST_DEVICE: {name!r} is no device: name cpu, cuda:0, cuda:1 …") from error
+    if device.type == "cuda" and device.index >= gpus:
+        raise DeepclustError(f"DEEPCLUST_DEVICE: there is no {device}, PyTorch sees {gpus} GPUs")
+    return device
+
+
+def _check_that_no_gpu_was_given(built_for: str) -> None:
+    """A job that waited for GPUs shall not compute on the CPU for days without a word."""
+    for name in GIVEN:
+        if (value := os.environ.get(name, "")) not in NONE_GIVEN:
+            raise DeepclustError(
+                f"this job was given GPUs ({name}={value}), but PyTorch, built for CUDA {built_for}, cannot use them: "
+                "is the driver recent enough (nvidia-smi)? With DEEPCLUST_DEVICE=cpu it computes on the CPU"
+            )
 
 
 def device_name(device: "torch.device | None" = None) -> str:

@@ -6,6 +6,10 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import device as Device
 
 FIRST, LONGEST = 1.0, 30.0  # seconds between two looks: soon at first, for short jobs, then less and less often
 
@@ -41,14 +45,13 @@ class Utilization:
 _utilization: Utilization | None = None
 
 
-def watch_gpus() -> None:
-    """Begin to look at the GPUs that this process sees; call it when they are about to be used."""
+def watch_gpus(devices: Sequence["Device"]) -> None:
+    """Begin to look at GPUs; call it when they are about to be used."""
     global _utilization
     import torch
 
     if _utilization is None and shutil.which("nvidia-smi"):
-        devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-        _utilization = Utilization([f"GPU-{device.uuid}" for device in devices])
+        _utilization = Utilization([f"GPU-{torch.cuda.get_device_properties(device).uuid}" for device in devices])
 
 
 def gpu_use() -> dict[str, float | None]:

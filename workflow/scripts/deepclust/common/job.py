@@ -34,6 +34,9 @@ from deepclust.common.time_limit import seconds_left
 # The last two are what Slurm sends before a limit or preemption, to every process of a step.
 TERMINATING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
+# In errors that are not of PyTorch's own class for it: of the CPU, of a GPU that others fill, and of cuBLAS.
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
 
 class JobArguments(BaseSettings):
     """Arguments that every command has. They belong to the run, not to the science.
@@ -159,7 +162,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     """Whether Python, PyTorch or the device had no memory left. PyTorch has a class of its own for devices only."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def _flag(argv: Sequence[str], name: str) -> str | None:

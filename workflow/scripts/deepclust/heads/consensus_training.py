@@ -16,7 +16,7 @@ from deepclust.heads.head import Weights
 from deepclust.heads.monitors import watched
 from deepclust.heads.neighbor_consistency import scan_loss
 from deepclust.heads.split_and_merge import moves
-from deepclust.heads.stacked import Rows, draw_each, linear, orders
+from deepclust.heads.stacked import Rows, adam, draw_each, linear, orders
 from deepclust.heads.training import Training
 
 SHARPNESS = 10.0  # least squares predict shares between 0 and 1; times this they are the first logits
@@ -67,7 +67,7 @@ class ConsensusTraining(Training):
             return [torch.zeros(shape, device=device).requires_grad_() for shape in shapes]
 
         self.phases = [parameters(len(votes)), parameters(min(recipe.heads, self.k))]
-        self.optimizers = [torch.optim.Adam(phase, lr=recipe.learning_rate) for phase in self.phases]
+        self.optimizers = [adam(phase, recipe.learning_rate) for phase in self.phases]
         for head, vote in enumerate(votes):
             start = self._from_votes(vote)
             for seed in range(len(seeds)):

@@ -18,7 +18,7 @@ from deepclust.heads.head import HeadOptions, SeedResult, TrainingData, Weights
 from deepclust.heads.monitors import watched, with_centering
 from deepclust.heads.normalization import fit_normalization
 from deepclust.heads.self_labelling import SelfLabelling, confident_labels, weighted_cross_entropy
-from deepclust.heads.stacked import Rows, draw, draw_each, linear, orders
+from deepclust.heads.stacked import Rows, adam, draw, draw_each, linear, orders
 from deepclust.heads.training import Plan, Training, train
 
 SMALLEST = 1e-8  # probabilities below it are taken for it before their logarithm
@@ -151,9 +151,9 @@ class ConsistencyTraining(Training):
         first: torch.optim.Optimizer = (
             torch.optim.SGD(self.heads, lr=options.learning_rate, momentum=0.9)
             if options.optimizer == "sgd"
-            else torch.optim.Adam(self.heads, lr=options.learning_rate)
+            else adam(self.heads, options.learning_rate)
         )
-        self.optimizers = [first, torch.optim.Adam(self.chosen, lr=options.self_labelling.learning_rate)]
+        self.optimizers = [first, adam(self.chosen, options.self_labelling.learning_rate)]
         self.buffers = {"objective": torch.full((len(seeds),), torch.inf, device=device)}
         if options.self_labelling.epochs:
             shape = len(seeds), self.count

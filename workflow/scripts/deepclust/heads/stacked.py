@@ -32,17 +32,30 @@ def stacks(seeds: Sequence[int], device: torch.device) -> list[list[int]]:
     return [list(seeds)] if device.type != "cpu" else [[seed] for seed in seeds]
 
 
-def draw(seeds: Sequence[int], purpose: str, shape: Sequence[int], fill: Callable[..., object]) -> Tensor:
+def draw(
+    seeds: Sequence[int],
+    purpose: str,
+    shape: Sequence[int],
+    fill: Callable[..., object],
+    device: torch.device | None = None,
+) -> Tensor:
     """Fresh parameters [S, *shape]; those of a seed do not depend on the others.
 
     Args:
         purpose: what the numbers are for; other purposes give unrelated numbers.
         fill: fills a tensor in place; takes the tensor and `generator`, e.g. `torch.nn.init.normal_`.
+        device: where they are drawn; other kinds of devices draw other numbers. None: the CPU.
     """
-    values = torch.empty(len(seeds), *shape)
+    device = device or torch.device("cpu")
+    values = torch.empty(len(seeds), *shape, device=device)
     for part, seed in zip(values, seeds):
-        fill(part, generator=torch.Generator().manual_seed(derive_seed(seed, purpose)))
+        fill(part, generator=torch.Generator(device).manual_seed(derive_seed(seed, purpose)))
     return values
+
+
+def adam(parameters: list[Tensor], learning_rate: float) -> torch.optim.Optimizer:
+    """Adam; on a GPU as one kernel, which does not wait for the counter of steps either."""
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=parameters[0].device.type == "cuda")
 
 
 def orders(seeds: Sequence[int], count: int, epoch: int) -> Tensor:

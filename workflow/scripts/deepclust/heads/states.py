@@ -31,12 +31,19 @@ class StateFolder:
         arrays = {name: tensor.numpy() for name, tensor in state.tensors.items()}
         write_tensors(self._file(seed), arrays, {"step": str(state.step), "log": state.log})
 
-    def load(self, seed: int) -> State | None:
-        """The state of `seed`, if there is one."""
+    def step(self, seed: int) -> int:
+        """Steps done in the state of `seed`; 0 without one."""
         from safetensors import safe_open
 
         if not self._file(seed).is_file():
-            return None
+            return 0
+        with safe_open(self._file(seed), "pt") as file:
+            return int(file.metadata()["step"])
+
+    def load(self, seed: int) -> State:
+        """The state of `seed`, which has one."""
+        from safetensors import safe_open
+
         with safe_open(self._file(seed), "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
             metadata = file.metadata()

@@ -85,20 +85,47 @@ def train(
         scratch: folder for the state; None: it is not saved.
     """
     states = None if scratch is None else StateFolder(scratch)
-    saved = {seed: state for seed in seeds if states is not None and (state := states.load(seed)) is not None}
-    steps = {seed: saved[seed].step if seed in saved else 0 for seed in seeds}
-    done = sum(steps.values())
-    with progress.task("train", plan.steps * len(seeds), "steps", done) as task:
-        # Seeds of a stack must be at the same step.
-        for step in sorted(set(steps.values()), reverse=True):
-            for stack in stacks([seed for seed in seeds if steps[seed] == step], device):
-                run = _Run(stack, start(stack), plan, states, task)
-                if step:
-                    run.restore([saved[seed] for seed in stack])
-                for result in run.finish():
-                    yield result
-                    if states is not None:
-                        states.remove(result.seed)  # the result is kept by now
+    steps = _steps(seeds, states)
+    with progress.task("train", plan.steps * len(seeds), "steps", sum(steps.values())) as task:
+        waiting = [stack for group in _groups(seeds, states) for stack in stacks(group, device)]
+        while waiting:
+            stack = waiting.pop(0)
+            done = task.done
+            results = _attempt(start, stack, plan, states, task)
+            if results is None:
+                task.advance(done - task.done)
+                halves = stack[: len(stack) // 2], stack[len(stack) // 2 :]
+                waiting[:0] = [group for half in halves for group in _groups(half, states)]
+                continue
+            for result in results:
+                yield result
+                if states is not None:
+                    states.remove(result.seed)  # the result is kept by now
+
+
+def _steps(seeds: Sequence[int], states: StateFolder | None) -> dict[int, int]:
+    return {seed: 0 if states is None else states.step(seed) for seed in seeds}
+
+
+def _groups(seeds: Sequence[int], states: StateFolder | None) -> list[list[int]]:
+    """Seeds at the same step, as those of a stack must be; what is farthest comes first."""
+    steps = _steps(seeds, states)
+    return [[seed for seed in seeds if steps[seed] == step] for step in sorted(set(steps.values()), reverse=True)]
+
+
+def _attempt(
+    start: Callable[[Sequence[int]], Training], stack: list[int], plan: Plan, states: StateFolder | None, task: Task
+) -> list[SeedResult] | None:
+    """The results of seeds that are trained together; None where the device has no memory for so many."""
+    try:
+        run = _Run(stack, start(stack), plan, states, task)
+        if states is not None and states.step(stack[0]):
+            run.restore([states.load(seed) for seed in stack])
+        return list(run.finish())
+    except torch.OutOfMemoryError:
+        if len(stack) == 1:
+            raise
+        return None
 
 
 class _Run:

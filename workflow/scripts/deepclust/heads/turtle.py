@@ -185,8 +185,8 @@ class TurtleTraining(Training):
         return train_classifiers(start, inputs, label, self.options.inner_steps, self.options.inner_learning_rate)
 
     def _draw(self, purpose: str, space: Rows) -> Tensor:
-        values = draw(self.seeds, purpose, (self.k, space.values.shape[1] + 1), _uniform)
-        return values.to(self.device, non_blocking=True)
+        # In every step: on the device itself, or it would wait.
+        return draw(self.seeds, purpose, (self.k, space.values.shape[1] + 1), _uniform, self.device)
 
 
 def generalization_score(spaces: list[Features], labels: npt.NDArray[np.int32]) -> float:

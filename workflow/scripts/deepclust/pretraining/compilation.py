@@ -1,7 +1,10 @@
 """Whether a network is compiled (torch.compile)."""
 
+import importlib.util
 import os
 import shutil
+import sysconfig
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -11,6 +14,19 @@ from deepclust.pretraining.distributed import Team
 
 # What is called at the first step: the variable that names a compiler, and where none is named, the first of these.
 COMPILERS = {"cuda": ("C", "CC", ("gcc", "clang")), "cpu": ("C++", "CXX", ("g++", "clang++"))}
+
+
+def _missing(device: torch.device) -> str | None:
+    """What a compilation would fail without."""
+    language, variable, programs = COMPILERS[device.type]
+    named = os.environ.get(variable)
+    if not any(shutil.which(program) for program in ([named] if named else programs)):
+        return f"no {language} compiler ({named or ', '.join(programs)})"
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        return "no Triton"
+    if device.type == "cuda" and not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        return "no Python.h (of Python's development files)"
+    return None
 
 
 def should_compile(wanted: Literal["auto"] | bool, device: torch.device, team: Team) -> bool:
@@ -24,11 +40,9 @@ def should_compile(wanted: Literal["auto"] | bool, device: torch.device, team: T
     if team.count > 1:  # never tried with batch normalisation over several processes
         print("compile: a network that several processes train is not compiled", flush=True)
         return False
-    language, variable, programs = COMPILERS[device.type]
-    named = os.environ.get(variable)
-    if any(shutil.which(program) for program in ([named] if named else programs)):
+    missing = _missing(device)
+    if missing is None:
         return True
-    missing = f"no {language} compiler ({named or ', '.join(programs)})"
     if wanted is True:
         raise DeepclustError(f"compile: true needs a compiler, and there is {missing}: install one or use auto")
     print(f"compile: {missing}: the network is not compiled, which is slower", flush=True)

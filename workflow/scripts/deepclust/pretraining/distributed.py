@@ -19,12 +19,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from deepclust.common.device import choose_devices
+from deepclust.common.device import choose_devices, make_current
 from deepclust.common.errors import DeepclustError
 
 MEETING = timedelta(minutes=5)  # in which all must have met; a launcher starts them together
 TIMEOUT = timedelta(hours=2)  # in which one process may read images or write a result while the others wait
 PR_SET_PDEATHSIG = 1
+NCCLError = dist.DistBackendError
 
 
 class Stopped(Exception):
@@ -179,14 +180,17 @@ def other_processes() -> Iterator[None]:
     """Turn the failure of a communication into one line.
 
     Raises:
-        DeepclustError: another process is gone.
+        DeepclustError: another process is gone, or NCCL cannot do what it is to do.
     """
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        raise DeepclustError("another process of this training ended: its message says why; run again") from error
+        # NCCL says the same of a process that is gone and of a network, GPUs or memory that it cannot use.
+        reason = f"; if none does: {' '.join(str(error).split())[-300:]}" if isinstance(error, NCCLError) else ""
+        ended = "another process of this training ended: its message says why"
+        raise DeepclustError(f"{ended}{reason}; run again") from error
 
 
 def started_by_a_launcher() -> bool:
@@ -215,11 +219,18 @@ def die_with_parent() -> None:
 
 
 def local_device() -> torch.device:
-    """The device of this process, and its share of the CPUs, among those of the team on this machine."""
+    """The device of this process, and its share of the CPUs, among those of the team on this machine.
+
+    Raises:
+        DeepclustError: there are fewer GPUs than processes.
+    """
     rank, count = (int(os.environ.get(name, default)) for name, default in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)))
     if count > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // count))
     devices = choose_devices()
+    if devices[0].type == "cuda" and count > len(devices):
+        raise DeepclustError(f"{count} processes are to train on this machine, which has {len(devices)} GPUs: one each")
+    make_current(devices[rank % len(devices)])
     return devices[rank % len(devices)]
 
 
@@ -239,8 +250,6 @@ def team_of_environment(device: torch.device) -> Iterator[Team]:
         yield ALONE
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     _join(backend)
     team = Team(dist.get_rank(), dist.get_world_size())
     if not team.first:

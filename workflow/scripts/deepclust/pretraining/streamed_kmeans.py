@@ -102,7 +102,7 @@ def iterate(
     """
     k, dimension = centroids.shape
     generator = torch.Generator().manual_seed(seed)
-    index = _faiss_index(dimension, device) if backend == "faiss" else None
+    index = _faiss_index(dimension) if backend == "faiss" else None
     for _ in range(iterations):
         team.end_if_asked()
         nearest = _by_products(centroids, _coarse(device)) if index is None else _by_faiss(centroids, index)
@@ -185,15 +185,12 @@ def _by_faiss(centroids: Tensor, index: Any) -> Nearest:
     return lambda block: torch.from_numpy(index.search(block.float().cpu().numpy(), 1)[1][:, 0]).to(block.device)
 
 
-def _faiss_index(dimension: int, device: torch.device) -> Any:
-    """An exact index on the device."""
+def _faiss_index(dimension: int) -> Any:
+    """An exact index."""
     import faiss
 
     faiss.omp_set_num_threads(torch.get_num_threads())  # the share of this process
-    index = faiss.IndexFlatL2(dimension)
-    if device.type == "cuda":
-        return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, index)
-    return index
+    return faiss.IndexFlatL2(dimension)
 
 
 def _coarse(device: torch.device) -> torch.dtype:
@@ -211,11 +208,7 @@ def _resident(rows: Tensor, device: torch.device) -> Tensor:
 
 
 def _fastest(device: torch.device) -> Backend:
-    """The backend: faiss where its build has the GPU, and on a CPU without fast bf16 products."""
-    if importlib.util.find_spec("faiss") is None:
+    """The backend: faiss on a CPU without fast bf16 products."""
+    if device.type == "cuda" or has_fast_bf16(device) or importlib.util.find_spec("faiss") is None:
         return "torch"
-    if device.type == "cuda":
-        import faiss
-
-        return "faiss" if faiss.get_num_gpus() > 0 else "torch"
-    return "torch" if has_fast_bf16(device) else "faiss"
+    return "faiss"
