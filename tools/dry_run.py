@@ -34,7 +34,7 @@ def dry_run(words: Sequence[str]) -> Iterator[Any]:
     with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
         try:
             workflow = _planned(api, words)
-        except (ApiError, CliException, OSError, RuleException, WorkflowError) as error:
+        except (ApiError, CliException, OSError, RuleException, ValueError, WorkflowError) as error:
             sys.exit(str(error))
         yield workflow
 

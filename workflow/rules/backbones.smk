@@ -11,8 +11,7 @@ rule pixels:
     log:
         "logs/pixels/{backbone}.log",
     wildcard_constraints:
-        # Whatever no other rule makes, so that `known_backbone` sees names that the experiment does not define.
-        backbone=f"(?!({names_where(lambda name: EXPERIMENT.is_fetched(name) or EXPERIMENT.is_pretrained_here(name))})/){NAME}",
+        backbone=f"(?!({made_otherwise()})/){NAME}",
     localrule: True
     conda:
         "../../envs/torch.yaml"

@@ -161,6 +161,18 @@ def names_where(wanted):
     return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
+def made_otherwise():
+    """A pattern of the backbones that are no raw pixels, so that these see whatever else the experiment does not define.
+
+    Where an experiment that is not this one has left a backbone, whose weights this one may take, no rule makes it.
+    """
+    defined = EXPERIMENT.config["backbones"]
+    there = [path.parent.name for path in Path("results/backbones").glob("*/model.json")]
+    others = "|".join(re.escape(name) for name in there if name not in defined) or "(?!)"
+    trained = names_where(lambda name: EXPERIMENT.is_fetched(name) or EXPERIMENT.is_pretrained_here(name))
+    return f"{trained}|{others}"
+
+
 @ending
 def archives(wildcards):
     """The downloads that a split is prepared from, if any."""
@@ -357,6 +369,8 @@ def probe_options(wildcards):
 def snapshot_inputs(wildcards):
     """Images and labels that snapshots are scored with."""
     EXPERIMENT.plan.check_defined("backbones", wildcards.backbone)
+    if not EXPERIMENT.is_pretrained_here(wildcards.backbone):
+        raise DeepclustError(f"{wildcards.backbone} has no snapshots: it is not trained here")
     splits = zip(("train", "score"), EXPERIMENT.snapshot_splits(wildcards.dataset))
     patterns = {"images": IMAGES, "manifest": MANIFESTS, "labels": LABELS}
     files = {
@@ -425,10 +439,8 @@ def evaluate_options(wildcards):
 @ending
 def run_splits(wildcards):
     """The splits a run is fitted on and those it is scored on."""
-    train, score = EXPERIMENT.plan.run_splits(wildcards.dataset, wildcards.protocol)
-    if not score:
-        raise DeepclustError(f"{wildcards.dataset} has no split that {wildcards.protocol} scores")
-    return train, score
+    EXPERIMENT.plan.check_protocol(wildcards.dataset, wildcards.protocol)
+    return EXPERIMENT.plan.run_splits(wildcards.dataset, wildcards.protocol)
 
 
 def split_files(which, pattern):

@@ -12,7 +12,7 @@ def test_devices_can_be_named(monkeypatch, named, expected):
     assert choose_device() == torch.device(expected[0])
 
 
-@pytest.mark.parametrize("named", ["gpu", "cuda:x", "cpu,cuda:64"])
+@pytest.mark.parametrize("named", ["gpu", "cuda:x", "cpu,cuda:64", "cpu,meta"])
 def test_devices_that_are_not_there_are_refused(monkeypatch, named):
     monkeypatch.setenv("DEEPCLUST_DEVICE", named)
     with pytest.raises(DeepclustError, match=rf"^DEEPCLUST_DEVICE: [^\n]*{named.rpartition(',')[2]}[^\n]*$"):
@@ -47,6 +47,9 @@ def test_a_job_that_was_given_gpus_does_not_compute_on_the_cpu(without_a_driver,
 
 @pytest.mark.parametrize("value", [None, "", "-1", "NoDevFiles"])
 def test_a_job_without_gpus_computes_on_the_cpu(without_a_driver, value):
+    """Also one that hides those that Slurm gave it."""
+    if value is not None:
+        without_a_driver.setenv("SLURM_JOB_GPUS", "0")
     if value is not None:
         without_a_driver.setenv("CUDA_VISIBLE_DEVICES", value)
     assert choose_devices() == [torch.device("cpu")]

@@ -134,6 +134,8 @@ def test_seeds_that_do_not_fit_into_memory_are_trained_in_parts(tmp_path, monkey
     monkeypatch.setattr(training, "stacks", together)
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
     progress = Progress()
+    published = []
+    monkeypatch.setattr(progress, "publish", published.append)
     folder = tmp_path if scratch else None
     results = {r.seed: r for r in train(Large, range(5), PLAN, CPU, folder, progress)}
     assert sorted(results) == list(range(5))
@@ -141,6 +143,7 @@ def test_seeds_that_do_not_fit_into_memory_are_trained_in_parts(tmp_path, monkey
         np.testing.assert_allclose(result.weights["value"], whole[seed].weights["value"])
         assert [entry["step"] for entry in result.log] == [4, 8, 10]
     assert not list(tmp_path.iterdir())
+    assert published[-1]["done"] == published[-1]["total"] == 50
     monkeypatch.setattr(Large, "most", 0)
     with pytest.raises(torch.OutOfMemoryError):
         list(train(Large, [0, 1], PLAN, CPU, None, progress))

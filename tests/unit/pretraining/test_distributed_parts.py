@@ -344,10 +344,16 @@ def test_what_nccl_says_is_not_lost():
         raise torch.distributed.DistBackendError(said)
 
 
-def test_two_processes_cannot_share_a_gpu(monkeypatch):
-    monkeypatch.setattr(distributed, "choose_devices", lambda: [torch.device("cuda", 0)])
+@pytest.mark.parametrize(("gpus", "given"), [(1, 0), (2, None), (3, 2), (4, 2)])
+def test_processes_do_not_share_gpus(monkeypatch, gpus, given):
+    """Of three processes; each may see no more than the one that is bound to it."""
+    monkeypatch.setattr(distributed, "choose_devices", lambda: [torch.device("cuda", gpu) for gpu in range(gpus)])
+    monkeypatch.setattr(distributed, "make_current", lambda device: None)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    with pytest.raises(DeepclustError, match="2 processes"):
-        local_device()
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    if given is None:
+        with pytest.raises(DeepclustError, match="3 processes"):
+            local_device()
+    else:
+        assert local_device() == torch.device("cuda", given)

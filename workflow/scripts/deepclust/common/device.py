@@ -11,7 +11,7 @@ from deepclust.common.gpu_use import watch_gpus
 if TYPE_CHECKING:
     import torch
 
-# What says which GPUs a job was given, and what it holds where there are none.
+# What says which GPUs a job was given, the first that is set, and what it holds where there are none.
 GIVEN, NONE_GIVEN = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS"), {"", "-1", "NoDevFiles"}
 
 
@@ -54,7 +54,9 @@ def choose_devices() -> list["torch.device"]:
 
     devices = [torch.device("cpu")]
     if named := os.environ.get("DEEPCLUST_DEVICE"):
-        devices = [_named(name, torch.cuda.device_count()) for name in named.split(",")]
+        devices = [_named(name.strip(), torch.cuda.device_count()) for name in named.split(",")]
+        if len({device.type for device in devices}) > 1:
+            raise DeepclustError(f"DEEPCLUST_DEVICE: {named} is a mixture: name GPUs or the CPU")
     elif torch.cuda.is_available():
         devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     elif torch.version.cuda is not None:
@@ -80,12 +82,12 @@ def _named(name: str, gpus: int) -> "torch.device":
 
 def _check_that_no_gpu_was_given(built_for: str) -> None:
     """A job that waited for GPUs shall not compute on the CPU for days without a word."""
-    for name in GIVEN:
-        if (value := os.environ.get(name, "")) not in NONE_GIVEN:
-            raise DeepclustError(
-                f"this job was given GPUs ({name}={value}), but PyTorch, built for CUDA {built_for}, cannot use them: "
-                "is the driver recent enough (nvidia-smi)? With DEEPCLUST_DEVICE=cpu it computes on the CPU"
-            )
+    name = next((name for name in GIVEN if name in os.environ), None)
+    if name is not None and os.environ[name] not in NONE_GIVEN:
+        raise DeepclustError(
+            f"this job was given GPUs ({name}={os.environ[name]}), but PyTorch, built for CUDA {built_for}, cannot use "
+            "them: is the driver recent enough (nvidia-smi)? With DEEPCLUST_DEVICE=cpu it computes on the CPU"
+        )
 
 
 def device_name(device: "torch.device | None" = None) -> str:

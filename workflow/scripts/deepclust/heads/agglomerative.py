@@ -53,7 +53,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     objective = _within(rows, labels, k)
     for seed in seeds:
         weights = landmarks(rows, labels, k, derive_seed(seed, "agglomerative", "landmarks"), unit=False)
-        yield checked(SeedResult(seed, weights | normalization, objective, training=labels), options)
+        yield checked(SeedResult(seed, weights | normalization, objective, training=labels), "lower k")
 
 
 def _within(rows: Float32, labels: npt.NDArray[np.integer], k: int) -> float:

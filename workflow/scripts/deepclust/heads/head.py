@@ -56,7 +56,7 @@ class Facts(BaseModel):
     needs_native: bool = False
     """Whether `fit` reads the clusters that the backbone's own method found."""
     evens_batches: bool = False
-    """Whether its loss evens the clusters of every batch (`batch_size`), which must then hold images of each."""
+    """Whether its loss evens the clusters of every batch (`batch_size`), which must then hold two images of each."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from deepclust.heads import kmeans
 from deepclust.heads.graph import leading_eigenpairs, neighbor_graph
 from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
 from deepclust.heads.lloyd import Points, assign
+from deepclust.heads.monitors import with_centering
 from deepclust.heads.normalization import fit_normalization
 from deepclust.heads.voting import checked, landmarks, vote
 
@@ -64,7 +65,8 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
             labels = assign(points, best.centroids[None], coarse=False)[:, 0].cpu().numpy()
             weights = landmarks(rows, labels, k, derive_seed(seed, "spectral", "landmarks"), unit=True)
             task.advance()
-            yield checked(SeedResult(seed, weights | normalization, best.objective, training=labels), options)
+            result = SeedResult(seed, weights | normalization, best.objective, training=labels)
+            yield checked(result, with_centering("lower k", options))
 
 
 def embedding(graph: sparse.csr_array, k: int) -> Float32:

@@ -1,5 +1,6 @@
 """The training that heads share: steps, a log, monitors, and a state that outlives a killed job."""
 
+import gc
 import json
 import math
 import time
@@ -90,10 +91,11 @@ def train(
         waiting = [stack for group in _groups(seeds, states) for stack in stacks(group, device)]
         while waiting:
             stack = waiting.pop(0)
-            done = task.done
+            others = task.done - sum(_steps(stack, states).values())
             results = _attempt(start, stack, plan, states, task)
             if results is None:
-                task.advance(done - task.done)
+                _free(device)
+                task.advance(others + sum(_steps(stack, states).values()) - task.done)
                 halves = stack[: len(stack) // 2], stack[len(stack) // 2 :]
                 waiting[:0] = [group for half in halves for group in _groups(half, states)]
                 continue
@@ -101,6 +103,13 @@ def train(
                 yield result
                 if states is not None:
                     states.remove(result.seed)  # the result is kept by now
+
+
+def _free(device: torch.device) -> None:
+    """Give back what a training held whose parts refer to each other, at once."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _steps(seeds: Sequence[int], states: StateFolder | None) -> dict[int, int]:

@@ -16,7 +16,6 @@ from torch import Tensor
 from deepclust.common.device import choose_device
 from deepclust.common.rows import BLOCK, scale_rows
 from deepclust.heads.head import Features, HeadOptions, Prediction, SeedResult, Weights
-from deepclust.heads.monitors import with_centering
 from deepclust.heads.normalization import normalized_blocks
 
 LANDMARKS = 10_000
@@ -54,9 +53,10 @@ def landmarks(rows: Float32, labels: npt.NDArray[Any], k: int, seed: int, *, uni
     if unit:
         scale_rows(points)
     # Where float16, which has few digits, tells the points apart best.
-    origin = points.mean(axis=0, dtype=np.float64)
-    spread = float(np.sqrt(np.square(points - origin).sum(axis=1).mean())) or 1.0
-    weights = {"origin": origin.astype(np.float32), "spread": np.array([spread], np.float32)}
+    origin = points.mean(axis=0, dtype=np.float64).astype(np.float32)
+    lengths = np.linalg.norm(points - origin, axis=1).astype(np.float64)
+    spread = float(np.sqrt(np.square(lengths).mean())) or 1.0
+    weights = {"origin": origin, "spread": np.array([spread], np.float32)}
     return weights | {
         "landmarks": _rounded(points, weights),
         "sharpness": np.array([(spread**2 if unit else 1.0) / TEMPERATURE], np.float32),
@@ -69,13 +69,13 @@ def _rounded(points: Float32, weights: Weights) -> npt.NDArray[np.float16]:
     return ((points - weights["origin"]) / weights["spread"]).clip(-LARGEST, LARGEST).astype(np.float16)
 
 
-def checked(result: SeedResult, options: HeadOptions) -> SeedResult:
-    """`result`, or its failure if landmarks that are all alike leave clusters without images."""
+def checked(result: SeedResult, advice: str) -> SeedResult:
+    """`result`, or its failure, with `advice`, if landmarks that are all alike leave clusters without images."""
     clusters, k = filled(result.weights), int(result.weights["clusters"][0])
     if clusters == k:
         return result
     reason = f"only {clusters} of {k} clusters have images: features are too much alike"
-    return SeedResult(result.seed, {}, None, f"{reason}, {with_centering('lower k', options)}")
+    return SeedResult(result.seed, {}, None, f"{reason}: {advice}")
 
 
 def filled(weights: Weights) -> int:

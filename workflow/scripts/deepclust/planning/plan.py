@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -93,6 +93,11 @@ class Plan:
         """
         return protocol_splits(self.splits(dataset), protocol)
 
+    def check_protocol(self, dataset: str, protocol: str) -> None:
+        """Raises: DeepclustError: there is no such dataset, or it has not the splits that a protocol needs."""
+        if missing := missing_splits(self.splits(dataset), protocol):
+            raise DeepclustError(f"{dataset} has no {missing[0]} split, which {protocol} needs")
+
     def check_defined(self, section: str, name: str) -> None:
         """Raises: DeepclustError: a section does not define a name."""
         if name not in self.config[section]:
@@ -145,6 +150,12 @@ def protocol_splits(names: list[str], protocol: str) -> tuple[list[str], list[st
     """The splits that a head is fitted on, and those it is scored on."""
     train, score = PROTOCOLS[protocol]
     return [split for split in train if split in names], [split for split in score if split in names]
+
+
+def missing_splits(names: Collection[str], protocol: str) -> list[str]:
+    """Those that a protocol needs and a dataset lacks; `merged` takes what there is."""
+    needed = [] if protocol == "merged" else [split for part in PROTOCOLS.get(protocol, ()) for split in part]
+    return [split for split in needed if split not in names]
 
 
 def splits_of(dataset: Config, facts: Config) -> dict[str, int | None]:
@@ -414,13 +425,12 @@ class _Checker:
             fix = f"raise neighbors.k or lower heads.{head}.neighbors"
             yield f"heads.{head}.neighbors: {wanted} neighbors are wanted, neighbors.k is {searched}: {fix}"
 
-    def check_batches(self, head: Any, numbers: list[Any]) -> Iterator[str]:
-        """Heads that even the clusters of every batch: one must hold at least two images of each cluster."""
+    def check_batches(self, head: Any, k: int, known: int | None) -> Iterator[str]:
+        """Heads that even the clusters of every batch: it must hold two images of each, if there are so many."""
         size = self.section("heads")[head].get("batch_size") if self.head_facts(head).get("evens_batches") else None
-        largest = max((k for k in numbers if isinstance(k, int)), default=0)
-        if isinstance(size, int) and size < 2 * largest:
-            few = f"{size} images are too few to divide a batch into {largest} clusters"
-            yield f"heads.{head}.batch_size: {few}: at least {2 * largest}, better {8 * largest}"
+        if k > 1 and isinstance(size, int) and size < min(2 * k, known or 2 * k):
+            few = f"{size} images are too few to divide a batch into {k} clusters"
+            yield f"heads.{head}.batch_size: {few}: at least {2 * k}, better {8 * k}"
 
     def check_layer_probe(self) -> Iterator[str]:
         where, probe = "evaluation.layer_probe.backbones", self.section("evaluation").get("layer_probe", {})
@@ -474,7 +484,6 @@ class _Checker:
                 yield from self.check_joint(where, item, heads)
         for head in heads:
             yield from self.known(f"{where}.heads", head, "heads")
-            yield from self.check_batches(head, _as_list(entry["k"]))
             for backbone in backbones if self.head_facts(head).get("needs_native") else []:
                 yield from self.check_native(where, head, backbone, _as_list(entry["k"]))
         yield from self.check_seeds(f"{where}.seeds", entry.get("seeds"))
@@ -539,8 +548,7 @@ class _Checker:
         if splits is None:
             return
         named = str(entry.get("protocol"))
-        missing = [split for part in PROTOCOLS.get(named, ([], [])) for split in part if split not in splits]
-        if missing and named != "merged":
+        if missing := missing_splits(splits, named):
             fix = "protocol: merged" if missing == ["test"] else "another protocol"
             yield f"{where}.protocol: {dataset} has no {missing[0]} split, which {named} needs: use {fix}"
             return
@@ -553,6 +561,8 @@ class _Checker:
                 yield f"{where}.k: must be at least 1, got {k}"
             elif isinstance(k, int) and known is not None and k > known:
                 yield f"{where}.k: {k} clusters are more than the {known} images of {dataset} ({'+'.join(train)})"
+        for head in entry["heads"]:
+            yield from self.check_batches(head, max((k for k in numbers if isinstance(k, int)), default=1), known)
         if "auto" in numbers:
             yield from self.check_range(dataset, train, known)
         neighbors = self.searched()

@@ -44,6 +44,6 @@ def should_compile(wanted: Literal["auto"] | bool, device: torch.device, team: T
     if missing is None:
         return True
     if wanted is True:
-        raise DeepclustError(f"compile: true needs a compiler, and there is {missing}: install one or use auto")
+        raise DeepclustError(f"compile: true cannot be done, there is {missing}: install it or use auto")
     print(f"compile: {missing}: the network is not compiled, which is slower", flush=True)
     return False

@@ -228,7 +228,8 @@ def local_device() -> torch.device:
     if count > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // count))
     devices = choose_devices()
-    if devices[0].type == "cuda" and count > len(devices):
+    # Where a launcher binds GPUs to processes, each sees one, its own.
+    if devices[0].type == "cuda" and 1 < len(devices) < count:
         raise DeepclustError(f"{count} processes are to train on this machine, which has {len(devices)} GPUs: one each")
     make_current(devices[rank % len(devices)])
     return devices[rank % len(devices)]
