@@ -101,6 +101,14 @@ def snakemake(folder, *words, timeout=600):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout, env=environment())
 
 
+def copy_experiment(folder):
+    """A clone with the small experiment, before anything ran."""
+    copy_project(folder)
+    draw_shapes(folder / "shapes")
+    write_weights(folder / "weights.pth")
+    (folder / "small.yaml").write_text(EXPERIMENT)
+
+
 class DryRuns:
     """Asks a server process what would run."""
 

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 import yaml
 
-from small_experiment import EXPERIMENT, copy_project, draw_shapes, environment, write_weights
+from small_experiment import EXPERIMENT, copy_experiment, environment
 
 
 def tool(folder, *words):
@@ -31,10 +31,7 @@ def counts(text):
 def fresh(tmp_path_factory):
     """A clone with the small experiment, before anything ran."""
     folder = tmp_path_factory.mktemp("fresh")
-    copy_project(folder)
-    draw_shapes(folder / "shapes")
-    write_weights(folder / "weights.pth")
-    (folder / "small.yaml").write_text(EXPERIMENT)
+    copy_experiment(folder)
     return folder
 
 

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from small_experiment import EXPERIMENT, ROOT, DryRuns, copy_project, draw_shapes, write_weights
+from small_experiment import ROOT, DryRuns, copy_experiment, copy_project
 
 OWN = """
 datasets: {digits: {loader: digits}}
@@ -43,10 +43,7 @@ REFUSED = {
 @pytest.fixture(scope="module")
 def dry_runs_of_a_clone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clone")
-    copy_project(folder)
-    draw_shapes(folder / "shapes")
-    write_weights(folder / "weights.pth")
-    (folder / "small.yaml").write_text(EXPERIMENT)
+    copy_experiment(folder)
     runs = DryRuns(folder)
     yield runs
     runs.close()

@@ -157,8 +157,12 @@ def loader_modules(wildcards):
 
 def names_where(wanted):
     """A wildcard constraint: the backbones for which `wanted(name)` holds."""
-    names = [name for name in EXPERIMENT.config["backbones"] if wanted(name)]
-    return "|".join(re.escape(name) for name in names) or "(?!)"
+    return any_of(name for name in EXPERIMENT.config["backbones"] if wanted(name))
+
+
+def any_of(names):
+    """A pattern of these names and nothing else."""
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 def made_otherwise():
@@ -168,9 +172,8 @@ def made_otherwise():
     """
     defined = EXPERIMENT.config["backbones"]
     there = [path.parent.name for path in Path("results/backbones").glob("*/model.json")]
-    others = "|".join(re.escape(name) for name in there if name not in defined) or "(?!)"
-    trained = names_where(lambda name: EXPERIMENT.is_fetched(name) or EXPERIMENT.is_pretrained_here(name))
-    return f"{trained}|{others}"
+    trained = [name for name in defined if EXPERIMENT.is_fetched(name) or EXPERIMENT.is_pretrained_here(name)]
+    return any_of([*trained, *(name for name in there if name not in defined)])
 
 
 @ending
