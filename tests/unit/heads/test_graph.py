@@ -67,12 +67,12 @@ def test_votes_generalise_and_training_images_keep_their_cluster():
     points, labels = mixture(600, 6, spread=0.5)
     others, other_labels = mixture(300, 6, spread=0.5)
     weights = landmarks(points.astype(np.float32), labels, 6, seed=0, unit=False)
-    prediction = vote(weights, [others], HeadOptions(), unit=False)
+    prediction = vote(weights, [others], HeadOptions())
     assert accuracy(other_labels, prediction.assignments) >= 0.95
     np.testing.assert_allclose(prediction.probabilities.astype(float).sum(1), 1, atol=0.01)
     shuffled = np.random.default_rng(0).permutation(labels)
     weights = landmarks(points.astype(np.float32), shuffled, 6, seed=0, unit=False)
-    np.testing.assert_array_equal(vote(weights, [points], HeadOptions(), unit=False).assignments, shuffled)
+    np.testing.assert_array_equal(vote(weights, [points], HeadOptions()).assignments, shuffled)
 
 
 def test_votes_tell_clusters_apart_that_differ_in_length():
@@ -83,12 +83,12 @@ def test_votes_tell_clusters_apart_that_differ_in_length():
     points[labels == 1] *= 10
     fit, rest = slice(0, 100), slice(100, 200)
     weights = landmarks(points[fit], labels[fit], 2, seed=0, unit=False)
-    assert accuracy(labels[rest], vote(weights, [points[rest]], HeadOptions(), unit=False).assignments) == 1
+    assert accuracy(labels[rest], vote(weights, [points[rest]], HeadOptions()).assignments) == 1
     angles = generator.uniform(0, 1.5, 200)
     points = np.stack([np.cos(angles), np.sin(angles)], axis=1) * generator.uniform(0.1, 10, (200, 1))
     labels = (angles > 0.75).astype(int)
     weights = landmarks(points[fit].astype(np.float32), labels[fit], 2, seed=0, unit=True)
-    assert accuracy(labels[rest], vote(weights, [points[rest]], HeadOptions(), unit=True).assignments) >= 0.97
+    assert accuracy(labels[rest], vote(weights, [points[rest]], HeadOptions()).assignments) >= 0.97
 
 
 @pytest.mark.parametrize("unit", [True, False])
@@ -98,7 +98,7 @@ def test_votes_are_those_of_the_formula(unit):
     points = (generator.normal(size=(90, 5)) + 1).astype(np.float32)
     labels = generator.permutation(np.arange(60) % 3)
     weights = landmarks(points[:60], labels, 3, seed=0, unit=unit)
-    shares = vote(weights, [points[60:]], HeadOptions(), unit=unit).probabilities
+    shares = vote(weights, [points[60:]], HeadOptions()).probabilities
     points = points.astype(np.float64)
     if unit:
         points /= np.linalg.norm(points, axis=1, keepdims=True)
@@ -116,7 +116,7 @@ def test_training_images_keep_their_cluster_however_alike_all_are(offset):
     points = np.random.default_rng(0).normal(size=(800, 64)).astype(np.float32) + np.float32(offset)
     labels = np.random.default_rng(1).permutation(np.arange(800) % 200)
     weights = landmarks(points, labels, 200, seed=0, unit=False)
-    np.testing.assert_array_equal(vote(weights, [points], HeadOptions(), unit=False).assignments, labels)
+    np.testing.assert_array_equal(vote(weights, [points], HeadOptions()).assignments, labels)
     assert filled(weights) == 200
 
 

@@ -64,4 +64,4 @@ def _within(rows: Float32, labels: npt.NDArray[np.integer], k: int) -> float:
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
     """The vote of the nearest training images; see `deepclust.heads.head.Head`."""
-    return vote(weights, features, options, unit=False)
+    return vote(weights, features, options)

@@ -82,4 +82,4 @@ def embedding(graph: sparse.csr_array, k: int) -> Float32:
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
     """The vote of the nearest training images; see `deepclust.heads.head.Head`."""
-    return vote(weights, features, options, unit=True)
+    return vote(weights, features, options)

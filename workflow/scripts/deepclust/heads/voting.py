@@ -39,7 +39,8 @@ def landmarks(rows: Float32, labels: npt.NDArray[Any], k: int, seed: int, *, uni
     Returns:
         `landmarks`, float16 [M, D]: the features less their mean, `origin`, float32 [D], in units of their root mean
         square distance from it, `spread`, float32 [1]; `sharpness`, float32 [1]: how fast the logarithm of a vote falls
-        with half the squared distance in these units; `landmark_clusters`, int32 [M]; `clusters`, int32 [1]: k.
+        with half the squared distance in these units; `unit`, bool [1]; `landmark_clusters`, int32 [M]; `clusters`,
+        int32 [1]: k.
     """
     order = np.random.default_rng(seed).permutation(len(rows))
     # How many of its cluster come before an image.
@@ -56,7 +57,7 @@ def landmarks(rows: Float32, labels: npt.NDArray[Any], k: int, seed: int, *, uni
     origin = points.mean(axis=0, dtype=np.float64).astype(np.float32)
     lengths = np.linalg.norm(points - origin, axis=1).astype(np.float64)
     spread = float(np.sqrt(np.square(lengths).mean())) or 1.0
-    weights = {"origin": origin, "spread": np.array([spread], np.float32)}
+    weights = {"origin": origin, "spread": np.array([spread], np.float32), "unit": np.array([unit])}
     return weights | {
         "landmarks": _rounded(points, weights),
         "sharpness": np.array([(spread**2 if unit else 1.0) / TEMPERATURE], np.float32),
@@ -85,18 +86,16 @@ def filled(weights: Weights) -> int:
     return len(torch.cat(parts).unique())
 
 
-def vote(weights: Weights, features: list[Features], options: HeadOptions, *, unit: bool) -> Prediction:
+def vote(weights: Weights, features: list[Features], options: HeadOptions) -> Prediction:
     """Clusters of any images, and the shares of the votes as probabilities; see `deepclust.heads.head.Head`.
 
-    Args:
-        weights: of `landmarks`, and of the normalisation.
-        unit: as for `landmarks`.
+    `weights` are those of `landmarks` and of the normalisation.
     """
     matrix = _positions(weights["landmarks"])
     assignments = np.empty(len(features[0]), np.int32)
     probabilities = np.empty((len(features[0]), int(weights["clusters"][0])), np.float16)
     for block, rows in normalized_blocks(features, options, weights):
-        if unit:
+        if weights["unit"][0]:
             scale_rows(rows)
         shares = _shares(weights, matrix, _positions(_rounded(rows, weights))).cpu()
         assignments[block] = shares.argmax(1).numpy()
