@@ -1,8 +1,8 @@
 """DeepCluster: what clustering costs in an epoch, and its k-means at the size of ImageNet beside faiss.
 
-Baselines: an epoch's training steps, and faiss's k-means on the same rows from the same start: with its default sample
-of 256 rows per cluster, and with all rows. CPU times of one core; on a GPU, times until it has done the work. The rate
-of network passes is that of a few batches.
+Baselines: an epoch's training steps (forward and backward passes), and faiss's k-means on the same rows, from a random
+start of its own: with its default sample of 256 rows per cluster, and with all rows. CPU times of one core; on a GPU,
+times until it has done the work. The rate of network passes is that of a few batches.
 """
 
 import sys

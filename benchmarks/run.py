@@ -1,4 +1,4 @@
-"""All benchmarks: prints the tables of docs/performance.md. Takes some minutes; leave the machine alone meanwhile."""
+"""Most tables of docs/performance.md; the others name their command. Takes some minutes; leave the machine alone."""
 
 import data
 import deepcluster
@@ -9,6 +9,7 @@ import heads_turtle
 import job_overhead
 import memory_of_features
 import planning
+import precision
 import training
 import training_input
 
@@ -19,6 +20,7 @@ BENCHMARKS = (
     data,
     extraction,
     training,
+    precision,
     training_input,
     heads_kmeans,
     heads_temi,

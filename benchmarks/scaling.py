@@ -94,7 +94,7 @@ def main() -> None:
     for name, count in SETS.items():
         images, rows, banks, order = (count * each / 1e9 for each in (110e3, 2 * DIMENSION, 2 * 2 * 128, 5 * 8))
         shared = " / ".join(f"{rows / gpus:.3g}" for gpus in (1, 8, 64))
-        print(f"| {name} | {images:,.3g} GB | {shared} GB | {banks:.3g} GB | {order:.3g} GB |")
+        print(f"| {name} | {images:,.0f} GB | {shared} GB | {banks:.3g} GB | {order:.3g} GB |")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class Options(PretrainingOptions):
     """Options of DeepCluster."""
 
     clusters: int = Field(10_000, ge=2)
-    """Number of clusters: many more than there are classes, and at least some ten images for each."""
+    """Number of clusters: many more than there are classes, and some hundred images for each."""
     clustering: Literal["kmeans", "pic"] = "kmeans"
     """k-means, or power iteration clustering, which finds the number of clusters itself; the largest `clusters` of
     them are learned."""

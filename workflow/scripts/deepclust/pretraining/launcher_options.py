@@ -29,7 +29,8 @@ class LauncherOptions(Options):
     minutes: int = Field(720, ge=1)
     """Time limit of the job. Shortly before, training saves its state, and the job goes back into the queue."""
     time_slices: int = Field(20, ge=1)
-    """How often that may happen before it counts as a failure."""
+    """Time limits that a training may use up: if it has not ended by the last of them, it has failed. Preemptions
+    do not count."""
     account: str | None = None
     """Slurm account."""
     partition: str | None = None

@@ -1,0 +1,61 @@
+"""What bf16 gives in training: forward, backward and update of a network on ready views, in bf16 against fp32.
+
+SimCLR's networks on batches of 128 images of 32 x 32 pixels, two views each. Both take turns in one process; CPU time
+where there is no GPU.
+
+    python benchmarks/precision.py [REPEATS]
+"""
+
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from timing import Row, seconds
+from training import BATCH, bare_step, make_trainer
+
+from deepclust.common.device import choose_device
+from deepclust.common.images import write_raw
+from deepclust.pretraining import simclr
+
+NETWORKS = {
+    "ResNet-18, cifar stem": {"architecture": "resnet18", "stem": "cifar"},
+    "resnet10_w32, cifar stem": {"architecture": "resnet10_w32", "stem": "cifar"},
+    "resnet10_w32, stl stem": {"architecture": "resnet10_w32", "stem": "stl"},
+}
+
+
+def measure(name: str, options: dict, folder: Path, device: torch.device, repeats: int) -> list[Row]:
+    trainer = make_trainer(simclr, options, folder, device)
+    _, images = next(trainer.store.batches(torch.randperm(trainer.store.count), BATCH))
+    views = trainer.method.views(images, 0)
+    times: dict[bool, list[float]] = {False: [], True: []}
+    for repeat in range(repeats + 1):
+        for trainer.bf16 in times:
+            taken = seconds(lambda: bare_step(trainer, views), device, repeats=1)
+            if repeat:  # the first one warms up
+                times[trainer.bf16].append(taken)
+    fp32, bf16 = (statistics.median(times[kind]) for kind in (False, True))
+    gain = statistics.median(slow / fast for slow, fast in zip(times[False], times[True]))
+    return [
+        Row(f"{name}: fp32 (baseline)", BATCH / fp32, "images/s", None, 1.0),
+        Row(f"{name}: bf16", BATCH / bf16, "images/s", None, gain),
+    ]
+
+
+def main(repeats: int = 5) -> list[Row]:
+    device = choose_device()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    torch.manual_seed(0)
+    pixels = np.random.default_rng(0).integers(0, 256, (8 * BATCH, 3, 32, 32), dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        write_raw(Path(folder) / "images", [pixels], (3, 32, 32))
+        parts = (measure(name, options, Path(folder), device, repeats) for name, options in NETWORKS.items())
+        return [row for part in parts for row in part]
+
+
+if __name__ == "__main__":
+    print(*main(int(sys.argv[1]) if len(sys.argv) > 1 else 5), sep="\n")
