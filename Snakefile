@@ -45,9 +45,11 @@ include: "workflow/rules/reporting.smk"
 rule all:
     default_target: True
     input:
-        "results/leaderboard.csv",
-        "results/report.html",
+        rules.report_page.output,
+        lost=lost_results,
     localrule: True
+    message:
+        "All results are there"
 
 
 check_profile()

@@ -50,6 +50,24 @@ def test_nothing_runs_again(dry_runs):
     assert dry_runs.names() == set()
 
 
+def test_what_is_lost_is_made_again(dry_runs, graph, project):
+    """As a failed job loses it: what was made from it is there. At once for jobs that do not depend on each other."""
+    jobs = {name(job): job for job in dry_runs(forceall=True)}
+    lost = {job: len(with_all_after(graph, [job])) for job in graph if not job.startswith("download")}
+    for count in sorted(set(lost.values())):
+        hidden = [job for job in lost if lost[job] == count]
+        paths = [project / path for job in hidden for path in jobs[job]["output"]]
+        moved = [path for path in paths if path.exists()]
+        try:
+            for path in moved:
+                path.rename(path.with_name(f"{path.name}.hidden"))
+            assert set(hidden) <= dry_runs.names(), count
+        finally:
+            for path in moved:
+                path.with_name(f"{path.name}.hidden").rename(path)
+    assert dry_runs.names() == set()
+
+
 # --- config ----------------------------------------------------------------------------------------------------------
 
 # What the head `other` computes.

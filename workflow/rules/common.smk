@@ -344,7 +344,7 @@ def k_flag(wildcards, input):
 
 def cluster_members(wildcards):
     """Clusters of other heads, for heads that combine them."""
-    return [f"results/clustering/{path}/clusters.safetensors" for path in EXPERIMENT.plan.members(run_of(wildcards))]
+    return [CLUSTERS.format(run=path) for path in EXPERIMENT.plan.members(run_of(wildcards))]
 
 
 def members_flag(wildcards, input):
@@ -520,6 +520,7 @@ CLASSES = "results/labels/{dataset}/{split}/classes.json"
 SNAPSHOTS = "results/evaluation/{dataset}/{backbone}/snapshots.json"
 CHOSEN_K = "results/clustering/{dataset}/{backbones}/k/{protocol}.json"
 CHOICE_FIGURE = "results/report/{dataset}/{backbones}/{protocol}/k.png"
+CLUSTERS = "results/clustering/{run}/clusters.safetensors"
 METRICS = "results/evaluation/{run}/metrics.json"
 RECORDS = "results/evaluation/{run}/metrics.provenance.json"
 FIGURES = [f"results/report/{{run}}/{figure}.png" for figure in ("confusion", "gallery", "map")]
@@ -576,6 +577,29 @@ def job_records():
     paths += [path.replace(".json", ".provenance.json") for path in snapshot_scores(None)]
     paths += [f"results/evaluation/{d}/{backbone}/layers.provenance.json" for d, backbone in EXPERIMENT.probed_layers()]
     return sorted(set(paths))
+
+
+def lost_results(wildcards):
+    """Of every job what is missing although results of others are there: a job that fails loses what it was to replace.
+
+    Snakemake asks for nothing that was lost if what was made from it is there, so that old scores would pass for new ones.
+    Downloads are left out, which may be removed once they are read.
+    """
+    figures = [figure(wildcards) for figure in (training_figure, snapshots_figure, layer_figure)]
+    results = [
+        *job_records(),
+        *run_files(CLUSTERS, METRICS),
+        *choices_of_k(CHOICE_FIGURE),
+        *filter(None, figures),
+        *(
+            "results/leaderboard.csv",
+            "results/report/leaderboard.png",
+            "results/experiment.yaml",
+            "results/lists/jobs.txt",
+        ),
+    ]
+    missing = [path for path in results if not Path(path).exists()]
+    return missing if len(missing) < len(results) else []
 
 
 def started_from(backbone):
