@@ -105,6 +105,25 @@ def test_every_result_has_its_provenance(project, dry_runs):
             assert len(output["sha256"]) == 64
 
 
+def test_every_image_is_told_its_cluster(project):
+    """The table names the files of the folder, and has the clusters of the selected seed."""
+    run = project / "results" / "evaluation" / "shapes" / "small" / "kmeans" / "k3-merged"
+    with (run / "assignments.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert sorted(line["path"] for line in lines) == sorted(
+        str(path.relative_to(project / "shapes")) for path in (project / "shapes").rglob("*.png")
+    )
+    clusters = load_file(
+        project / "results" / "clustering" / "shapes" / "small" / "kmeans" / "k3-merged/clusters.safetensors"
+    )
+    seed = json.loads((run / "metrics.json").read_text())["selected"]
+    assert [int(line["cluster"]) for line in lines] == clusters[f"seed{seed}/assignments/train"].tolist()
+    assert {line["split"] for line in lines} == {"train"}
+    both = project / "results" / "evaluation" / "digits" / "later" / "kmeans" / "k10-held-out" / "assignments.csv"
+    with both.open(newline="") as file:
+        assert {line["split"] for line in csv.DictReader(file)} == {"train", "test"}
+
+
 def metadata_file(project, output):
     """Where Snakemake keeps what it knows of an output."""
     return project / ".snakemake" / "metadata" / base64.urlsafe_b64encode(output.encode()).decode()

@@ -515,6 +515,7 @@ IMAGES = "results/data/{dataset}/{split}/images.bin"
 MANIFESTS = "results/data/{dataset}/{split}/images.json"
 LABELS = "results/labels/{dataset}/{split}/labels.npy"
 CLASSES = "results/labels/{dataset}/{split}/classes.json"
+IDS = "results/labels/{dataset}/{split}/ids.csv"
 
 
 SNAPSHOTS = "results/evaluation/{dataset}/{backbone}/snapshots.json"
@@ -522,6 +523,7 @@ CHOSEN_K = "results/clustering/{dataset}/{backbones}/k/{protocol}.json"
 CHOICE_FIGURE = "results/report/{dataset}/{backbones}/{protocol}/k.png"
 CLUSTERS = "results/clustering/{run}/clusters.safetensors"
 METRICS = "results/evaluation/{run}/metrics.json"
+ASSIGNMENTS = "results/evaluation/{run}/assignments.csv"
 RECORDS = "results/evaluation/{run}/metrics.provenance.json"
 FIGURES = [f"results/report/{{run}}/{figure}.png" for figure in ("confusion", "gallery", "map")]
 REPORTING = SCRIPTS / "deepclust" / "reporting"
@@ -588,7 +590,7 @@ def lost_results(wildcards):
     figures = [figure(wildcards) for figure in (training_figure, snapshots_figure, layer_figure)]
     results = [
         *job_records(),
-        *run_files(CLUSTERS, METRICS),
+        *run_files(CLUSTERS, METRICS, ASSIGNMENTS),
         *choices_of_k(CHOICE_FIGURE),
         *filter(None, figures),
         *(

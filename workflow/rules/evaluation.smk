@@ -93,9 +93,11 @@ rule evaluate:
         neighbors=joined_neighbors("score", HALF_WHITENED),
         labels=split_files("score", LABELS),
         classes=split_files("score", CLASSES),
+        ids=split_files("all", IDS),
         probe="results/evaluation/{dataset}/{backbones}/probe/{protocol}.json",
     output:
         metrics=f"results/evaluation/{RUN}/metrics.json",
+        assignments=f"results/evaluation/{RUN}/assignments.csv",
         provenance=f"results/evaluation/{RUN}/metrics.provenance.json",
     log:
         f"logs/evaluate/{RUN}.log",
@@ -112,7 +114,7 @@ rule evaluate:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
         " --clusters {input.clusters} --seeds_log {input.seeds} --cost {input.cost} --probe {input.probe}"
         " --features {input.features} --neighbors {input.neighbors} --labels {input.labels} --classes {input.classes}"
-        " --output {output.metrics} {params.options} > {log} 2>&1"
+        " --ids {input.ids} --assignments {output.assignments} --output {output.metrics} {params.options} > {log} 2>&1"
 
 
 rule leaderboard:

@@ -1,4 +1,4 @@
-"""Score the clusters of a run: against labels where there are any, and without them."""
+"""Score the clusters of a run, against labels where there are any and without them; tell which image is in which."""
 
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,12 @@ class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic
     """Ceilings on the same features."""
     cost: Path | None = None
     """Provenance of the clusters: what they took."""
+    splits: list[str]
+    """Names of all splits that have clusters."""
+    ids: list[Path] | None = None
+    """`ids.csv` of these splits: which image is which."""
+    assignments: Path | None = None
+    """The table of images and their clusters to write, if `ids` are given."""
     output: Path
     """The `metrics.json` to write."""
     dataset: str
@@ -48,6 +54,7 @@ class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic
 
 def main(arguments: Arguments, job: Job) -> None:
     from deepclust.common.files import read_json, write_json
+    from deepclust.evaluation.assignments import write_assignments
     from deepclust.evaluation.inputs import per_split, read_class_names
     from deepclust.evaluation.scoring import gap, read_scored, score_run
 
@@ -85,6 +92,9 @@ def main(arguments: Arguments, job: Job) -> None:
         | {"packages": cost.get("packages", {})},
         "gap": gap(result["summary"]["acc"]["mean"], probe),
     }
+    if arguments.assignments is not None:
+        ids = dict(zip(arguments.splits, arguments.ids or [], strict=True))
+        write_assignments(arguments.assignments, arguments.clusters, log["selected"], ids)
     write_json(arguments.output, metrics)
 
     job.options = options.model_dump() | metrics["run"]
@@ -95,10 +105,12 @@ def main(arguments: Arguments, job: Job) -> None:
         *arguments.neighbors,
         *(arguments.labels or []),
         *(arguments.classes or []),
+        *(arguments.ids or []),
     ]
     read += [path for path in (arguments.probe, arguments.cost) if path is not None]
     job.inputs = {str(path): path for path in read}
-    job.outputs = {"metrics": arguments.output}
+    written = {"metrics": arguments.output, "assignments": arguments.assignments}
+    job.outputs = {name: path for name, path in written.items() if path is not None}
 
 
 if __name__ == "__main__":

@@ -81,6 +81,7 @@ def evaluate(folder, output, score=("test",), labels="labels", **changes):
         "labels": [folder / f"{split}.{labels}.npy" for split in score] if labels else None,
         "classes": folder / "classes.json",
         "score": json.dumps(list(score)),
+        "splits": '["train", "test"]',
         "dataset": "letters",
         "backbones": '["a", "b"]',
         "trained_on": '["ImageNet-1k, self-supervised", "nothing"]',

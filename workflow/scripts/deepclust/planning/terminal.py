@@ -164,11 +164,12 @@ def closing_table(leaderboard: Path, page: Path, floors: Sequence[str]) -> str:
         "split",
         *(metric.upper() if labelled else metric for metric in metrics),
     ]
-    lines = [header + (["vs pixels"] if labelled else [])]
-    for row in shown:
+    gains = [_gain(row, rows, floors) for row in shown]
+    lines = [header + (["vs pixels"] if any(gains) else [])]
+    for row, gain in zip(shown, gains):
         cells = [row["dataset"], row["backbone"], row["head"], _clusters(row), row["split"]]
         cells += [_score(row, metric) for metric in metrics] if row["seeds"] != "0" else _failed(metrics)
-        lines.append(cells + ([_gain(row, rows, floors)] if labelled else []))
+        lines.append(cells + ([gain] if any(gains) else []))
     more = f"\n  … and {len(rows) - len(shown)} more rows in {leaderboard}" if len(rows) > len(shown) else ""
     where = f"\n\n  Report: {page}   Table: {leaderboard}" if page.exists() else f"\n\n  Table: {leaderboard}"
     return "\n" + _columns(lines) + more + where + _version_warning(rows) + "\n"
