@@ -80,6 +80,16 @@ def test_more_seeds_compute_only_the_new_ones(splits, tmp_path, monkeypatch):
     assert len(log["seeds"]) == 3
 
 
+@pytest.mark.parametrize("rest", [0, 5, 100, -1])
+def test_a_damaged_seed_is_fitted_again(splits, tmp_path, capsys, rest):
+    first, _ = execute(make_run(splits, seeds=[0, 1]), tmp_path / "run")
+    (kept,) = (tmp_path / "run").glob(".seeds-*/1.safetensors")
+    kept.write_bytes(kept.read_bytes()[:rest])
+    again, _ = execute(make_run(splits, seeds=[0, 1]), tmp_path / "run")
+    assert f"{kept} is damaged" in capsys.readouterr().err
+    assert all(np.array_equal(again[name], first[name]) for name in first)
+
+
 def test_the_same_run_gives_the_same_file(splits, tmp_path):
     for name in ("one", "two"):
         execute(make_run(splits), tmp_path / name)
@@ -214,8 +224,15 @@ def test_saved_weights_assign_new_images(splits, tmp_path):
         predict(clusters, features[::-1])
     with pytest.raises(DeepclustError, match=r"shape \(5,\)"):
         predict(clusters, [features[0][0], features[1]])
+    with pytest.raises(DeepclustError, match="list"):
+        predict(clusters, features[0])
+    with pytest.raises(DeepclustError, match=r"of 9, \d+ images"):
+        predict(clusters, [features[0], features[1][:9]])
     with pytest.raises(DeepclustError, match="seed 9"):
         predict(clusters, features, 9)
+    clusters.write_bytes(clusters.read_bytes()[:-9])
+    with pytest.raises(DeepclustError, match=r"clusters\.safetensors is damaged"):
+        predict(clusters, features)
 
 
 @pytest.mark.parametrize("method", all_heads())

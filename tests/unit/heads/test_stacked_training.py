@@ -117,6 +117,18 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path, monkeypatch, stack
     assert not list(tmp_path.iterdir())
 
 
+def test_a_damaged_state_starts_anew(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    whole = run([0, 1])
+    with pytest.raises(KeyboardInterrupt):
+        run([0, 1], tmp_path, stop_at=6)
+    state = next(tmp_path.iterdir())
+    state.write_bytes(state.read_bytes()[:-1])
+    resumed = run([0, 1], tmp_path)
+    assert f"{state} is damaged" in capsys.readouterr().err
+    assert all(np.array_equal(resumed[seed].weights["value"], whole[seed].weights["value"]) for seed in (0, 1))
+
+
 class Large(Number):
     """Of more than two seeds the device runs out of memory in the middle."""
 

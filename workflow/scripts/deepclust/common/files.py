@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,6 +137,21 @@ def write_tensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str
             if number := re.search(r"os error (\d+)", str(error)):
                 raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
             raise
+
+
+def has_whole_tensors(path: Path) -> bool:
+    """Whether a .safetensors file is there and whole. One that is not whole is removed, and a warning says so."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, "numpy"):
+            return True
+    except SafetensorError as error:
+        print(f"warning: {path} is damaged ({error}): what it holds is computed again", file=sys.stderr, flush=True)
+        path.unlink()
+        return False
 
 
 def sha256_file(path: Path) -> str:

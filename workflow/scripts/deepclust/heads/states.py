@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from deepclust.common.files import write_tensors
+from deepclust.common.files import has_whole_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class StateFolder:
         write_tensors(self._file(seed), arrays, {"step": str(state.step), "log": state.log})
 
     def step(self, seed: int) -> int:
-        """Steps done in the state of `seed`; 0 without one."""
+        """Steps done in the state of `seed`; 0 without one, or if it is damaged."""
         from safetensors import safe_open
 
-        if not self._file(seed).is_file():
+        if not has_whole_tensors(self._file(seed)):
             return 0
         with safe_open(self._file(seed), "pt") as file:
             return int(file.metadata()["step"])

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from deepclust.common.errors import DeepclustError
-from deepclust.common.files import remove_tree, write_tensors
+from deepclust.common.files import has_whole_tensors, remove_tree, write_tensors
 from deepclust.heads.head import Features, Prediction, SeedResult, load_head
 
 METADATA = "deepclust"  # one key, because safetensors keeps the order of several at random
@@ -70,7 +70,7 @@ class SeedStore:
         self.folder = parent / f".seeds-{code}-{fingerprint}"
 
     def __contains__(self, seed: int) -> bool:
-        return self._path(seed).is_file()
+        return has_whole_tensors(self._path(seed))
 
     def write(self, fitted: FittedSeed) -> None:
         """Keep one seed."""
@@ -108,15 +108,18 @@ def read_tensors(path: Path, prefix: str = "") -> tuple[dict[str, Any], Tensors]
     """The description in a file of tensors, and its tensors whose names start with `prefix`, without it.
 
     Raises:
-        DeepclustError: the file is missing.
+        DeepclustError: the file is missing or damaged.
     """
     if not path.is_file():
         raise DeepclustError(f"{path} is missing: run the clustering first")
-    with safe_open(path, "numpy") as file:
-        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118  # not a dict
-        return json.loads(file.metadata()[METADATA]), {
-            name.removeprefix(prefix): file.get_tensor(name) for name in names
-        }
+    try:
+        with safe_open(path, "numpy") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118  # not a dict
+            return json.loads(file.metadata()[METADATA]), {
+                name.removeprefix(prefix): file.get_tensor(name) for name in names
+            }
+    except SafetensorError as error:
+        raise DeepclustError(f"{path} is damaged ({error}): delete it and run the clustering again") from error
 
 
 def predict(clusters: Path, features: list[Features], seed: int | None = None) -> Prediction:
@@ -128,8 +131,11 @@ def predict(clusters: Path, features: list[Features], seed: int | None = None) -
         seed: which of the run's seeds; None: the one that was selected without labels.
 
     Raises:
-        DeepclustError: the features are not those of the run's backbones, or the seed has no result.
+        DeepclustError: the features are not those of the run's backbones or not of the same images, or the seed has no
+            result.
     """
+    if not isinstance(features, list | tuple):
+        raise DeepclustError("features must be a list: one array for every backbone of the run")
     description, _ = read_tensors(clusters, "none/")
     seed = description["selected"] if seed is None else seed
     if seed is None:
@@ -139,6 +145,8 @@ def predict(clusters: Path, features: list[Features], seed: int | None = None) -
         raise DeepclustError(
             f"{clusters} was fitted on features of {description['dimensions']} dimensions, these have {dimensions}"
         )
+    if len(counts := {len(array) for array in features}) > 1:
+        raise DeepclustError(f"the backbones' features are those of {', '.join(map(str, sorted(counts)))} images")
     _, weights = read_tensors(clusters, f"seed{seed}/weights/")
     if not weights:
         raise DeepclustError(f"{clusters} has no result of seed {seed}")
