@@ -35,6 +35,11 @@ def test_arguments_from_flags():
     assert (parsed.epochs, parsed.start, parsed.crop) == (5, None, Crop(scale=(0.1, 0.5), flip=False))
 
 
+def test_null_is_a_word_like_any_other():
+    parsed = parse_arguments("demo", Arguments, ["--images", '["null", "true"]', "--start", "null"])
+    assert (parsed.images, parsed.start) == (["null", "true"], "null")
+
+
 def test_a_file_stands_for_its_lines(tmp_path):
     (tmp_path / "list.txt").write_text("x y\nz\n")
     assert parse_arguments("demo", Arguments, ["--images", f"@{tmp_path}/list.txt", "w"]).images == ["x y", "z", "w"]

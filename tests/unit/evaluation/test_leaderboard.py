@@ -36,6 +36,7 @@ def metrics(tmp_path):
             "run": run,
             "classes": ["0", "1"],
             "images": 360,
+            "labelled": 300,
             "seeds": [
                 {"seed": 0, "status": "ok", "acc": acc if acc is None else acc + 0.125},
                 {"seed": 1, "status": "failed", "reason": "collapsed", "acc": None},

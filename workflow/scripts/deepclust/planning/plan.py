@@ -358,7 +358,7 @@ class _Checker:
         """Training needs images of one size."""
         facts = self.facts(dataset)
         if facts is not None and facts.get("shape") is None and options.get("image_size") is None:
-            yield f"{where}.image_size: images of {dataset} differ in size: give the side to train with, e.g. 96"
+            yield f"{where}.image_size: images of {dataset} may differ in size: give the side to train with, e.g. 96"
 
     def check_training_clusters(self, where: str, dataset: str, options: Config) -> Iterator[str]:
         """Methods that cluster the images they train on."""
@@ -497,7 +497,7 @@ class _Checker:
         size = options.get("image_size") or (features.get("image_size") if isinstance(features, dict) else None)
         if facts and options.get("method") == "pixels" and facts.get("shape") is None and size is None:
             fix = f"give backbones.{backbone}.image_size, e.g. 32"
-            yield f"{where}.backbones: images of {dataset} differ in size: {fix}"
+            yield f"{where}.backbones: images of {dataset} may differ in size: {fix}"
 
     def check_crops(self, dataset: str, backbone: Any) -> Iterator[str]:
         """Crops of an image must differ: where all of it is seen, its corners are its centre."""

@@ -167,6 +167,9 @@ def _describe(error: jsonschema.ValidationError, path: tuple[str, ...]) -> str:
     # Of a union's alternatives (`int or null`, `int or list`), the one that got furthest says what is wrong.
     while error.context:
         error = max(error.context, key=lambda e: (len(e.absolute_path), e.validator not in {"type", "const"}))
+    if error.validator == "additionalProperties" and (known := error.schema.get("properties")):
+        key = next(key for key in error.instance if key not in known)
+        return f"{_join((*path, *map(str, error.absolute_path), key))}: unknown key{did_you_mean(key, known)}"
     where = _join((*path, *map(str, error.absolute_path)))
     got = json.dumps(error.instance, ensure_ascii=False, default=str)
     limit = error.validator_value

@@ -137,7 +137,8 @@ def _facts_of(group: Sequence[Run]) -> str:
     some = group[0]
     facts = [f"{len(some.classes)} classes" if some.classes else "no labels"]
     if len({(run.protocol, run.split) for run in group}) == 1:
-        facts.insert(0, f"{some.protocol}: {some.images:,} images ({some.split})")
+        labelled = f", {some.labelled:,} of them labelled" if 0 < some.labelled < some.images else ""
+        facts.insert(0, f"{some.protocol}: {some.images:,} images ({some.split}){labelled}")
     if len({run.k_text for run in group}) == 1:
         facts.append(f"k = {some.k_text}")
     return ", ".join(facts)
