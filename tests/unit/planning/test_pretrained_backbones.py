@@ -273,7 +273,7 @@ def test_a_missing_backbone_that_another_starts_from_is_one_line():
     config["backbones"]["later"] = {"method": "simclr", "dataset": "digits", "start_from": "fetched"}
     with pytest.raises(ExperimentError) as error:
         make_plan(config, [])
-    assert error.value.lines == ["backbones.fetched.weights: there is no file gone/model.json"]
+    assert error.value.lines == [f"backbones.fetched.weights: there is no file gone/model.json (in {Path.cwd()})"]
 
 
 def test_a_damaged_backbone_that_another_starts_from_is_one_line(tmp_path):

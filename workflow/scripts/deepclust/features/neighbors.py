@@ -150,8 +150,9 @@ def _read(path: Path, header: np.memmap, directions: Float32) -> None:
         offset = header.offset + first * columns * header.itemsize
         values = np.fromfile(path, header.dtype, count * columns, offset=offset).reshape(count, columns)
         block = values.astype(np.float64)  # squares of large features overflow float32
-        if not np.isfinite(block).all():
-            raise DeepclustError(f"{path} has NaN or infinite values from row {first} on: extract the features again")
+        if not (finite := np.isfinite(block).all(axis=1)).all():
+            row = first + int(finite.argmin())
+            raise DeepclustError(f"{path} has NaN or infinite values in row {row}: delete it to extract it again")
         lengths = np.linalg.norm(block, axis=1, keepdims=True)
         directions[first : first + count] = np.divide(block, lengths, out=np.zeros_like(block), where=lengths > 0)
 

@@ -17,6 +17,11 @@ def local_path(source: str) -> Path | None:
     return None if "://" in source else Path(source)
 
 
+def looked_in(path: str | Path) -> str:
+    """Where a path was looked for, to be said after it; nothing if it says so itself."""
+    return "" if Path(path).is_absolute() else f" (in {Path.cwd()})"
+
+
 def planned_downloads(jobs: Iterable[Any]) -> tuple[list[tuple[Path, Sequence[str]]], list[str]]:
     """What jobs of Snakemake will download: files with their place and sources, and what comes from the hub."""
     files, hub = [], []

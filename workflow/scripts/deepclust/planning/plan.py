@@ -12,7 +12,7 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.image_files import image_paths
 from deepclust.common.limits import most_clusters, shorter_side
 from deepclust.planning import pretrained
-from deepclust.planning.downloads import local_path
+from deepclust.planning.downloads import local_path, looked_in
 from deepclust.planning.strict_yaml import check_file
 from deepclust.planning.validation import Schema, check_and_fill, did_you_mean, undefined
 
@@ -285,12 +285,13 @@ class _Checker:
             if value in [choice for option in node.get("anyOf", []) for choice in option.get("enum", [])]:
                 continue
             if "directory-path" in formats and not Path(value).is_dir():
-                yield f"{where}.{key}: there is no folder {value}"
+                yield f"{where}.{key}: there is no folder {value}{looked_in(value)}"
             elif "file-path" in formats and not Path(value).is_file():
                 choices = [choice for option in node.get("anyOf", []) for choice in option.get("enum", [])]
-                yield f"{where}.{key}: there is no file {value}{did_you_mean(value, choices) if choices else ''}"
+                meant = did_you_mean(value, choices) if choices else looked_in(value)
+                yield f"{where}.{key}: there is no file {value}{meant}"
             elif "path" in formats and not Path(value).exists():
-                yield f"{where}.{key}: there is no file or folder {value}"
+                yield f"{where}.{key}: there is no file or folder {value}{looked_in(value)}"
 
     def check_source(self, name: str, options: Config) -> Iterator[str]:
         facts = self.facts(name)
@@ -299,7 +300,7 @@ class _Checker:
         for source in [sources] if isinstance(sources, str) else sources or []:
             for copy in copies(source, files) if isinstance(source, str) else []:
                 if (path := local_path(copy)) is not None and not path.is_file():
-                    yield f"datasets.{name}.source: there is no file {path}"
+                    yield f"datasets.{name}.source: there is no file {path}{looked_in(path)}"
 
     def check_backbone(self, name: str, options: Config) -> Iterator[str]:
         where = f"backbones.{name}"

@@ -15,7 +15,7 @@ import yaml
 
 from deepclust.common.descriptions import DESCRIPTION, beside, is_description, read_description
 from deepclust.common.errors import DeepclustError, some_of
-from deepclust.planning.downloads import local_path
+from deepclust.planning.downloads import local_path, looked_in
 from deepclust.planning.validation import closest, did_you_mean
 
 BACKBONES = Path(__file__).resolve().parents[1] / "backbones"
@@ -253,7 +253,7 @@ def _check_weights(where: str, weights: str) -> Iterator[str]:
     scheme = urlsplit(weights).scheme if "://" in weights else ""
     path = local_path(weights)
     if path is not None and not path.is_file():
-        yield f"{where}: there is no file {weights}"
+        yield f"{where}: there is no file {weights}{looked_in(path)}"
     elif scheme == "hf" and not re.fullmatch(r"hf://[\w.-]+/[\w.-]+(@[^/]+)?(/.+)?", weights):
         yield f"{where}: {weights} is no address on the hub: write hf://owner/name[@revision][/file]"
     elif path is None and scheme not in {"hf", "http", "https"}:

@@ -87,7 +87,7 @@ def project(features: npt.NDArray[np.float32], perplexity: float) -> npt.NDArray
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     if not np.isfinite(features).all():
-        raise DeepclustError("some features are not finite: the backbone diverged, look at its training curves")
+        raise DeepclustError("some features are not finite: if their backbone was trained here, see its curves")
     count = len(features)
     components = min(COMPONENTS, *features.shape)
     with threadpool_limits(1):  # sums of several threads round differently, and t-SNE amplifies that

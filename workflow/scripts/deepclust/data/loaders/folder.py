@@ -22,7 +22,7 @@ class Options(ImageFileOptions):
 
     path: DirectoryPath
     """Folder of images: jpg, jpeg, png, webp, bmp, gif, tif or tiff, at any depth. Its subfolders are the classes;
-    images directly in it have no labels. Hidden and other files are ignored."""
+    images without subfolders have no labels. Hidden and other files are ignored."""
     test_path: DirectoryPath | None = None
     """Folder of test images, laid out like `path`; without it there is no test split."""
     class_folders: bool = True
