@@ -49,7 +49,7 @@ rule all:
         lost=lost_results,
     localrule: True
     message:
-        "All results are there"
+        "All results of the experiment"
 
 
 check_profile()

@@ -68,6 +68,23 @@ def test_what_is_lost_is_made_again(dry_runs, graph, project):
     assert dry_runs.names() == set()
 
 
+def test_data_that_only_other_scores_need(dry_runs, experiment, project):
+    """Snapshots and stages are scored on held-out images, whatever the runs are scored on."""
+    config = copy.deepcopy(experiment)
+    for run in config["runs"]:
+        run |= {"protocol": "train"} if run["dataset"] == "digits" else {}
+    assert "prepare digits test" not in dry_runs.names(config)
+    moved = [project / "results" / kind / "digits" / "test" for kind in ("data", "labels")]
+    try:
+        for path in moved:
+            path.rename(path.with_name("hidden"))
+        assert "prepare digits test" in dry_runs.names(config)
+    finally:
+        for path in moved:
+            path.with_name("hidden").rename(path)
+    assert dry_runs.names() == set()
+
+
 # --- config ----------------------------------------------------------------------------------------------------------
 
 # What the head `other` computes.

@@ -576,6 +576,10 @@ def job_records():
         paths.append(f"results/report/{run.dataset}/{joined}/{run.protocol}/map.provenance.json")
         paths += [f"results/evaluation/{run.path}/metrics.provenance.json"]
         paths += [f"results/report/{run.path}/figures.provenance.json"]
+    held_out = [(name, split) for name, _ in EXPERIMENT.snapshots() for split in EXPERIMENT.snapshot_splits(name)]
+    for name, _ in EXPERIMENT.probed_layers():
+        held_out += [(name, split) for splits in EXPERIMENT.plan.run_splits(name, "held-out") for split in splits]
+    paths += [f"results/data/{name}/{split}/images.provenance.json" for name, split in held_out]
     paths += [path.replace(".json", ".provenance.json") for path in snapshot_scores(None)]
     paths += [f"results/evaluation/{d}/{backbone}/layers.provenance.json" for d, backbone in EXPERIMENT.probed_layers()]
     return sorted(set(paths))

@@ -281,7 +281,7 @@ def test_parquet_names_of_classes_and_columns(tmp_path):
     format = FORMATS["parquet"]
     format.prepare(tmp_path / "a")
     assert (tmp_path / "a" / "l" / "classes.json").read_text().split('"')[1::2] == ["cat", "dog"]
-    _, labels = format.prepare(tmp_path / "b", label_column=None)
+    _, labels = format.prepare(tmp_path / "b", label_column="")
     assert set(labels.values()) == {-1}
     fails(format, tmp_path / "c", "no column 'picture'", image_column="picture")
     fails(format, tmp_path / "d", "no files data/val", train="data/val-*.parquet")

@@ -1,5 +1,6 @@
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,6 +13,8 @@ from deepclust.common.job import parse_arguments
 from deepclust.planning.parameters import Flags, Parameters, listing_digest
 from deepclust.planning.plan import make_plan
 from deepclust.pretraining.launcher_options import LauncherOptions
+
+ROOT = Path(__file__).resolve().parents[3]
 
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 keys = st.from_regex(r"[a-z][a-z_]{0,8}", fullmatch=True)
@@ -27,6 +30,25 @@ def test_flags_survive_the_shell(options):
         if value is not None
     }
     assert read == expected
+
+
+def nullable(node):
+    """Options that may be null, with their defaults, at any depth of a schema."""
+    for name, child in node.get("properties", {}).items():
+        if {"type": "null"} in child.get("anyOf", []):
+            yield name, child.get("default")
+    for child in node.values():
+        for each in child.values() if isinstance(child, dict) else []:
+            if isinstance(each, dict):
+                yield from nullable(each)
+
+
+def test_null_is_only_ever_a_default():
+    """No flag says null: a command then takes its default."""
+    schema = json.loads((ROOT / "workflow" / "schemas" / "config.schema.json").read_text())
+    found = list(nullable(schema))
+    assert len(found) > 20
+    assert [(name, default) for name, default in found if default is not None] == []
 
 
 def test_nested_options_and_lists():

@@ -248,6 +248,8 @@ def test_images_of_a_folder_are_counted(tmp_path):
     [
         (("dataset",), {}, "dataset", "did you mean 'datasets'"),
         (("runs", 0, "backbone"), ["simclr"], "runs.0.backbone", "did you mean 'backbones'"),
+        (("runs", 0), {"head": ["kmeans"], "backbone": ["simclr"]}, "runs.0.backbone", "did you mean 'backbones'"),
+        (("runs", 0), {"head": ["kmeans"], "backbone": ["simclr"]}, "runs.0.head", "did you mean 'heads'"),
         (("backbones", "simclr", "epoch"), 3, "backbones.simclr.epoch", "did you mean 'epochs'"),
         (("backbones", "simclr", "augmentation"), {"crop_scal": 1}, "augmentation.crop_scal", "did you mean"),
         (("backbones", "simclr", "epochs"), "sixty", "backbones.simclr.epochs", "whole number"),

@@ -139,19 +139,18 @@ def write_tensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str
             raise
 
 
-def has_whole_tensors(path: Path) -> bool:
-    """Whether a .safetensors file is there and whole. One that is not whole is removed, and a warning says so."""
+def remove_damaged_tensors(path: Path) -> None:
+    """Remove a .safetensors file that is there but not whole; a warning says so."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        return False
+        return
     try:
         with safe_open(path, "numpy"):
-            return True
+            pass
     except SafetensorError as error:
-        print(f"warning: {path} is damaged ({error}): what it holds is computed again", file=sys.stderr, flush=True)
+        print(f"warning: {path} is damaged ({error}): what it held is computed again", file=sys.stderr, flush=True)
         path.unlink()
-        return False
 
 
 def sha256_file(path: Path) -> str:

@@ -51,7 +51,7 @@ class JobArguments(BaseSettings):
         cli_exit_on_error=False,
         cli_enforce_required=True,
         nested_model_default_partial_update=True,
-        cli_parse_none_str="\0",  # no argument holds it: "null" is a name like any other
+        cli_parse_none_str="<none>",  # "null" is a name like any other
     )
 
     @classmethod

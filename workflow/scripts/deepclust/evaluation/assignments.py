@@ -33,19 +33,19 @@ def write_assignments(output: Path, clusters: Path, seed: int | None, ids: dict[
 def _lines(clusters: Path, seed: str, split: str, ids: Path) -> Iterator[tuple[object, ...]]:
     from safetensors import SafetensorError, safe_open
 
-    with ids.open(encoding="utf-8", newline="") as table:
-        _, *images = csv.reader(table)
     try:
-        with safe_open(clusters, framework="numpy") as file:
-            assigned = file.get_tensor(f"{seed}/assignments/{split}")
-            check_lengths({f"{clusters}, {split}": len(assigned), str(ids): len(images)})
+        with safe_open(clusters, framework="numpy") as tensors, ids.open(encoding="utf-8", newline="") as table:
+            assigned = tensors.get_tensor(f"{seed}/assignments/{split}")
+            check_lengths({f"{clusters}, {split}": len(assigned), str(ids): sum(1 for _ in csv.DictReader(table))})
+            table.seek(0)
+            images = csv.DictReader(table)
             soft = f"{seed}/probabilities/{split}"
-            shares = file.get_slice(soft) if soft in file.keys() else None  # noqa: SIM118  # no dict
-            for start in range(0, len(images), BLOCK):
-                stop = min(start + BLOCK, len(images))
-                block = None if shares is None else shares[start:stop]
-                for row, (image, path) in enumerate(images[start:stop]):
-                    cluster = int(assigned[start + row])
-                    yield split, image, path, cluster, "" if block is None else f"{block[row, cluster]:.4f}"
+            shares = tensors.get_slice(soft) if soft in tensors.keys() else None  # noqa: SIM118  # no dict
+            for start in range(0, len(assigned), BLOCK):
+                block = assigned[start : start + BLOCK].tolist()
+                probabilities = None if shares is None else shares[start : start + len(block)]
+                for row, (cluster, image) in enumerate(zip(block, images)):
+                    probability = "" if probabilities is None else f"{probabilities[row, cluster]:.4f}"
+                    yield split, image["id"], image["path"], cluster, probability
     except SafetensorError as error:
         raise DeepclustError(f"{clusters}: {error}: delete it and cluster again") from error

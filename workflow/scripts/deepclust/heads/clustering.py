@@ -75,6 +75,7 @@ def cluster(run: Run, clusters: Path, log: Path, *, code: str, progress: Progres
     features = _open(run.features)
     _check(run, head.FACTS, features)
     store = SeedStore(clusters.parent, code, fingerprint(run))
+    store.remove_damaged(run.seeds)
     missing = [seed for seed in run.seeds if seed not in store]
     if missing:
         _check_finite(run, features)

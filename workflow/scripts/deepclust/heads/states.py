@@ -1,11 +1,12 @@
 """States of unfinished trainings on disk, one file per seed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from deepclust.common.files import has_whole_tensors, write_tensors
+from deepclust.common.files import remove_damaged_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,10 @@ class StateFolder:
         write_tensors(self._file(seed), arrays, {"step": str(state.step), "log": state.log})
 
     def step(self, seed: int) -> int:
-        """Steps done in the state of `seed`; 0 without one, or if it is damaged."""
+        """Steps done in the state of `seed`; 0 without one."""
         from safetensors import safe_open
 
-        if not has_whole_tensors(self._file(seed)):
+        if not self._file(seed).is_file():
             return 0
         with safe_open(self._file(seed), "pt") as file:
             return int(file.metadata()["step"])
@@ -48,6 +49,11 @@ class StateFolder:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
             metadata = file.metadata()
         return State(int(metadata["step"]), metadata["log"], tensors)
+
+    def remove_damaged(self, seeds: Sequence[int]) -> None:
+        """Remove the states of these seeds that cannot be read."""
+        for seed in seeds:
+            remove_damaged_tensors(self._file(seed))
 
     def remove(self, seed: int) -> None:
         """Remove the state of `seed`."""

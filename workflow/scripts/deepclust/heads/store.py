@@ -7,6 +7,7 @@ Tensors of `clusters.safetensors`, for every seed s that succeeded and every spl
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from deepclust.common.errors import DeepclustError
-from deepclust.common.files import has_whole_tensors, remove_tree, write_tensors
+from deepclust.common.files import remove_damaged_tensors, remove_tree, write_tensors
 from deepclust.heads.head import Features, Prediction, SeedResult, load_head
 
 METADATA = "deepclust"  # one key, because safetensors keeps the order of several at random
@@ -70,7 +71,7 @@ class SeedStore:
         self.folder = parent / f".seeds-{code}-{fingerprint}"
 
     def __contains__(self, seed: int) -> bool:
-        return has_whole_tensors(self._path(seed))
+        return self._path(seed).is_file()
 
     def write(self, fitted: FittedSeed) -> None:
         """Keep one seed."""
@@ -80,6 +81,11 @@ class SeedStore:
         """A seed that is kept."""
         entry, tensors = read_tensors(self._path(seed))
         return FittedSeed(entry, tensors)
+
+    def remove_damaged(self, seeds: Sequence[int]) -> None:
+        """Remove those of these seeds that cannot be read."""
+        for seed in seeds:
+            remove_damaged_tensors(self._path(seed))
 
     def remove_stale(self) -> None:
         """Remove the seeds that other code, options or features left beside."""

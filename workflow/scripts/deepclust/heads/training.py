@@ -86,6 +86,8 @@ def train(
         scratch: folder for the state; None: it is not saved.
     """
     states = None if scratch is None else StateFolder(scratch)
+    if states is not None:
+        states.remove_damaged(seeds)
     steps = _steps(seeds, states)
     with progress.task("train", plan.steps * len(seeds), "steps", sum(steps.values())) as task:
         waiting = [stack for group in _groups(seeds, states) for stack in stacks(group, device)]

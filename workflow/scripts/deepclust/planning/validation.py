@@ -135,7 +135,8 @@ def _errors(value: Any, node: dict[str, Any], schema: Schema, path: tuple[str, .
         yield f"{_join(path)}: must be a finite number, got {value}"
         return
     errors = list(validator.iter_errors(value))
-    yield from (_describe(error, path) for error in errors)
+    for error in errors:
+        yield from _descriptions(error, path)
     if not errors and len(node.get("prefixItems", [])) == 2 and value[0] > value[1]:
         yield f"{_join(path)}: must be [smallest, largest], got {json.dumps(value)}"
 
@@ -163,13 +164,19 @@ def _mapping_errors(
             yield f"{_join(path)}: needs '{key}'"
 
 
-def _describe(error: jsonschema.ValidationError, path: tuple[str, ...]) -> str:
+def _descriptions(error: jsonschema.ValidationError, path: tuple[str, ...]) -> Iterator[str]:
     # Of a union's alternatives (`int or null`, `int or list`), the one that got furthest says what is wrong.
     while error.context:
         error = max(error.context, key=lambda e: (len(e.absolute_path), e.validator not in {"type", "const"}))
-    if error.validator == "additionalProperties" and (known := error.schema.get("properties")):
-        key = next(key for key in error.instance if key not in known)
-        return f"{_join((*path, *map(str, error.absolute_path), key))}: unknown key{did_you_mean(key, known)}"
+    if error.validator != "additionalProperties":
+        yield _describe(error, path)
+        return
+    known = error.schema.get("properties", {})
+    for key in (key for key in error.instance if key not in known):
+        yield f"{_join((*path, *map(str, error.absolute_path), key))}: unknown key{did_you_mean(key, known)}"
+
+
+def _describe(error: jsonschema.ValidationError, path: tuple[str, ...]) -> str:
     where = _join((*path, *map(str, error.absolute_path)))
     got = json.dumps(error.instance, ensure_ascii=False, default=str)
     limit = error.validator_value

@@ -35,8 +35,8 @@ class Options(ImageFileOptions):
     """Files of the test split, e.g. `data/test-*.parquet` or `data/validation-*.parquet`; without it there is none."""
     image_column: str = "image"
     """Column of the images."""
-    label_column: str | None = "label"
-    """Column of the labels, whole numbers from 0; null: the images have no labels."""
+    label_column: str = "label"
+    """Column of the labels, whole numbers from 0; an empty name: the images have no labels."""
 
 
 def read_split(options: Options, split: str, archives: Sequence[Path]) -> EncodedSplit:
@@ -74,7 +74,7 @@ def _classes(path: Path, options: Options) -> list[str] | None:
     for column in [options.image_column, *([options.label_column] if options.label_column else [])]:
         if column not in schema.names:
             raise DeepclustError(f"{path} has no column {column!r}, only {', '.join(schema.names)}")
-    if options.label_column is None:
+    if not options.label_column:
         return []
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
