@@ -8,16 +8,12 @@ where there is no GPU.
 
 import statistics
 import sys
-import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
 from timing import Row, seconds
-from training import BATCH, bare_step, make_trainer
+from training import BATCH, bare_step, make_trainer, random_images
 
-from deepclust.common.device import choose_device
-from deepclust.common.images import write_raw
 from deepclust.pretraining import simclr
 
 NETWORKS = {
@@ -46,14 +42,8 @@ def measure(name: str, options: dict, folder: Path, device: torch.device, repeat
 
 
 def main(repeats: int = 5) -> list[Row]:
-    device = choose_device()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    torch.manual_seed(0)
-    pixels = np.random.default_rng(0).integers(0, 256, (8 * BATCH, 3, 32, 32), dtype=np.uint8)
-    with tempfile.TemporaryDirectory() as folder:
-        write_raw(Path(folder) / "images", [pixels], (3, 32, 32))
-        parts = (measure(name, options, Path(folder), device, repeats) for name, options in NETWORKS.items())
+    with random_images() as (folder, device):
+        parts = (measure(name, options, folder, device, repeats) for name, options in NETWORKS.items())
         return [row for part in parts for row in part]
 
 

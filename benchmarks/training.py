@@ -9,6 +9,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -90,18 +92,23 @@ def measure(name: str, trainer: Trainer, repeats: int) -> list[Row]:
     ]
 
 
-def main(repeats: int = 5) -> list[Row]:
+@contextmanager
+def random_images() -> Iterator[tuple[Path, torch.device]]:
+    """A folder with `images` to train on, and the device to train on; on a CPU with one thread."""
     device = choose_device()
     if device.type == "cpu":
         torch.set_num_threads(1)
     torch.manual_seed(0)
     pixels = np.random.default_rng(0).integers(0, 256, (8 * BATCH, 3, 32, 32), dtype=np.uint8)
-    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         write_raw(Path(folder) / "images", [pixels], (3, 32, 32))
-        for name, (module, options) in METHODS.items():
-            rows += measure(name, make_trainer(module, options, Path(folder), device), repeats)
-    return rows
+        yield Path(folder), device
+
+
+def main(repeats: int = 5) -> list[Row]:
+    with random_images() as (folder, device):
+        trainers = ((name, make_trainer(*method, folder, device)) for name, method in METHODS.items())
+        return [row for name, trainer in trainers for row in measure(name, trainer, repeats)]
 
 
 if __name__ == "__main__":
