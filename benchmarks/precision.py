@@ -8,11 +8,12 @@ where there is no GPU.
 
 import statistics
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
-from timing import Row, seconds
-from training import BATCH, bare_step, make_trainer, random_images
+from timing import Row, in_turns
+from training import BATCH, STEPS, bare_step, make_trainer, random_images
 
 from deepclust.pretraining import simclr
 
@@ -27,14 +28,15 @@ def measure(name: str, options: dict, folder: Path, device: torch.device, repeat
     trainer = make_trainer(simclr, options, folder, device)
     _, images = next(trainer.store.batches(torch.randperm(trainer.store.count), BATCH))
     views = trainer.method.views(images, 0)
-    times: dict[bool, list[float]] = {False: [], True: []}
-    for repeat in range(repeats + 1):
-        for trainer.bf16 in times:
-            taken = seconds(lambda: bare_step(trainer, views), device, repeats=1)
-            if repeat:  # the first one warms up
-                times[trainer.bf16].append(taken)
-    fp32, bf16 = (statistics.median(times[kind]) for kind in (False, True))
-    gain = statistics.median(slow / fast for slow, fast in zip(times[False], times[True]))
+
+    def step(bf16: bool) -> None:
+        trainer.bf16 = bf16
+        bare_step(trainer, views)
+
+    work = {"fp32": partial(step, False), "bf16": partial(step, True)}
+    times = in_turns(work, device, repeats, repeats=STEPS)
+    fp32, bf16 = (statistics.median(times[kind]) for kind in work)
+    gain = statistics.median(slow / fast for slow, fast in zip(times["fp32"], times["bf16"]))
     return [
         Row(f"{name}: fp32 (baseline)", BATCH / fp32, "images/s", None, 1.0),
         Row(f"{name}: bf16", BATCH / bf16, "images/s", None, gain),

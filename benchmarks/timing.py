@@ -32,6 +32,19 @@ class Row:
         return f"| {self.what} | {self.value:,.3g} {self.unit} | {limit} | {ratio} |"
 
 
+def in_turns(
+    work: dict[str, Callable[[], object]], device: "torch.device", rounds: int, repeats: int
+) -> dict[str, list[float]]:
+    """`seconds` of each piece of work in each round; one more round before them warms up."""
+    times: dict[str, list[float]] = {kind: [] for kind in work}
+    for number in range(rounds + 1):
+        for kind, piece in work.items():
+            taken = seconds(piece, device, repeats)
+            if number:
+                times[kind].append(taken)
+    return times
+
+
 def seconds(work: Callable[[], object], device: "torch.device", repeats: int = 1) -> float:
     """CPU time of `work`; on a GPU the time until it has done it, the mean of `repeats`."""
     if device.type == "cpu":

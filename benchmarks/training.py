@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from timing import Row, seconds
+from timing import Row, in_turns
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -34,6 +34,7 @@ from deepclust.pretraining.snapshots import Snapshots  # noqa: E402
 from deepclust.pretraining.trainer import Trainer  # noqa: E402
 
 BATCH = 128
+STEPS = 50  # timed together on a GPU
 COUNT = 50_000  # what a method keeps per image is as large as for CIFAR-10
 CHECKPOINT_SECONDS = 300
 METHODS = {
@@ -74,12 +75,7 @@ def measure(name: str, trainer: Trainer, repeats: int) -> list[Row]:
     indices = indices[::each]
     views = trainer.method.views(images, 0)
     work = {"bare": lambda: bare_step(trainer, views), "whole": lambda: trainer._step(images, indices)}
-    times: dict[str, list[float]] = {kind: [] for kind in work}
-    for repeat in range(repeats + 1):
-        for kind, step in work.items():
-            taken = seconds(step, device, repeats=50)
-            if repeat:  # the first one warms up
-                times[kind].append(taken)
+    times = in_turns(work, device, repeats, repeats=STEPS)
     bare, whole = (statistics.median(times[kind]) for kind in work)
     share = statistics.median(b / w for b, w in zip(times["bare"], times["whole"]))
     start = time.perf_counter()

@@ -1,5 +1,6 @@
 """Exactly what a change invalidates runs again: for every key of the config and every module of the library."""
 
+import contextlib
 import copy
 import io
 import os
@@ -50,21 +51,27 @@ def test_nothing_runs_again(dry_runs):
     assert dry_runs.names() == set()
 
 
+@contextlib.contextmanager
+def away(paths):
+    """Results that are not there for a while, as if a failed job had lost them."""
+    moved = [path for path in paths if path.exists()]
+    try:
+        for path in moved:
+            path.rename(path.with_name(f"{path.name}.hidden"))
+        yield
+    finally:
+        for path in moved:
+            path.with_name(f"{path.name}.hidden").rename(path)
+
+
 def test_what_is_lost_is_made_again(dry_runs, graph, project):
     """As a failed job loses it: what was made from it is there. At once for jobs that do not depend on each other."""
     jobs = {name(job): job for job in dry_runs(forceall=True)}
     lost = {job: len(with_all_after(graph, [job])) for job in graph if not job.startswith("download")}
     for count in sorted(set(lost.values())):
         hidden = [job for job in lost if lost[job] == count]
-        paths = [project / path for job in hidden for path in jobs[job]["output"]]
-        moved = [path for path in paths if path.exists()]
-        try:
-            for path in moved:
-                path.rename(path.with_name(f"{path.name}.hidden"))
+        with away(project / path for job in hidden for path in jobs[job]["output"]):
             assert set(hidden) <= dry_runs.names(), count
-        finally:
-            for path in moved:
-                path.with_name(f"{path.name}.hidden").rename(path)
     assert dry_runs.names() == set()
 
 
@@ -74,14 +81,8 @@ def test_data_that_only_other_scores_need(dry_runs, experiment, project):
     for run in config["runs"]:
         run |= {"protocol": "train"} if run["dataset"] == "digits" else {}
     assert "prepare digits test" not in dry_runs.names(config)
-    moved = [project / "results" / kind / "digits" / "test" for kind in ("data", "labels")]
-    try:
-        for path in moved:
-            path.rename(path.with_name("hidden"))
+    with away(project / "results" / kind / "digits" / "test" for kind in ("data", "labels")):
         assert "prepare digits test" in dry_runs.names(config)
-    finally:
-        for path in moved:
-            path.with_name("hidden").rename(path)
     assert dry_runs.names() == set()
 
 

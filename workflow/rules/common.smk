@@ -454,7 +454,7 @@ def split_files(which, pattern):
         splits = {
             "train": train,
             "score": score,
-            "all": train + [s for s in score if s not in train],
+            "all": EXPERIMENT.plan.all_splits(wildcards.dataset, wildcards.protocol),
         }[which]
         backbones = wildcards.backbones.split("+") if "{backbone}" in pattern else [""]
         return [
@@ -561,7 +561,7 @@ def job_records():
                 paths += [f"results/data/{options['dataset']}/{split}/images.provenance.json" for split in splits]
                 paths.append(f"results/backbones/{name}/model.provenance.json")
                 paths += started_from(name)
-        for split in dict.fromkeys(train + score):
+        for split in EXPERIMENT.plan.all_splits(run.dataset, run.protocol):
             paths.append(f"results/data/{run.dataset}/{split}/images.provenance.json")
             features = [f"results/features/{run.dataset}/{backbone}/{split}" for backbone in run.backbones]
             paths += [f"{folder}/features.provenance.json" for folder in features]
@@ -597,12 +597,10 @@ def lost_results(wildcards):
         *run_files(CLUSTERS, METRICS, ASSIGNMENTS),
         *choices_of_k(CHOICE_FIGURE),
         *filter(None, figures),
-        *(
-            "results/leaderboard.csv",
-            "results/report/leaderboard.png",
-            "results/experiment.yaml",
-            "results/lists/jobs.txt",
-        ),
+        "results/leaderboard.csv",
+        "results/report/leaderboard.png",
+        "results/experiment.yaml",
+        "results/lists/jobs.txt",
     ]
     missing = [path for path in results if not Path(path).exists()]
     return missing if len(missing) < len(results) else []

@@ -94,7 +94,7 @@ def main(arguments: Arguments, job: Job) -> None:
     }
     if arguments.assignments is not None:
         ids = dict(zip(arguments.splits, arguments.ids or [], strict=True))
-        write_assignments(arguments.assignments, arguments.clusters, log["selected"], ids)
+        write_assignments(arguments.assignments, arguments.clusters, log["selected"], k, ids)
     write_json(arguments.output, metrics)
 
     job.options = options.model_dump() | metrics["run"]

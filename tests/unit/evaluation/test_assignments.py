@@ -32,7 +32,7 @@ def run(tmp_path):
 
 def table(folder, seed):
     ids = {split: folder / f"{split}.csv" for split in NAMES}
-    write_assignments(folder / "assignments.csv", folder / "clusters.safetensors", seed, ids)
+    write_assignments(folder / "assignments.csv", folder / "clusters.safetensors", seed, 4, ids)
     with (folder / "assignments.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 

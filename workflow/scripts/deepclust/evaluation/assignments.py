@@ -4,20 +4,20 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from deepclust.common.errors import DeepclustError
 from deepclust.common.files import atomic_path
-from deepclust.evaluation.inputs import check_lengths
+from deepclust.evaluation.inputs import check_lengths, read_assignments
 
 COLUMNS = ("split", "id", "path", "cluster", "probability")
 BLOCK = 65_536  # rows of probabilities in memory at a time
 
 
-def write_assignments(output: Path, clusters: Path, seed: int | None, ids: dict[str, Path]) -> None:
+def write_assignments(output: Path, clusters: Path, seed: int | None, k: int, ids: dict[str, Path]) -> None:
     """Write one line per image: its split, number and name, its cluster, and how probable that is.
 
     Args:
         clusters: `clusters.safetensors` of a run.
         seed: whose clusters; None, where every seed failed: a table without lines.
+        k: number of clusters.
         ids: `ids.csv` of every split: the images' numbers and names.
 
     Raises:
@@ -26,26 +26,24 @@ def write_assignments(output: Path, clusters: Path, seed: int | None, ids: dict[
     with atomic_path(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for split, path in ids.items() if seed is not None else ():
-            writer.writerows(_lines(clusters, f"seed{seed}", split, path))
+        if seed is not None:
+            for split, path in ids.items():
+                writer.writerows(_lines(clusters, seed, k, split, path))
 
 
-def _lines(clusters: Path, seed: str, split: str, ids: Path) -> Iterator[tuple[object, ...]]:
-    from safetensors import SafetensorError, safe_open
+def _lines(clusters: Path, seed: int, k: int, split: str, ids: Path) -> Iterator[tuple[object, ...]]:
+    from safetensors import safe_open
 
-    try:
-        with safe_open(clusters, framework="numpy") as tensors, ids.open(encoding="utf-8", newline="") as table:
-            assigned = tensors.get_tensor(f"{seed}/assignments/{split}")
-            check_lengths({f"{clusters}, {split}": len(assigned), str(ids): sum(1 for _ in csv.DictReader(table))})
-            table.seek(0)
-            images = csv.DictReader(table)
-            soft = f"{seed}/probabilities/{split}"
-            shares = tensors.get_slice(soft) if soft in tensors.keys() else None  # noqa: SIM118  # no dict
-            for start in range(0, len(assigned), BLOCK):
-                block = assigned[start : start + BLOCK].tolist()
-                probabilities = None if shares is None else shares[start : start + len(block)]
-                for row, (cluster, image) in enumerate(zip(block, images)):
-                    probability = "" if probabilities is None else f"{probabilities[row, cluster]:.4f}"
-                    yield split, image["id"], image["path"], cluster, probability
-    except SafetensorError as error:
-        raise DeepclustError(f"{clusters}: {error}: delete it and cluster again") from error
+    ((assigned,),) = read_assignments(clusters, [seed], [split], k)
+    with safe_open(clusters, framework="numpy") as tensors, ids.open(encoding="utf-8", newline="") as table:
+        check_lengths({f"{clusters}, {split}": len(assigned), str(ids): sum(1 for _ in csv.DictReader(table))})
+        table.seek(0)
+        images = csv.DictReader(table)
+        soft = f"seed{seed}/probabilities/{split}"
+        shares = tensors.get_slice(soft) if soft in tensors.keys() else None  # noqa: SIM118  # no dict
+        for start in range(0, len(assigned), BLOCK):
+            block = assigned[start : start + BLOCK].tolist()
+            probabilities = None if shares is None else shares[start : start + len(block)]
+            for row, (cluster, image) in enumerate(zip(block, images)):
+                probability = "" if probabilities is None else f"{probabilities[row, cluster]:.4f}"
+                yield split, image["id"], image["path"], cluster, probability

@@ -281,8 +281,9 @@ class Parameters:
 
     def cluster(self, run: Run) -> Flags:
         """Parameters of `cluster`."""
-        train, score = self.plan.run_splits(run.dataset, run.protocol)
-        names = {"seeds": run.seeds, "train": train, "splits": _all_splits(train, score), "backbones": run.backbones}
+        train, _ = self.plan.run_splits(run.dataset, run.protocol)
+        splits = self.plan.all_splits(run.dataset, run.protocol)
+        names = {"seeds": run.seeds, "train": train, "splits": splits, "backbones": run.backbones}
         given = {} if run.k == "auto" else {"k": run.k}
         return Flags({**self.config["heads"][run.head], **names, **given})
 
@@ -319,9 +320,9 @@ class Parameters:
         """Parameters of `evaluate`: how a run is scored, and what `metrics.json` says about it."""
         apart = {"probe", "layer_probe", "snapshots"}
         options = {key: value for key, value in self.config["evaluation"].items() if key not in apart}
-        train, score = self.plan.run_splits(run.dataset, run.protocol)
+        _, score = self.plan.run_splits(run.dataset, run.protocol)
         names = {"dataset": run.dataset, "backbones": run.backbones, "head": run.head}
-        names["splits"] = _all_splits(train, score)
+        names["splits"] = self.plan.all_splits(run.dataset, run.protocol)
         names["k_by"] = "auto" if run.k == "auto" else "experiment"
         names["trained_on"] = [self.trained_on(backbone) for backbone in run.backbones]
         published = self.plan.dataset_facts(run.dataset).get("published_as")
@@ -331,10 +332,6 @@ class Parameters:
         """The options of one part of the report (`map`, `gallery` or `page`), and what else it needs."""
         options = self.config["report"]
         return Flags({**{key: options[key] for key in options if key.startswith(f"{part}_")}, **more})
-
-
-def _all_splits(train: list[str], score: list[str]) -> list[str]:
-    return list(dict.fromkeys([*train, *score]))
 
 
 def _digest(value: Any) -> str:

@@ -93,6 +93,11 @@ class Plan:
         """
         return protocol_splits(self.splits(dataset), protocol)
 
+    def all_splits(self, dataset: str, protocol: str) -> list[str]:
+        """The splits of `run_splits`, each once."""
+        train, score = self.run_splits(dataset, protocol)
+        return list(dict.fromkeys(train + score))
+
     def check_protocol(self, dataset: str, protocol: str) -> None:
         """Raises: DeepclustError: there is no such dataset, or it has not the splits that a protocol needs."""
         if missing := missing_splits(self.splits(dataset), protocol):
