@@ -105,8 +105,12 @@ def test_an_error_of_the_job_is_told_in_one_line(tmp_path):
     ],
 )
 def test_slurm_is_asked_for_gpus_in_one_way(tmp_path, monkeypatch, sbatch, asked):
-    """It refuses two. Here its commands only take the job's script, and know no job afterwards."""
-    for name, program in {"sbatch": "echo Submitted batch job 17", "squeue": ":", "sacct": ":"}.items():
+    """It refuses two. Here its commands only take the job's script, and know no job afterwards.
+
+    submitit itself runs, which looks for srun before it submits.
+    """
+    programs = {"sbatch": "echo Submitted batch job 17", "squeue": ":", "sacct": ":", "srun": "exit 1"}
+    for name, program in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{program}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
