@@ -223,6 +223,22 @@ def test_kaggle_s_validation_labels(tmp_path):
     assert labels == {"ILSVRC2012_val_0.JPEG": 0, "ILSVRC2012_val_1.JPEG": 0}
 
 
+@pytest.mark.parametrize(
+    ("solution", "match"),
+    [
+        ("ImageId,PredictionString\nx,n02056570 1 2 3 4,n01440764 5 6 7 8\n", "line 2: 3 fields"),
+        ("ImageId,PredictionString\nx,n02056570 1\ny\n", "line 3: 1 field"),
+        ("ImageId,ImageId,PredictionString\nx,y,n02056570 1\n", "'ImageId' twice"),
+        ("ImageId,Label\nx,n02056570\n", "not Kaggle's"),
+        ("ImageId,PredictionString\nx,\n", "not Kaggle's"),
+    ],
+)
+def test_tables_that_are_not_kaggle_s(tmp_path, solution, match):
+    (tmp_path / "solution.csv").write_text(solution)
+    format = replace(FORMATS["imagenet"], split="test")
+    fails(format, tmp_path, match, val_labels=tmp_path / "solution.csv")
+
+
 def test_classes_of_imagenet_from_a_file(tmp_path):
     (tmp_path / "mine.txt").write_text("n02128757 snow leopard\nn02056570\n")
     format = replace(FORMATS["imagenet"], count=2)

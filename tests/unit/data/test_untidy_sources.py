@@ -72,6 +72,58 @@ def test_quotes_that_swallow_lines(tmp_path, table):
     fails(listed(table), tmp_path, "line .*close its quotes")
 
 
+@pytest.mark.parametrize(
+    ("table", "match"),
+    [
+        (b"path,label\na.png,cat, tabby\nb.png,cat, persian\n", r"list.csv, line 2: 3 fields, .* 2 columns"),
+        (b"path,label\na.png,cat\n\nb.png\n", r"list.csv, line 4: 1 field, .* 2 columns"),
+        (b"path\na.png,\n", r"line 2: 2 fields, .* 1 column"),
+        (b"label,path,label\nx,a.png,cat\ny,b.png,dog\n", "has the column 'label' twice"),
+        (b"path,path\na.png,b.png\n", "has the column 'path' twice"),
+    ],
+)
+def test_rows_of_a_table_have_a_field_for_each_column(tmp_path, table, match):
+    fails(listed(table), tmp_path, match)
+
+
+def test_columns_that_nobody_reads_may_have_one_name(tmp_path):
+    assert listed(b"path,,label,\na.png,1,cat,\nb.png,2,dog,\n").prepare(tmp_path)[1] == {"a.png": 0, "b.png": 1}
+
+
+@pytest.mark.parametrize("unknown", ["", "-1", "-1.0", "nan", "NaN", "None"])
+def test_ways_to_write_that_a_label_is_not_known(tmp_path, unknown):
+    table = f"path,label\na.png,{unknown}\nb.png,dog\nc.png,cat\n"
+    assert listed(table.encode()).prepare(tmp_path)[1] == {"a.png": -1, "b.png": 1, "c.png": 0}
+    assert classes(tmp_path) == ["cat", "dog"]
+
+
+def test_labels_that_look_a_little_like_unknown_ones(tmp_path):
+    table = b"path,label\na.png,none\nb.png,-10\nc.png,nano\n"
+    assert listed(table).prepare(tmp_path)[1] == {"a.png": 2, "b.png": 0, "c.png": 1}
+
+
+@pytest.mark.parametrize("labels", [[0.0, 1.0, None], [0.0, 1.0, float("nan")], [0, 1, -1]])
+def test_numbers_of_classes_beside_unknown_ones_in_parquet_files(tmp_path, labels):
+    def pack(folder, members):
+        folder.mkdir(parents=True)
+        images = [picture() for _ in labels]
+        pq.write_table(pa.table({"image": images, "label": pa.array(labels)}), folder / "x.parquet")
+        return [], {"path": folder, "train": "*.parquet"}
+
+    format = replace(FORMATS["parquet"], pack=pack)
+    assert format.prepare(tmp_path)[1] == {"x.parquet/0": 0, "x.parquet/1": 1, "x.parquet/2": -1}
+
+
+@pytest.mark.parametrize("label", [0.5, float("inf"), "cat"])
+def test_labels_that_are_no_numbers_of_classes(tmp_path, label):
+    def pack(folder, members):
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"image": [picture()], "label": [label]}), folder / "x.parquet")
+        return [], {"path": folder, "train": "*.parquet"}
+
+    fails(replace(FORMATS["parquet"], pack=pack), tmp_path, f"label {label!r}, expected a whole number")
+
+
 @pytest.mark.parametrize("name", ["list.csv", "list.txt"])
 def test_a_path_that_holds_nul(tmp_path, name):
     fails(listed(b"path\na\0.png\n", name), tmp_path, r"'a\\x00.png'.* UTF-8")

@@ -5,8 +5,6 @@ classes. The validation images are the test split. Only new and removed files ar
 a hash of the path, classes the order of their WordNet ids.
 """
 
-import contextlib
-import csv
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from pydantic import DirectoryPath, FilePath
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.image_files import EXTENSIONS
+from deepclust.common.tables import explain_text_errors, open_table
 from deepclust.data.facts import DatasetFacts, ImageFileOptions, Variant
 from deepclust.data.names import printable
 from deepclust.data.splits import EncodedFile, EncodedSplit, opaque_order
@@ -91,7 +90,7 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
 
 def _wnids(options: Options) -> list[str]:
     if isinstance(options.subset, Path):
-        with _reading(options.subset):
+        with explain_text_errors(options.subset):
             lines = options.subset.read_text(encoding="utf-8").splitlines()
         wnids = [line.split()[0] for line in lines if line.split()]
         if not wnids or len(set(wnids)) < len(wnids):
@@ -121,17 +120,13 @@ def _images(folder: Path, wnid: str) -> Iterator[str]:
 
 def _kaggle(path: Path) -> Iterator[tuple[str, str]]:
     """Validation images and their classes, from lines such as `ILSVRC2012_val_00048981,n03995372 85 1 499 272`."""
-    with _reading(path), path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            image, wnid = row.get("ImageId"), (row.get("PredictionString") or "").split(" ")[0]
+    columns = ["ImageId", "PredictionString"]
+    wrong = f"{path} is not Kaggle's LOC_val_solution.csv: it needs {', '.join(columns)}"
+    with open_table(path) as table:
+        if not set(columns) <= set(table.columns):
+            raise DeepclustError(wrong)
+        for _, (image, prediction) in table.rows(columns):
+            wnid = prediction.split(" ")[0]
             if not image or not wnid:
-                raise DeepclustError(f"{path} is not Kaggle's LOC_val_solution.csv: it needs ImageId, PredictionString")
+                raise DeepclustError(wrong)
             yield f"{image}.JPEG", wnid
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DeepclustError(f"{path} cannot be read: {error}") from error

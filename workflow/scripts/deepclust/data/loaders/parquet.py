@@ -6,6 +6,7 @@ a temporary copy.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,7 +37,8 @@ class Options(ImageFileOptions):
     image_column: str = "image"
     """Column of the images."""
     label_column: str = "label"
-    """Column of the labels, whole numbers from 0; an empty name: the images have no labels."""
+    """Column of the labels, whole numbers from 0; null, NaN and -1 mean that the label is not known. An empty name: the
+    images have no labels."""
 
 
 def read_split(options: Options, split: str, archives: Sequence[Path]) -> EncodedSplit:
@@ -108,8 +110,9 @@ def _rows(path: Path, options: Options) -> Iterator[EncodedFile]:
 
 
 def _label(name: str, label: object) -> int:
-    if label is None:
+    if label is None or (isinstance(label, float) and math.isnan(label)):
         return UNKNOWN
-    if not isinstance(label, int):
+    # Where some labels are not known, programs write whole numbers as floating-point ones.
+    if not isinstance(label, int | float) or not float(label).is_integer():
         raise DeepclustError(f"{name} has the label {label!r}, expected a whole number")
-    return label
+    return int(label)
