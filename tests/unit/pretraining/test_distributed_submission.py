@@ -93,6 +93,26 @@ def test_an_error_of_the_job_is_told_in_one_line(tmp_path):
         Submission(LauncherOptions(**SUBMITIT), tmp_path / "model.json", command).run(lambda stop: None)
 
 
+TIME_IS_UP = """
+import os, signal, sys, time
+with open(sys.argv[1], "a") as file:
+    print("begun", file=file)
+os.kill(os.getppid(), signal.SIGUSR2)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("time_slices", "begun"), [(1, 1), (2, 2), (5, 5), (20, 6)])
+def test_a_job_on_one_machine_uses_up_its_time_slices(tmp_path, monkeypatch, time_slices, begun):
+    """Each ends with the signal by which submitit announces the time limit; it begins a job 6 times at most."""
+    monkeypatch.setattr(submission, "POLL", 0.2)
+    options = LauncherOptions(**SUBMITIT | {"processes_per_node": 1, "minutes": 1, "time_slices": time_slices})
+    command = [sys.executable, "-c", TIME_IS_UP, str(tmp_path / "begun")]
+    with pytest.raises(DeepclustError, match="ended before its time"):
+        Submission(options, tmp_path / "model.json", command).run(lambda stop: None)
+    assert (tmp_path / "begun").read_text().split() == ["begun"] * begun
+
+
 @pytest.mark.parametrize(
     ("sbatch", "asked"),
     [

@@ -125,9 +125,10 @@ class Submission:
         # The task is unpickled by name in the job, which has to find the library.
         library = str(Path(__file__).resolve().parents[2])
         os.environ["PYTHONPATH"] = os.pathsep.join([library, *filter(None, [os.environ.get("PYTHONPATH")])])
+        timeouts = options.time_slices - 1
         try:
             executor = submitit.AutoExecutor(
-                self.folder, cluster=self.cluster, slurm_max_num_timeout=options.time_slices - 1
+                self.folder, cluster=self.cluster, slurm_max_num_timeout=timeouts, local_max_num_timeout=timeouts
             )
             executor.update_parameters(
                 name=f"{self.name}-{self.key}",
