@@ -8,6 +8,8 @@ from deepclust.planning.strict_yaml import check_file
     [
         ("a: 1\na: 2\n", "duplicate key 'a'"),
         ("a:\n  b: 1\n  c: 2\n  b: 3\n", "line 4"),
+        ("a: {b: &x {c: 1, d: 2, c: 3}}\ne: {<<: *x, c: 4}\n", "line 1, column 24: duplicate key 'c'"),
+        ("a: &x {c: 1}\ne: {<<: *x, d: 2, d: 3}\n", "line 2, column 19: duplicate key 'd'"),
         ("", "empty"),
         ("# only a comment\n", "empty"),
         ("- a\n- b\n", "mapping"),
@@ -33,4 +35,18 @@ def test_missing_and_binary_files(tmp_path):
 
 def test_a_good_file_has_no_problems(tmp_path):
     (tmp_path / "x.yaml").write_text("a: {b: 1, c: [1, 2]}\nd: &x {e: 1}\nf: *x\ng: {<<: *x, e: 2}\n")
+    assert check_file(tmp_path / "x.yaml") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: {b: &x {c: 1}, d: &y {<<: *x, c: 2}}\ne: {<<: *y}\n",
+        "a: {b: &x {c: 1}, d: &y {<<: *x, c: 2}}\ne: {<<: *y, c: 3}\nf: {<<: [*x, *y]}\n",
+        "a: {b: {c: &x {d: 1}, e: &y {<<: *x, d: 2}}, f: &z {<<: *y, d: 3}}\ng: {<<: *z, d: 4}\n",
+    ],
+)
+def test_what_a_merge_brings_may_be_overridden_wherever_it_is_merged_again(tmp_path, text):
+    """A mapping that stands deeper in the file than one that merges it is read after it."""
+    (tmp_path / "x.yaml").write_text(text)
     assert check_file(tmp_path / "x.yaml") == []

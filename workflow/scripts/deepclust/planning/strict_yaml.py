@@ -12,19 +12,27 @@ SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class _StrictLoader(SafeLoader):  # type: ignore[misc, valid-type]
     """A YAML loader to which duplicate keys are errors; YAML itself keeps the last one silently."""
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+    def flatten_mapping(self, node: Any) -> None:
+        """Look at the keys of a mapping before `<<` puts others beside them, which they may override.
+
+        Another mapping may merge this one first, which flattens it for good.
+        """
+        if not hasattr(node, "checked"):
+            node.checked = True
+            self._check_keys(node)
+        super().flatten_mapping(node)
+
+    def _check_keys(self, node: Any) -> None:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
-                continue  # what `<<` brings in may be overridden
+                continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 raise yaml.constructor.ConstructorError(None, None, "key is not a plain value", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
             seen.add(key)
-        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
-        return mapping
 
 
 def check_file(path: Path) -> list[str]:
