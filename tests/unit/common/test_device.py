@@ -12,7 +12,7 @@ def test_devices_can_be_named(monkeypatch, named, expected):
     assert choose_device() == torch.device(expected[0])
 
 
-@pytest.mark.parametrize("named", ["gpu", "cuda:x", "cpu,cuda:64", "cpu,meta"])
+@pytest.mark.parametrize("named", ["gpu", "cuda:x", "cpu,cuda:64", "cpu,meta", "mps", "meta", "mps,mps"])
 def test_devices_that_are_not_there_are_refused(monkeypatch, named):
     monkeypatch.setenv("DEEPCLUST_DEVICE", named)
     with pytest.raises(DeepclustError, match=rf"^DEEPCLUST_DEVICE: [^\n]*{named.rpartition(',')[2]}[^\n]*$"):

@@ -317,7 +317,12 @@ def test_shards_may_keep_their_order(tmp_path):
 @pytest.mark.parametrize(
     ("members", "match"),
     [
-        ({"a/1.jpg": picture(), "a/1.png": picture()}, "several images"),
+        ({"a/1.jpg": picture(), "a/1.png": picture()}, "1.jpg and 1.png are both its image"),
+        ({"a/photo 1.0.jpg": picture(), "a/photo 1.1.jpg": picture()}, "sample photo 1 .* ends at the first dot"),
+        ({f"a/photo {name}.jpg": picture() for name in ("1.0", "2", "1.1")}, "photo 1.1.jpg .* ends at the first dot"),
+        ({"a/1.cls": b"1", "a/1.b.cls": b"2", "a/1.png": picture()}, "1.cls and 1.b.cls are both its label"),
+        ({f"a/{name}": picture() for name in ("1.png", "./1.png")}, "1.png is there twice"),
+        ({f"a/{name}": picture() for name in ("1.png", "2.png", "./1.png")}, "sample 1 is there twice, 1.png stands"),
         ({"a/1.cls": b"cat", "a/1.png": picture()}, "expected a number"),
         ({"a/1.png": picture(), "a/2.png": picture(), "a/1.cls": b"1"}, "no image stands beside the label of 1"),
         ({"a/1.cls": b"99999999999", "a/1.png": picture()}, "label 99999999999"),

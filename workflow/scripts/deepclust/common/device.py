@@ -75,6 +75,8 @@ def _named(name: str, gpus: int) -> "torch.device":
         device = torch.device("cuda:0" if name == "cuda" else name)
     except RuntimeError as error:
         raise DeepclustError(f"DEEPCLUST_DEVICE: {name!r} is no device: name cpu, cuda:0, cuda:1 …") from error
+    if device.type not in {"cpu", "cuda"}:
+        raise DeepclustError(f"DEEPCLUST_DEVICE: {name} is not supported: name cpu, cuda:0, cuda:1 …")
     if device.type == "cuda" and device.index >= gpus:
         raise DeepclustError(f"DEEPCLUST_DEVICE: there is no {device}, PyTorch sees {gpus} GPUs")
     return device

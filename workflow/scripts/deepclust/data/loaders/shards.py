@@ -38,8 +38,8 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
     """The images in the shards below `path` (train) or `test_path` (test). Classes are named by their numbers.
 
     Raises:
-        DeepclustError: there are no shards or no images in them, one is damaged, or a sample has several images or no
-            readable label.
+        DeepclustError: there are no shards or no images in them, one is damaged, or a sample has several images or
+            labels, or no readable one.
     """
     folder = options.test_path if split == "test" else options.path
     if folder is None:
@@ -64,21 +64,36 @@ def _files(folder: Path, shards: Sequence[str]) -> Iterator[EncodedFile]:
 def _samples(folder: Path, shard: str) -> Iterator[EncodedFile]:
     # Left out before they are grouped: macOS puts `._000.png` between the label and the image of 000.
     members = (member for member in tar_members(folder / shard) if not _is_ignored(member))
+    seen: set[str] = set()
     for key, sample in groupby(members, key=_key):
         image: tuple[str, bytes] | None = None
         label = UNKNOWN
+        found: dict[str, str] = {}  # the member that is its image, or its label
         for member in sample:
             ending = posixpath.splitext(member.name)[1].lower()
-            if ending == ".cls":
+            what = "label" if ending == ".cls" else "image"
+            if what == "image" and ending not in EXTENSIONS:
+                continue
+            if what in found or (what == "image" and key in seen):
+                raise DeepclustError(f"{member.archive}: {_twice(key, what, found.get(what), member.name)}")
+            found[what] = member.name
+            if what == "label":
                 label = _label(member)
-            elif ending in EXTENSIONS:
-                if image is not None:
-                    raise DeepclustError(f"{member.archive}: the sample {key} has several images")
+            else:
                 image = f"{printable(shard)}/{member.name}", member.read()
         if image is None and label != UNKNOWN:
             raise DeepclustError(f"{folder / shard}: no image stands beside the label of {key}")
         if image is not None:
+            seen.add(key)
             yield EncodedFile.loaded(image[0], label, image[1])
+
+
+def _twice(key: str, what: str, first: str | None, second: str) -> str:
+    """Why a sample cannot have a second image or label; `first` is None where the first is in another place."""
+    if first == second:
+        return f"{second} is there twice: remove one, or call it otherwise"
+    others = f"{first} and {second} are both its {what}" if first else f"{second} stands apart from the others"
+    return f"the sample {key} is there twice, {others}: a sample's name ends at the first dot, write other dots as '_'"
 
 
 def _is_ignored(member: TarMember) -> bool:
