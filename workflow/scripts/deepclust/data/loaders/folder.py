@@ -10,6 +10,7 @@ from pydantic import DirectoryPath
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.image_files import EXTENSIONS, image_paths
+from deepclust.data.classes import in_alphabetical_order
 from deepclust.data.facts import DatasetFacts, ImageFileOptions
 from deepclust.data.names import printable
 from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit, opaque_order
@@ -43,8 +44,7 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
     train = _labelled(options.path, options.class_folders)
     test = _labelled(options.test_path, options.class_folders) if options.test_path else {}
     labels = test if split == "test" else train
-    classes = sorted({label for label in [*train.values(), *test.values()] if label is not None})
-    numbers = {label: number for number, label in enumerate(classes)}
+    classes, numbers = in_alphabetical_order(label for label in [*train.values(), *test.values()] if label is not None)
     files = [
         EncodedFile(printable(name), numbers.get(labels[name] or "", UNKNOWN), (folder / name).read_bytes)
         for name in opaque_order(labels)

@@ -11,6 +11,7 @@ from pydantic import DirectoryPath, Field, FilePath
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.image_lists import LABEL_COLUMN, read_list
+from deepclust.data.classes import in_alphabetical_order
 from deepclust.data.facts import DatasetFacts, ImageFileOptions
 from deepclust.data.names import printable
 from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit, opaque_order
@@ -49,8 +50,7 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
     train = read_list(options.path, *columns)
     test = read_list(options.test_path, *columns) if options.test_path else {}
     labels = test if split == "test" else train
-    classes = sorted({label for label in [*train.values(), *test.values()] if label})
-    numbers = {label: number for number, label in enumerate(classes)}
+    classes, numbers = in_alphabetical_order(label for label in [*train.values(), *test.values()] if label)
     root = options.root or listing.parent
     files = (
         EncodedFile(printable(name), numbers.get(labels[name], UNKNOWN), (root / name).read_bytes)

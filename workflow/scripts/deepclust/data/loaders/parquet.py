@@ -8,13 +8,14 @@ a temporary copy.
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import DirectoryPath, Field
 
 from deepclust.common.errors import DeepclustError
+from deepclust.data.classes import one_order
 from deepclust.data.facts import DatasetFacts, ImageFileOptions
 from deepclust.data.names import printable
 from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit
@@ -44,19 +45,46 @@ class Options(ImageFileOptions):
 def read_split(options: Options, split: str, archives: Sequence[Path]) -> EncodedSplit:
     """The images in the files of `split` (train or test).
 
+    Both splits have the same classes: those of either's files, the first file's in its order before all others.
+
     Raises:
-        DeepclustError: there are no such files, they are damaged or lack a column, or disagree about the classes.
+        DeepclustError: there are no such files, they are damaged or lack a column, or some name classes differently and
+            others not at all.
     """
+    paths = _paths(options, split)
+    others = _paths(options, "train" if split == "test" else "test") if options.test else []
+    train, test = (others, paths) if split == "test" else (paths, others)
+    classes, numbers = _one_order({path: _classes(path, options) for path in [*train, *test]})
+    files = (file for path in paths for file in _rows(path, options, numbers[path]))
+    skip = options.on_error == "skip"
+    return EncodedSplit(classes, options.channels, files, skip_unreadable=skip, shuffle=True)
+
+
+def _paths(options: Options, split: str) -> list[Path]:
     pattern = options.test if split == "test" else options.train
     paths = sorted(options.path.glob(pattern)) if pattern else []
     if not paths:
         raise DeepclustError(f"{options.path} holds no files {pattern} for the {split} split")
-    classes = [_classes(path, options) for path in paths]
-    if any(names != classes[0] for names in classes):
-        raise DeepclustError(f"the files {pattern} in {options.path} disagree about the names of the classes")
-    files = (file for path in paths for file in _rows(path, options))
-    skip = options.on_error == "skip"
-    return EncodedSplit(classes[0], options.channels, files, skip_unreadable=skip, shuffle=True)
+    return paths
+
+
+def _one_order(names: Mapping[Path, list[str] | None]) -> tuple[list[str] | None, dict[Path, list[int] | None]]:
+    """One list of classes, and for each file the places of its own names in it.
+
+    None: there are no names. Numbers in a file without names then mean the names that all others agree about.
+    """
+    named = {path: own for path, own in names.items() if own is not None}
+    if not named:
+        return None, dict.fromkeys(names)
+    classes, places = one_order(list(named.values()))
+    numbers = dict(zip(named, places, strict=True))
+    nameless = [path for path in names if path not in named]
+    if nameless and any(own != places[0] for own in places):
+        raise DeepclustError(
+            f"{nameless[0]} holds numbers of classes but no names (metadata `huggingface`), and other files have their "
+            "names in different orders: write the names into each"
+        )
+    return classes, {path: numbers.get(path, places[0]) for path in names}
 
 
 def _open(path: Path) -> Any:
@@ -86,7 +114,7 @@ def _classes(path: Path, options: Options) -> list[str] | None:
         raise DeepclustError(f"{path}: its metadata `huggingface` is not the hub's ({error})") from error
 
 
-def _rows(path: Path, options: Options) -> Iterator[EncodedFile]:
+def _rows(path: Path, options: Options, numbers: Sequence[int] | None) -> Iterator[EncodedFile]:
     import pyarrow
 
     columns = [options.image_column, *([options.label_column] if options.label_column else [])]
@@ -103,16 +131,21 @@ def _rows(path: Path, options: Options) -> Iterator[EncodedFile]:
                     data = b""  # does not decode, like a damaged one
                 if not isinstance(data, bytes):
                     raise DeepclustError(f"{name} holds no image bytes: they must be embedded in the parquet files")
-                yield EncodedFile.loaded(name, _label(name, label), data)
+                yield EncodedFile.loaded(name, _label(name, label, numbers), data)
                 row += 1
     except (pyarrow.ArrowException, OSError) as error:
         raise DeepclustError(f"{path} is damaged ({error}): get it again") from error
 
 
-def _label(name: str, label: object) -> int:
+def _label(name: str, label: object, numbers: Sequence[int] | None) -> int:
     if label is None or (isinstance(label, float) and math.isnan(label)):
         return UNKNOWN
     # Where some labels are not known, programs write whole numbers as floating-point ones.
     if not isinstance(label, int | float) or not float(label).is_integer():
         raise DeepclustError(f"{name} has the label {label!r}, expected a whole number")
-    return int(label)
+    number = int(label)
+    if numbers is None or number == UNKNOWN:
+        return number
+    if not 0 <= number < len(numbers):
+        raise DeepclustError(f"{name} has the label {number} of {len(numbers)} classes")
+    return numbers[number]
