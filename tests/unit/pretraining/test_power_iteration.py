@@ -2,29 +2,31 @@
 
 import math
 
+import pytest
 import torch
 from torch.nn import functional as F
 
+from deepclust.pretraining import power_iteration
 from deepclust.pretraining.power_iteration import nearest, power_iteration_clusters
 
 CPU = torch.device("cpu")
 
 
-def plain(rows, neighbors=5):
-    """The published steps, image by image."""
+def plain(rows, sigma, neighbors=5):
+    """The steps of the authors' code (which adds 0.999 of the start to 0.001 of what flows), image by image."""
     count = len(rows)
     squared = [[float((a - b).square().sum()) for b in rows] for a in rows]
     near = [sorted((j for j in range(count) if j != i), key=lambda j: squared[i][j])[:neighbors] for i in range(count)]
     weights = [[0.0] * count for _ in range(count)]
     for i in range(count):
         for j in near[i]:
-            weight = math.exp(-squared[i][j] / 0.2**2)
+            weight = math.exp(-squared[i][j] / sigma**2)
             weights[i][j] += weight
             weights[j][i] += weight
     values = [1 / count] * count
     for _ in range(200):
         flowed = [sum(weights[i][j] * values[i] for i in range(count)) for j in range(count)]
-        mixed = [0.001 / count + 0.999 * value for value in flowed]
+        mixed = [0.001 * value + 0.999 / count for value in flowed]
         values = [value / sum(mixed) for value in mixed]
     leads = []
     for i in range(count):
@@ -58,10 +60,12 @@ def some_rows(count=60):
     return F.normalize(centers[chosen] + 0.3 * torch.randn(count, 4, generator=generator), dim=1).double()
 
 
-def test_clusters_are_those_of_the_plain_steps():
+@pytest.mark.parametrize("sigma", [0.2, 0.6])
+def test_clusters_are_those_of_the_plain_steps(monkeypatch, sigma):
+    monkeypatch.setattr(power_iteration, "SIGMA", sigma)
     rows = some_rows()
     labels = power_iteration_clusters(rows, 60, CPU)
-    assert partition(labels.tolist()) == partition(plain(rows))
+    assert partition(labels.tolist()) == partition(plain(rows, sigma))
     sizes = labels.bincount()
     assert (sizes.diff() <= 0).all() and len(sizes) > 1
 

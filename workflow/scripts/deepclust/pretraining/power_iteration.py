@@ -1,8 +1,11 @@
 """Power iteration clustering (Lin & Cohen 2010) in the variant of DeepCluster (arXiv 1807.05520, appendix).
 
-On the graph of nearest neighbors a value flows between images until it has settled; from each image one climbs to the
-neighbor to which the weighted rise is steepest, and images that reach the same summit are a cluster. How many there
-are comes out of the data.
+On the graph of nearest neighbors a little of each image's value flows to its neighbors until values have settled; from
+each image one climbs to the neighbor to which the weighted rise is steepest, and images that reach the same summit are
+a cluster. How many there are comes out of the data.
+
+Departure: values are float64. In float32, as in the authors' code, what flows between images that are not very close is
+lost in rounding, and they stay clusters of their own.
 """
 
 import torch
@@ -12,7 +15,7 @@ from deepclust.pretraining.distributed import ALONE, Team
 
 NEIGHBORS = 5
 SIGMA = 0.2  # width of the kernel: weights are exp(-squared distance / sigma²)
-ALPHA = 0.001  # share of the start that is mixed in again in each iteration
+ALPHA = 0.001  # share of what flowed in each iteration; the rest is the start
 ITERATIONS = 200
 SCORES = {"cpu": 2**24, "cuda": 2**28}  # products of rows that are held at once
 
@@ -63,7 +66,7 @@ def _flow(neighbors: Tensor, weights: Tensor, team: Team) -> tuple[Tensor, Tenso
     for _ in range(ITERATIONS):
         team.end_if_asked()
         flowed = torch.zeros_like(values).index_add_(0, target, weight * values[source])
-        values = ALPHA * start + (1 - ALPHA) * flowed
+        values = ALPHA * flowed + (1 - ALPHA) * start
         values = values / values.sum()
     return source, target, weight, values
 
