@@ -39,12 +39,20 @@ def test_fused_optimizers_do_what_plain_ones_do(name):
     assert torch.allclose(fused, plain, atol=1e-6)
 
 
-def test_lars_is_sgd_with_steps_in_proportion_to_the_weights():
-    """Against the rule written out for one parameter at a time; 1-d parameters are neither decayed nor scaled."""
+@pytest.mark.parametrize("scale_vectors", [False, True])
+def test_lars_is_sgd_with_steps_in_proportion_to_the_weights(scale_vectors):
+    """Against the rule written out for one parameter at a time; 1-d parameters are left out unless asked for."""
     torch.manual_seed(0)
     start = [torch.randn(5, 3), torch.randn(4, 2, 3, 3), torch.randn(5), torch.zeros(2, 2)]
     parameters = [torch.nn.Parameter(value.clone()) for value in start]
-    options = PretrainingOptions(dataset="d", optimizer="lars", learning_rate=0.5, weight_decay=0.01, momentum=0.9)
+    options = PretrainingOptions(
+        dataset="d",
+        optimizer="lars",
+        learning_rate=0.5,
+        weight_decay=0.01,
+        momentum=0.9,
+        scale_vectors=scale_vectors,
+    )
     optimizer = build_optimizer([{"params": parameters}], options)
     values, momenta = [value.clone() for value in start], [torch.zeros_like(value) for value in start]
     for step in range(3):
@@ -52,7 +60,7 @@ def test_lars_is_sgd_with_steps_in_proportion_to_the_weights():
         for i, gradient in enumerate(gradients):
             parameters[i].grad = gradient.clone()
             update = gradient
-            if gradient.ndim > 1:
+            if gradient.ndim > 1 or scale_vectors:
                 update = gradient + 0.01 * values[i]
                 if values[i].norm() > 0:
                     update = update * 0.001 * values[i].norm() / update.norm()
@@ -96,3 +104,28 @@ def test_larc_takes_no_longer_steps_than_sgd():
     assert local[0] < 0.5 < local[1]
     for parameter, value, gradient, rate in zip(parameters, start, gradients, [local[0], 0.5, 0.5]):
         assert torch.allclose(parameter, value - rate * gradient, rtol=1e-5)
+
+
+def test_larc_remembers_gradients_of_steps_at_rate_0_as_sgd_does():
+    """A rise from 0 begins with such a step; scaled by trust · ‖w‖ / ‖g‖ it could count a thousand times as much."""
+    torch.manual_seed(0)
+    start, gradient = 1000 * torch.randn(5, 3), 0.01 * torch.randn(5, 3)
+    parameters = {name: torch.nn.Parameter(start.clone()) for name in ("larc", "sgd")}
+    for name, parameter in parameters.items():
+        options = PretrainingOptions(dataset="d", optimizer=name, momentum=0.9, weight_decay=0)
+        optimizer = build_optimizer([{"params": [parameter]}], options)
+        for rate in (0.0, 1e-4):
+            optimizer.param_groups[0]["lr"] = rate
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    assert torch.allclose(parameters["larc"] - start, parameters["sgd"] - start, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["lars", "larc"])
+def test_layers_of_zeros_take_the_steps_of_sgd(name):
+    parameter = torch.nn.Parameter(torch.zeros(2, 3))
+    options = PretrainingOptions(dataset="d", optimizer=name, learning_rate=5)
+    optimizer = build_optimizer([{"params": [parameter]}], options)
+    parameter.grad = torch.ones(2, 3)
+    optimizer.step()
+    assert torch.equal(parameter, torch.full((2, 3), -5.0))

@@ -54,7 +54,7 @@ class Options(PretrainingOptions):
     """Passes over the images."""
     batch_size: int = Field(256, ge=2)
     """Images per step; those left over at the end of an epoch keep their place in the banks."""
-    optimizer: Optimizer = "lars"
+    optimizer: Optimizer = "larc"
     """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), LARC (LARS whose
     steps are never longer than those of SGD), Adam or AdamW."""
     learning_rate: float = Field(0.6, gt=0)

@@ -1,6 +1,6 @@
 """LARS: the step of each layer in proportion to the size of its weights (You et al. 2017, arXiv 1708.03888).
 
-LARC clips these steps to those of SGD. Without clipping, as in DeepCluster-v2 and SwAV, LARC is LARS.
+LARC clips these steps to those of SGD; without clipping LARC is LARS.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,17 +15,29 @@ class LARS(Optimizer):
     """SGD with momentum whose decayed gradients are scaled to `trust` times the length of each layer's weights.
 
     Biases and the weights of normalisation (one dimension) are neither decayed nor scaled, as in self-supervised
-    training with large batches (Grill et al. 2020). All layers are updated together, without waiting for the device.
+    training with large batches (Grill et al. 2020), unless asked for. All layers are updated together, without waiting
+    for the device.
 
     A group may say `layer_rows`: how many rows of each of its parameters are a layer, where one holds several.
     """
 
     def __init__(
-        self, params: Any, lr: float, momentum: float, weight_decay: float, trust: float = 1e-3, clip: bool = False
+        self,
+        params: Any,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        trust: float = 1e-3,
+        clip: bool = False,
+        scale_vectors: bool = False,
     ) -> None:
-        """Args: `clip`, whether no layer takes longer steps than SGD would (LARC)."""
+        """Args:
+        clip: whether no layer takes longer steps than SGD would (LARC).
+        scale_vectors: whether parameters of one dimension are decayed and scaled, too.
+        """
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.trust, self.clip = trust, clip
+        self.smallest = 1 if scale_vectors else 2  # dimensions of what is decayed and scaled
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -33,12 +45,12 @@ class LARS(Optimizer):
         assert closure is None
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            layers = [parameter for parameter in parameters if parameter.ndim > 1]
-            vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
-            if layers:
-                self._descend(layers, self._scaled_gradients(layers, group), group)
-            if vectors:
-                self._descend(vectors, [_gradient(parameter) for parameter in vectors], group)
+            scaled = [parameter for parameter in parameters if parameter.ndim >= self.smallest]
+            others = [parameter for parameter in parameters if parameter.ndim < self.smallest]
+            if scaled:
+                self._descend(scaled, self._scaled_gradients(scaled, group), group)
+            if others:
+                self._descend(others, [_gradient(parameter) for parameter in others], group)
 
     def _descend(self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:
@@ -55,10 +67,10 @@ class LARS(Optimizer):
         weight_norms = torch.stack(list(torch._foreach_norm(weights)))
         norms = torch.stack(list(torch._foreach_norm(gradients)))
         usable = (weight_norms > 0) & (norms > 0)
-        factors = torch.where(usable, self.trust * weight_norms / torch.where(usable, norms, 1), 1)
-        if self.clip and group["lr"] > 0:
-            factors = (factors / group["lr"]).clamp(max=1)
-        torch._foreach_mul_(gradients, list(factors.unbind()))  # views of the whole
+        factors = self.trust * weight_norms / norms
+        if self.clip:
+            factors = (factors / group["lr"]).clamp(max=1)  # 1 at rate 0
+        torch._foreach_mul_(gradients, list(torch.where(usable, factors, 1).unbind()))  # views of the whole
         return list(decayed)
 
 

@@ -31,7 +31,8 @@ def build_optimizer(groups: list[dict[str, Any]], options: PretrainingOptions) -
         case "sgd":
             return torch.optim.SGD(groups, lr=rate, momentum=options.momentum, weight_decay=decay, fused=True)
         case "lars" | "larc":
-            return LARS(groups, rate, options.momentum, decay, options.trust, clip=options.optimizer == "larc")
+            clip = options.optimizer == "larc"
+            return LARS(groups, rate, options.momentum, decay, options.trust, clip, options.scale_vectors)
         case "adam":
             return torch.optim.Adam(groups, lr=rate, weight_decay=decay, fused=True)
         case "adamw":

@@ -104,6 +104,8 @@ class PretrainingOptions(Options):
     """Weight decay, on all parameters."""
     trust: float = Field(1e-3, gt=0)
     """Length of a layer's step relative to that of its weights, at learning rate 1; of LARS and LARC."""
+    scale_vectors: bool = False
+    """Whether LARS and LARC decay and scale biases and the weights of normalisation as they do all other layers."""
     warmup_epochs: float = Field(0, ge=0)
     """Epochs over which the learning rate first rises from 0."""
     seed: int = Field(0, ge=0)
