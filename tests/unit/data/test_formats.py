@@ -62,6 +62,15 @@ def test_whole(format, tmp_path):
         assert list(labels) == opaque_order(labels)
 
 
+@pytest.mark.parametrize("loader", ["folder", "list", "parquet", "shards", "imagenet"])
+def test_transparent_images_are_laid_on_white(loader, tmp_path):
+    clear = picture(mode="RGBA", value=(9, 99, 199, 0))
+    format = FORMATS[loader]
+    images, labels = format.with_members(**{format.image: clear}).prepare(tmp_path)
+    stored = [images.encoded(index) for index in range(len(labels))]
+    assert (images.decode(stored.index(clear)) == 255).all()
+
+
 def test_truncated(format, tmp_path):
     def cut(path):
         if path.suffix == ".tar":  # most of a small one is empty

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 ORIENTATION = 0x0112  # the EXIF tag
+_GRAY_STEPS = {"L;2": 255 // 3, "L;4": 255 // 15}  # by Pillow's name of how pixels are packed
 LARGEST = 2**26  # pixels of a JPEG; whether a larger one is meant to exhaust the memory is left to Pillow
 
 
@@ -47,7 +48,7 @@ class Decoded(NamedTuple):
 def decode_image(data: bytes, channels: int, name: str) -> npt.NDArray[np.uint8]:
     """Decode one image file to uint8 [C, H, W] with 1 or 3 channels, which lie next to each other in memory.
 
-    Orientation tags are honoured, palettes become RGB, 16 bits become 8.
+    Orientation tags are honoured, palettes become RGB, 16 bits become 8, and what is transparent shows white behind it.
 
     Args:
         name: what to call the image in an error.
@@ -129,11 +130,12 @@ def _decode_with_pillow(data: bytes, channels: int, name: str, at_least: int | N
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
+            _scale_transparent_color(image)
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
             part = round(width / image.width)
             turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)  # by a quarter
-            upright = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB" if channels == 3 else "L")
+            upright = _on_white(_eight_bits(ImageOps.exif_transpose(image)), "RGB" if channels == 3 else "L")
     except UnidentifiedImageError as error:  # its message holds a memory address
         raise UnreadableImageError(name, "not an image") from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged bytes
@@ -145,12 +147,40 @@ def _decode_with_pillow(data: bytes, channels: int, name: str, at_least: int | N
     return Decoded(planes, (width / part, height / part) if turned else (height / part, width / part))
 
 
+def _scale_transparent_color(image: "Image.Image") -> None:
+    """Bring the one color of a PNG that stands for transparent to 8 bits, before Pillow does so with the pixels."""
+    color, tiles = image.info.get("transparency"), getattr(image, "tile", [])
+    bits = tiles[0].args if tiles else None
+    if color is None or not isinstance(bits, str):
+        return
+    if bits in _GRAY_STEPS:
+        image.info["transparency"] = color * _GRAY_STEPS[bits]
+    elif bits == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in color)
+
+
 def _eight_bits(image: "Image.Image") -> "Image.Image":
     """A gray image of 16 bits by its high bytes, as Pillow does for colors; its `convert` would cut off at 255."""
     from PIL import Image
 
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        values, clear = np.asarray(image), image.info.get("transparency")
+        gray = Image.fromarray((values >> 8).astype(np.uint8))
+        if clear is not None:
+            gray.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+        return gray
     if image.mode in {"I", "F"}:
         raise ValueError("32-bit pixels have no fixed range, convert the image to 8 or 16 bits")
     return image
+
+
+def _on_white(image: "Image.Image", mode: str) -> "Image.Image":
+    """An image without its transparency: mixed with white by its alpha."""
+    from PIL import Image
+
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        if layer.getchannel("A").getextrema() != (255, 255):
+            image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        image.info.pop("transparency", None)  # of which Pillow would warn, although no pixel has it
+    return image.convert(mode)
