@@ -12,7 +12,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 demo: $(VENV)/.run ## install what is needed and run the default experiment
-	$(BIN)/snakemake --cores all --directory $(DIRECTORY) --quiet rules host
+	$(BIN)/snakemake --cores all --directory "$(DIRECTORY)" --quiet rules host
 
 test: $(VENV)/.dev ## install what testing needs and run the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup

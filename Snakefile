@@ -21,7 +21,7 @@ EXPERIMENT = plan_experiment(config, workflow.configfiles)
 
 
 # Only for --sdm apptainer: apptainer build envs/deepclust.sif envs/deepclust.def
-container: f"{workflow.basedir}/envs/deepclust.sif"
+container: image()
 
 
 wildcard_constraints:

@@ -17,8 +17,10 @@ exec "$@"
 
 
 def test_jobs_run_in_the_image(tmp_path, monkeypatch):
-    copy_project(tmp_path)
-    (tmp_path / "envs" / "deepclust.sif").write_bytes(b"")
+    folder = tmp_path / "Käthe's clone"  # of which only `envs/deepclust.sif` is said, beside paths in quotes
+    folder.mkdir()
+    copy_project(folder)
+    (folder / "envs" / "deepclust.sif").write_bytes(b"")
     (tmp_path / "bin").mkdir()
     for name in ("apptainer", "singularity"):
         program = tmp_path / "bin" / name
@@ -27,21 +29,30 @@ def test_jobs_run_in_the_image(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{environment()['PATH']}")
     target = "results/backbones/pixels/model.json"
     words = ("--cores", "1", "--sdm", "apptainer", "--apptainer-args=--nv")
-    done = snakemake(tmp_path, *words, "--", target)
+    done = snakemake(folder, *words, "--", target)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / target).exists()
+    assert (folder / target).exists()
     (call,) = (tmp_path / "apptainer.txt").read_text().splitlines()
-    assert "--nv" in call and f"{tmp_path}/envs/deepclust.sif" in call and "workflow/scripts/pixels.py" in call
+    assert "--nv" in call and " envs/deepclust.sif " in call and "workflow/scripts/pixels.py" in call
 
     plan, accept = "tools/plan.py", ["tools/accept.py", "--why", "renamed"]
-    assert tool(tmp_path, plan, *words, "--", target).startswith("0 jobs would run\n")
-    assert tool(tmp_path, plan, "--use-apptainer", "--", target).startswith("0 jobs would run\n")
-    assert "environment changed" in tool(tmp_path, plan, target)
-    with (tmp_path / "workflow" / "scripts" / "pixels.py").open("a") as script:
+    assert tool(folder, plan, *words, "--", target).startswith("0 jobs would run\n")
+    assert tool(folder, plan, "--use-apptainer", "--", target).startswith("0 jobs would run\n")
+    assert "environment changed" in tool(folder, plan, target)
+    with (folder / "workflow" / "scripts" / "pixels.py").open("a") as script:
         script.write("\nRENAMED = True\n")
-    assert "accepted the results of 0 jobs" in tool(tmp_path, *accept, target)
-    assert "accepted the results of 1 jobs" in tool(tmp_path, *accept, *words, "--", target)
-    assert tool(tmp_path, plan, *words, "--", target).startswith("0 jobs would run\n")
+    assert "accepted the results of 0 jobs" in tool(folder, *accept, target)
+    assert "accepted the results of 1 jobs" in tool(folder, *accept, *words, "--", target)
+    assert tool(folder, plan, *words, "--", target).startswith("0 jobs would run\n")
+
+
+def test_an_image_that_apptainer_cannot_be_told(tmp_path):
+    clone, folder = tmp_path / "a clone", tmp_path / "folder"
+    clone.mkdir(), folder.mkdir()
+    copy_project(clone)
+    done = snakemake(folder, "-n", "--snakefile", str(clone / "Snakefile"), "--sdm", "apptainer")
+    assert done.returncode == 1
+    assert "without --directory" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
 
 
 def tool(folder, *words):

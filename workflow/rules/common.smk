@@ -11,12 +11,13 @@ SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from snakemake.io import IOFile
+from snakemake.settings.types import DeploymentMethod
 
 from deepclust.common.code import code_digest, code_params
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import sha256_file, write_text
 from deepclust.planning.downloads import announcement, planned_downloads
-from deepclust.planning.environment import prefer_this_python
+from deepclust.planning.environment import place_errors, prefer_this_python
 from deepclust.planning.experiment_options import NAME_PATTERN
 from deepclust.planning.frozen import freeze, thaw
 from deepclust.planning.parameters import HALF_WHITENED, Parameters
@@ -62,6 +63,9 @@ def ending(function):
     return ended
 
 
+stop_with(place_errors(str(workflow.main_snakefile)))
+
+
 @ending
 def planned():
     """In a job that plans again, on a node or in a process of its own: what was planned."""
@@ -85,6 +89,18 @@ def plan_experiment(config, configfiles):
 def shown(path):
     """A path as short as the working directory allows."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def image():
+    """The container of all jobs, if they are to run in one: Snakemake refuses blanks in its path even if it is not used."""
+    if DeploymentMethod.APPTAINER not in workflow.deployment_settings.deployment_method:
+        return None
+    path = shown(Path(workflow.basedir) / "envs" / "deepclust.sif")
+    if not re.fullmatch(r"[\w/.@%+=:,-]+", path):
+        stop_with(
+            [f"Snakemake cannot name {path} to Apptainer: run it in the folder of the clone, without --directory"]
+        )
+    return path
 
 
 @functools.cache
