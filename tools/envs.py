@@ -36,7 +36,7 @@ ENVIRONMENTS = {
         "torch",
         "torchvision",
     ],
-    "report": [*FRAME, "jinja2", "matplotlib", "openTSNE", "pillow", "pyyaml", "scikit-learn", "simplejpeg"],
+    "report": [*FRAME, "jinja2", "matplotlib", "openTSNE", "pillow", "pyyaml", "scikit-learn", "scipy", "simplejpeg"],
 }
 
 # All rules in one image. git tells the revision for the records; gcc is what networks are compiled with on a GPU.

@@ -9,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn import metrics as reference
 from sklearn.metrics.cluster import contingency_matrix
 
+from deepclust.evaluation import metrics
 from deepclust.evaluation.bootstrap import resample_counts
 from deepclust.evaluation.metrics import METRICS, UNMATCHED, Comparison, accuracy_per_class, contingency, match
 
@@ -137,6 +138,22 @@ def test_empty_classes_and_clusters_are_not_matched():
     assert table.shape == (5, 4)
     assert match(table).tolist() == [3, UNMATCHED, 0, UNMATCHED]
     assert accuracy_per_class(table, match(table)) == [1.0, None, None, 1.0, None]
+
+
+@given(partitions())
+def test_occupied_cells_are_matched_as_well_as_whole_tables(pair):
+    labels, clusters = pair
+    table = contingency(labels, clusters, labels.max() + 1, clusters.max() + 1)
+    cells = table.toarray()
+    expected = cells[linear_sum_assignment(cells, maximize=True)].sum()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "DENSE_LIMIT", 0)
+        matching = match(table)
+    matched = np.flatnonzero(matching != UNMATCHED)
+    found = cells[matching[matched], matched]
+    assert len(set(matching[matched])) == len(matched)
+    assert found.min() > 0
+    assert found.sum() == expected
 
 
 @given(partitions())

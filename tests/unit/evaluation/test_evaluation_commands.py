@@ -150,7 +150,7 @@ def test_every_seed_is_reported(scored):
     assert by_seed[5]["modularity"] > by_seed[2]["modularity"] > by_seed[0]["modularity"]
     for seed in (0, 2, 5):
         assert sum(by_seed[seed]["sizes"]) == 60
-    confusion = np.array(by_seed[2]["confusion"])
+    confusion = np.array([[row.get(str(cluster), 0) for cluster in range(K)] for row in by_seed[2]["confusion"]])
     assert confusion.sum(axis=0).tolist() == by_seed[2]["sizes"]
     assert np.trace(confusion) / 60 == by_seed[2]["acc"]
     assert by_seed[5]["confusion"] is None
@@ -215,6 +215,33 @@ def test_splits_are_scored_together(run, scored, tmp_path):
     assert metrics["seeds"][3]["acc"] == 1.0
     assert metrics["seeds"][3]["modularity"] == pytest.approx(expected_modularity(run, 5))
     assert metrics["summary"]["acc"]["low"] is None
+
+
+def test_memory_grows_with_the_images_and_not_with_classes_times_clusters(tmp_path):
+    """4,000 × 4,000 cells of 8 bytes are 128 MB, of which one does no harm."""
+    classes, images = 4000, 8000
+    generator = np.random.default_rng(0)
+    labels = np.arange(images) % classes
+    features = generator.normal(size=(images, 8))
+    write_array(tmp_path / "test.labels.npy", labels.astype(np.int32))
+    for backbone in "ab":
+        write_array(tmp_path / f"test.{backbone}.features.npy", features.astype(np.float32))
+        neighbors = generator.integers(images, size=(images, 3)).astype(np.int32)
+        write_array(tmp_path / f"test.{backbone}.neighbors.npy", neighbors)
+    right = {seed: np.where(generator.random(images) < 0.8, labels, generator.permutation(labels)) for seed in (0, 1)}
+    clusters = {f"seed{seed}/assignments/test": found.astype(np.int32) for seed, found in right.items()}
+    write_tensors(tmp_path / "clusters.safetensors", clusters)
+    seeds = [{"seed": seed, "status": "ok", "reason": "", "objective": 1.0, "seconds": 1.0} for seed in right]
+    log = {"k": classes, "seeds": seeds, "selected": 1, "criterion": "inertia"}
+    write_json(tmp_path / "seeds.json", log)
+    write_json(tmp_path / "classes.json", [f"species {number}" for number in range(classes)])
+    record = tmp_path / "metrics.provenance.json"
+    result = evaluate(tmp_path, tmp_path / "metrics.json", cost=None, splits='["test"]', provenance=record)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(record.read_text())["peak_memory_mb"] < 700
+    assert (tmp_path / "metrics.json").stat().st_size < 2e6
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["seeds"][1]["acc"] >= (right[1] == labels).mean()
 
 
 def test_a_run_whose_every_seed_failed(run, scored, tmp_path):

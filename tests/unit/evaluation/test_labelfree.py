@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import silhouette_samples
 
+from deepclust.evaluation import labelfree
 from deepclust.evaluation.labelfree import neighbor_agreement, silhouette, size_entropy, stability
 
 
@@ -27,6 +28,16 @@ def test_silhouette_agrees_with_all_pairs(images, k, seed):
             assert found == pytest.approx(expected, abs=1e-4)
         else:
             assert np.isnan(found).all()
+
+
+def test_silhouette_in_pieces_is_the_same(monkeypatch):
+    """A few rows and one seed at a time, as with thousands of clusters."""
+    generator = np.random.default_rng(2)
+    features, assignments = unit(generator.normal(size=(50, 5)) + 1), generator.integers(6, size=(3, 50))
+    whole = silhouette(blocks_of(features, 50), assignments, 6)
+    monkeypatch.setattr(labelfree, "DISTANCES", 20)
+    monkeypatch.setattr(labelfree, "MEANS", 40)
+    assert silhouette(blocks_of(features, 50), assignments, 6) == pytest.approx(whole, abs=1e-6)
 
 
 def test_silhouette_of_zero_vectors():

@@ -1,6 +1,7 @@
 """A small scored run of the same form as the other stages write it."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ def seed_entry(
     seed: int, labels: np.ndarray, clusters: np.ndarray, k: int, classes: int, modularity: float
 ) -> dict[str, Any]:
     """What the evaluation says about a seed whose cluster `i` is matched to class `i`."""
-    table = np.zeros((classes, k), int)
-    np.add.at(table, (labels, clusters), 1)
-    right = np.array([table[c, c] if c < k else 0 for c in range(classes)])
+    counts = Counter(zip(labels.tolist(), clusters.tolist()))
+    confusion: list[dict[str, int]] = [{} for _ in range(classes)]
+    for (label, cluster), images in sorted(counts.items()):
+        confusion[label][str(cluster)] = images
+    right = np.array([counts[c, c] for c in range(classes)])
+    known = np.bincount(labels, minlength=classes)
     return {
         "seed": seed,
         "status": "ok",
@@ -35,8 +39,8 @@ def seed_entry(
         "modularity": modularity,
         "sizes": np.bincount(clusters, minlength=k).tolist(),
         "matching": [c if c < classes else -1 for c in range(k)],
-        "confusion": table.tolist(),
-        "per_class": [int(r) / int(n) if n else None for r, n in zip(right, table.sum(axis=1))],
+        "confusion": confusion,
+        "per_class": [int(r) / int(n) if n else None for r, n in zip(right, known)],
     }
 
 

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
@@ -99,6 +101,18 @@ def test_a_large_confusion_matrix_keeps_single_cells_visible(write_metrics, tmp_
     assert max(drawn.shape) <= 250
     assert np.allclose(np.diag(drawn), 100)
     assert pixels(figure, tmp_path / "large.png").std() > 1
+
+
+def test_ten_thousand_classes_are_drawn_without_a_matrix_of_all_cells(write_metrics, toy_split):
+    names = [f"class {index}" for index in range(10_000)]
+    path = write_metrics(k=10_000, classes=names, images=20_000, errors=0)
+    assert path.stat().st_size < 5e6
+    tracemalloc.start()
+    figure = run_overview(read_run(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.allclose(np.diag(figure.axes[0].images[0].get_array()), 100)
+    assert peak < 100e6  # bytes; one matrix of all cells has 8e8
 
 
 def test_more_clusters_than_classes_are_said_to_have_no_class(write_metrics):

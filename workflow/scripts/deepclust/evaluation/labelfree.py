@@ -1,12 +1,16 @@
 """Scores that need no labels."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 from sklearn.metrics import adjusted_rand_score
+
+# Numbers in memory at a time: distances of images to clusters (several arrays of them), and means of clusters.
+DISTANCES = 2**23
+MEANS = 2**25
 
 
 def silhouette(
@@ -19,9 +23,19 @@ def silhouette(
     images of clusters of size one get 0; a seed with a single occupied cluster, or with as many as images, gets NaN.
 
     Args:
-        features: gives the features as blocks of unit vectors float32 [n, D]; called twice.
+        features: gives the features as blocks of unit vectors float32 [n, D]; called twice for as many seeds as fit
+            in memory together.
         assignments: cluster of each image for each seed, in [0, k), [S, N].
     """
+    dimension = next(iter(features())).shape[1]
+    together = max(1, MEANS // (k * dimension))
+    groups = [assignments[start : start + together] for start in range(0, len(assignments), together)]
+    return np.concatenate([_silhouette_together(features, group, k) for group in groups])
+
+
+def _silhouette_together(
+    features: Callable[[], Iterable[npt.NDArray[np.float32]]], assignments: npt.NDArray[np.int64], k: int
+) -> npt.NDArray[np.float64]:
     seeds, images = assignments.shape
     columns = assignments + k * np.arange(seeds)[:, None]
     sizes = np.bincount(columns.ravel(), minlength=seeds * k).reshape(seeds, k)
@@ -30,7 +44,7 @@ def silhouette(
 
     values = np.empty((seeds, images))
     start = 0
-    for block in features():
+    for block in _split(features(), max(1, DISTANCES // k)):
         rows = slice(start, start + len(block))
         start += len(block)
         to_itself = 1.0 - np.square(block, dtype=np.float64).sum(axis=1)
@@ -40,6 +54,13 @@ def silhouette(
     occupied = (sizes > 0).sum(axis=1)
     values[(occupied < 2) | (occupied >= images)] = np.nan
     return values
+
+
+def _split(blocks: Iterable[npt.NDArray[np.float32]], rows: int) -> Iterator[npt.NDArray[np.float32]]:
+    """The same rows in blocks of `rows` at most."""
+    for block in blocks:
+        for start in range(0, len(block), rows):
+            yield block[start : start + rows]
 
 
 def _cluster_sums(

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, diags_array, hstack
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from scipy.special import xlogy
 from sklearn.metrics.cluster import expected_mutual_information
 
@@ -21,36 +22,62 @@ UNMATCHED = -1
 # is most of the time, and what it gains is part of the bias that intervals are corrected for.
 REMATCH_LIMIT = 200
 
+# Cells up to which a table is matched as a whole. Larger ones take gigabytes, and are matched by their occupied cells,
+# which is as exact; among equally good matchings it may find another.
+DENSE_LIMIT = 2**22
+
 Numbers = npt.NDArray[np.float64]
 
 
-def contingency(labels: npt.NDArray, clusters: npt.NDArray, classes: int, k: int) -> npt.NDArray[np.int64]:
-    """Images of each class in each cluster, int64 [classes, k].
+def contingency(labels: npt.NDArray, clusters: npt.NDArray, classes: int, k: int) -> csr_array:
+    """Images of each class in each cluster, sparse int64 [classes, k]: of its cells, no more than images are occupied.
 
     Args:
         labels: class of each image, integers in [0, classes), [N].
         clusters: cluster of each image, integers in [0, k), [N].
     """
-    codes = np.asarray(labels, np.int64) * k + np.asarray(clusters, np.int64)
-    return np.bincount(codes, minlength=classes * k).reshape(classes, k)
+    return csr_array((np.ones(len(labels), np.int64), (labels, clusters)), shape=(classes, k))
 
 
-def match(table: npt.NDArray) -> npt.NDArray[np.int64]:
+def match(table: csr_array) -> npt.NDArray[np.int64]:
     """The class of each cluster under the one-to-one matching that puts most images right, int64 [k].
 
     A cluster that no class is left for, or that shares no image with its class, is `UNMATCHED`.
+
+    Args:
+        table: see `contingency`.
     """
-    rows, columns = linear_sum_assignment(table, maximize=True)
     matching = np.full(table.shape[1], UNMATCHED, np.int64)
-    matching[columns] = np.where(table[rows, columns] > 0, rows, UNMATCHED)
+    if table.shape[0] * table.shape[1] > DENSE_LIMIT:
+        rows, columns = _match_occupied(table)
+        matching[columns] = rows
+    else:
+        dense = table.toarray()
+        rows, columns = linear_sum_assignment(dense, maximize=True)
+        matching[columns] = np.where(dense[rows, columns] > 0, rows, UNMATCHED)
     return matching
 
 
-def accuracy_per_class(table: npt.NDArray, matching: npt.NDArray) -> list[float | None]:
+def _match_occupied(table: csr_array) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
+    """Classes and clusters of the cells of the best matching, all of them occupied (Jonker & Volgenant 1987).
+
+    Every class must be matched there, and every cost be positive: costs count from above the largest cell, and each
+    class has a column of its own that stands for no cluster.
+    """
+    above = table.max() + 1
+    costs = csr_array((above - table.data.astype(np.float64), table.indices, table.indptr), shape=table.shape)
+    nothing = diags_array(np.full(table.shape[0], float(above)))
+    rows, columns = min_weight_full_bipartite_matching(hstack([costs, nothing], format="csr"))
+    found = columns < table.shape[1]
+    return rows[found], columns[found]
+
+
+def accuracy_per_class(table: csr_array, matching: npt.NDArray) -> list[float | None]:
     """Recall of each class under a matching; None for classes without images."""
-    right = np.zeros(len(table), np.int64)
-    clusters = np.flatnonzero(matching != UNMATCHED)
-    right[matching[clusters]] = table[matching[clusters], clusters]
+    cells = table.tocoo()
+    matched = matching[cells.col] == cells.row
+    right = np.zeros(table.shape[0], np.int64)
+    right[cells.row[matched]] = cells.data[matched]
     return [int(hits) / int(size) if size else None for hits, size in zip(right, table.sum(axis=1))]
 
 

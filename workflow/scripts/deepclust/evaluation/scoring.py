@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.modularity import modularity
@@ -135,19 +136,20 @@ def score_run(
 
     Returns:
         `images`, `labelled`, `seeds` (one entry per seed, failed ones too), `summary` (mean, std over seeds, and
-        interval of each score), `failed` and `stability`; None for what cannot be computed.
+        interval of each score), `failed` and `stability`; None for what cannot be computed. A confusion matrix is a
+        list of classes, each with the number of its images by cluster.
     """
     per_image: dict[str, npt.NDArray] = {}
     if len(scored.assignments):
         per_image["silhouette"] = silhouette(scored.unit_features, scored.assignments, k)
         per_image["neighbor_agreement"] = _neighbor_agreement(scored)
     comparisons = _compare(scored, progress)
-    results = iter([_score_seed(scored, row, k, per_image, comparisons) for row in range(len(scored.assignments))])
+    rows = iter(range(len(scored.assignments)))
     entries = []
     for entry in seeds:
-        result = next(results) if entry["status"] == "ok" else dict.fromkeys(SEED_KEYS)
-        if entry["seed"] != selected:
-            result["confusion"] = None
+        result: dict[str, Any] = dict.fromkeys(SEED_KEYS)
+        if entry["status"] == "ok":
+            result |= _score_seed(scored, next(rows), k, per_image, comparisons, entry["seed"] == selected)
         entries.append({name: entry.get(name) for name in ("seed", "status", "reason", "objective")} | result)
     intervals = _intervals(comparisons, per_image, options, progress)
     return {
@@ -179,11 +181,11 @@ def _score_seed(
     k: int,
     per_image: Mapping[str, npt.NDArray],
     comparisons: Sequence[Comparison],
+    selected: bool,
 ) -> dict[str, Any]:
     clusters = scored.assignments[row]
     sizes = np.bincount(clusters, minlength=k)
-    result: dict[str, Any] = dict.fromkeys(SEED_KEYS)
-    result |= {name: _number(values[row].mean()) for name, values in per_image.items()}
+    result: dict[str, Any] = {name: _number(values[row].mean()) for name, values in per_image.items()}
     result |= {"sizes": sizes.tolist(), "size_entropy": size_entropy(sizes), "modularity": _modularity(scored, row)}
     if comparisons:
         table = contingency(scored.labels[scored.labelled], clusters[scored.labelled], scored.classes, k)
@@ -191,10 +193,16 @@ def _score_seed(
         result |= comparisons[row].score()
         result |= {
             "matching": matching.tolist(),
-            "confusion": table.tolist(),
+            "confusion": _occupied(table) if selected else None,
             "per_class": accuracy_per_class(table, matching),
         }
     return result
+
+
+def _occupied(table: csr_array) -> list[dict[int, int]]:
+    """For every class the clusters that have images of it, with their number."""
+    ends = zip(table.indptr, table.indptr[1:])
+    return [dict(zip(table.indices[a:b].tolist(), table.data[a:b].tolist())) for a, b in ends]
 
 
 def _neighbor_agreement(scored: ScoredSplits) -> npt.NDArray[np.float64]:

@@ -5,6 +5,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from scipy.sparse import csr_array
 
 from deepclust.reporting.runs import NO_CLASS, Run
 from deepclust.reporting.style import ACCENT, INK, MUTED, RULE, new_figure, note, printable
@@ -24,17 +25,15 @@ def _confusion(run: Run) -> Figure:
     chosen = run.chosen
     assert chosen.confusion is not None
     order = chosen.cluster_order()
-    counts = chosen.confusion[:, order]
-    totals = counts.sum(axis=1, keepdims=True)
-    percent = np.divide(100.0 * counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    rows, columns = counts.shape
+    rows, columns = chosen.confusion.shape
+    shared = -(-max(rows, columns) // PIXEL_LIMIT)
+    percent = _percent(chosen.confusion, order, shared)
 
     figure = new_figure(*_size(rows, columns))
     axes = figure.subplots()
-    shared = -(-max(rows, columns) // PIXEL_LIMIT)
     # Small confusions matter; a square root lifts them.
     image = axes.imshow(
-        _largest_of_blocks(percent, shared),
+        percent,
         cmap="Blues",
         norm=PowerNorm(0.5, 0, 100),
         interpolation="nearest",
@@ -55,10 +54,17 @@ def _confusion(run: Run) -> Figure:
     return figure
 
 
-def _largest_of_blocks(values: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
-    """The largest value of each block of `size` × `size` values: averages would hide single clusters among many."""
-    for axis in (0, 1):
-        values = np.maximum.reduceat(values, np.arange(0, values.shape[axis], size), axis=axis)
+def _percent(confusion: csr_array, order: list[int], shared: int) -> npt.NDArray[np.float64]:
+    """Percent of each class in each cluster, clusters in `order`.
+
+    Of each block of `shared` × `shared` cells it is the largest: averages would hide single clusters among many.
+    """
+    cells = confusion.tocoo()
+    column = np.empty(len(order), np.int64)
+    column[order] = np.arange(len(order))
+    values = np.zeros([-(-length // shared) for length in confusion.shape])
+    blocks = cells.row // shared, column[cells.col] // shared
+    np.maximum.at(values, blocks, 100.0 * cells.data / confusion.sum(axis=1)[cells.row])
     return values
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import read_json
@@ -24,7 +24,8 @@ class SeedResult:
         scores: single numbers by name (`acc`, `nmi`, `silhouette` …); what could not be computed is missing.
         sizes: images per cluster, [k].
         matching: class that each cluster was matched to one-to-one, `NO_CLASS` for none, [k]; empty without labels.
-        confusion: images per class (rows) and cluster (columns), None without labels.
+        confusion: images per class (rows) and cluster (columns), sparse int64 [classes, k]; of the selected seed only,
+            None without labels.
         per_class: accuracy per class, NaN for classes without images; empty without labels.
     """
 
@@ -34,7 +35,7 @@ class SeedResult:
     scores: dict[str, float]
     sizes: list[int]
     matching: list[int]
-    confusion: npt.NDArray[np.int64] | None
+    confusion: csr_array | None
     per_class: list[float]
 
     def cluster_order(self) -> list[int]:
@@ -130,7 +131,7 @@ def read_run(path: Path) -> Run:
     content = read_json(path)
     try:
         return _run(content)
-    except (KeyError, TypeError, ValueError, StopIteration) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
         raise DeepclustError(
             f"{path} is not a run's metrics ({type(error).__name__}: {error}): delete it and evaluate again"
         ) from error
@@ -175,17 +176,25 @@ def _class_names(content: dict[str, Any]) -> list[str]:
 
 
 def _seed(entry: dict[str, Any]) -> SeedResult:
-    confusion = entry.get("confusion")
+    sizes = [int(size) for size in entry.get("sizes") or []]
     return SeedResult(
         seed=int(entry["seed"]),
         status=entry["status"],
         reason=entry.get("reason") or "",
         scores={name: value for name, value in _numbers(entry).items() if name != "seed"},
-        sizes=[int(size) for size in entry.get("sizes") or []],
+        sizes=sizes,
         matching=[NO_CLASS if matched is None else int(matched) for matched in entry.get("matching") or []],
-        confusion=np.asarray(confusion, np.int64) if confusion else None,
+        confusion=_table(entry["confusion"], len(sizes)) if entry.get("confusion") else None,
         per_class=[np.nan if value is None else float(value) for value in entry.get("per_class") or []],
     )
+
+
+def _table(classes: list[dict[str, int]], k: int) -> csr_array:
+    """The confusion matrix, [classes, k], of the number of images by cluster of each class."""
+    ends = np.cumsum([0, *map(len, classes)])
+    clusters = np.asarray([int(cluster) for row in classes for cluster in row], np.int64)
+    images = np.asarray([int(count) for row in classes for count in row.values()], np.int64)
+    return csr_array((images, clusters, ends), shape=(len(classes), k))
 
 
 def _numbers(entry: dict[str, Any]) -> dict[str, float]:
