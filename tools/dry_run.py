@@ -22,6 +22,10 @@ from snakemake.settings.types import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
+
+from deepclust.planning.strict_yaml import check_file
+from deepclust.planning.validation import Schema, did_you_mean
 
 
 @contextmanager
@@ -39,8 +43,26 @@ def dry_run(words: Sequence[str]) -> Iterator[Any]:
         yield workflow
 
 
+def _check(arguments: Any) -> None:
+    """End with one line for each thing that is wrong with the experiment's files and `--config`.
+
+    Snakemake's messages do not say where that is.
+    """
+    lines = [line for file in arguments.configfile for line in check_file(file)]
+    keys = Schema().root["properties"]
+    for entry in arguments.config or []:
+        key, given, _ = entry.partition("=")
+        if not given:
+            lines.append(f"--config {entry}: must be written KEY=VALUE")
+        elif key not in keys:
+            lines.append(f"--config {entry}: unknown key{did_you_mean(key, keys)}")
+    if lines:
+        sys.exit("\n".join(lines))
+
+
 def _planned(api: SnakemakeApi, words: Sequence[str]) -> Any:
     _, arguments = parse_args(words)
+    _check(arguments)
     older = {DeploymentMethod.CONDA: arguments.use_conda, DeploymentMethod.APPTAINER: arguments.use_apptainer}
     deployment = {*arguments.software_deployment_method, *(method for method, used in older.items() if used)}
     workflow = api.workflow(

@@ -100,10 +100,15 @@ def test_images_of_a_list_are_counted(fresh):
         (["--configfile", "small.yaml", "--", "results/data/nosuch/train/images.bin"], "datasets defines no 'nosuch'"),
         (["--configfile", "small.yaml", "--", "results/evaluation/digits/small/scan/k1-train/metrics.json"], "no run"),
         (["nosuch.txt"], "No rule to produce nosuch.txt"),
-        (["--configfile", "nosuch.yaml"], "nosuch.yaml"),
+        (["--configfile", "nosuch.yaml"], "nosuch.yaml: there is no such file"),
+        (["--configfile", "broken.yaml"], "broken.yaml, line 2, column 1"),
+        (["--config", "k=7"], "--config k=7: unknown key (known: datasets, "),
+        (["--config", "seed=7"], "--config seed=7: unknown key; did you mean 'seeds'?"),
+        (["--config", "seeds"], "--config seeds: must be written KEY=VALUE"),
     ],
 )
 def test_what_cannot_be_planned_is_one_line(fresh, command, words, message):
+    (fresh / "broken.yaml").write_text("seeds: 3\n\tdatasets: {}\n")
     done = tool(fresh, *command, *words)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

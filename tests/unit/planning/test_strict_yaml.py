@@ -16,6 +16,10 @@ from deepclust.planning.strict_yaml import check_file
         ("a: [1, 2\n", "line"),
         ("a: 'x\n", "line"),
         ("\ta: 1\n", "line 1"),
+        ("a:\n\tb: 1\n", "line 2, column 1: found character that cannot start any token: if a tab"),
+        ("runs: [{k:[5\n", "line 1, column 10"),
+        ('a: "C:\\Users\\x"\n', "between double quotes a backslash begins an escape"),
+        ('a: "C:\\Images\\x"\n', "between double quotes a backslash begins an escape"),
         ("a: !!python/object/apply:os.system [ls]\n", "line 1"),
         ("? [1, 2]\n: 3\n", "line 1"),
     ],
@@ -31,6 +35,13 @@ def test_missing_and_binary_files(tmp_path):
     assert len(check_file(tmp_path / "none.yaml")) == 1
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00\x01")
     assert len(check_file(tmp_path / "b.yaml")) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
+def test_a_file_in_another_encoding(tmp_path, encoding):
+    (tmp_path / "x.yaml").write_text("datasets: {Köln: {loader: digits}}\n", encoding=encoding)
+    (line,) = check_file(tmp_path / "x.yaml")
+    assert line.startswith(str(tmp_path / "x.yaml")) and line.endswith("save it as UTF-8")
 
 
 def test_a_good_file_has_no_problems(tmp_path):

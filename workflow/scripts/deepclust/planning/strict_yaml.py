@@ -41,14 +41,18 @@ def check_file(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return [f"{path}: there is no such file"]
-    except (OSError, UnicodeDecodeError) as error:
-        return [f"{path}: cannot be read ({error})"]
+    except OSError as error:
+        return [f"{path}: cannot be read ({error.strerror})"]
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:  # as in UTF-16, which may be read as UTF-8 where it has no mark at its beginning
+        return [f"{path}: is not UTF-8 (UTF-16, perhaps): save it as UTF-8"]
     try:
         content = yaml.load(text, Loader=_StrictLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        return [f"{path}{where}: {error.problem or 'is not valid YAML'}"]
+        return [f"{path}{where}: {error.problem or 'is not valid YAML'}{_advice(error)}"]
     except yaml.YAMLError as error:
         return [f"{path}: is not valid YAML ({' '.join(str(error).split())})"]
     if content is None:
@@ -56,6 +60,14 @@ def check_file(path: Path) -> list[str]:
     if not isinstance(content, dict):
         return [f"{path}: must be a mapping with keys such as 'datasets', got {type(content).__name__}"]
     return []
+
+
+def _advice(error: yaml.MarkedYAMLError) -> str:
+    """What to do about what people write most often that is no YAML."""
+    problem = str(error.problem)
+    if "escape" in problem or "hexdecimal" in problem:
+        return ": between double quotes a backslash begins an escape, so take single quotes"
+    return ": if a tab stands there, indent with blanks" if "cannot start any token" in problem else ""
 
 
 def experiment_text(config: dict[str, Any]) -> str:
