@@ -226,3 +226,25 @@ def test_folders_that_cannot_be_looked_through(tmp_path):
     with pytest.raises(DeepclustError, match=f"datasets.set.path: {circle} cannot be read: ") as error:
         Parameters(plan(loader="shards", path=folder)).listings("set")
     assert "\n" not in str(error.value)
+
+
+def test_paths_in_the_home_folder(tmp_path, monkeypatch):
+    """In every option that takes a path, also in a list; `~` of nobody stays what it is."""
+    home = tmp_path / "home"
+    (home / "photos").mkdir(parents=True)
+    for number in range(30):
+        (home / "photos" / f"{number}.png").write_bytes(b"")
+    (home / "cifar.tar.gz").write_bytes(b"")
+    monkeypatch.setenv("HOME", str(home))
+    found = plan(loader="folder", path="~/photos", test_path="~/photos/", k=1)
+    assert found.config["datasets"]["set"]["path"] == str(home / "photos")
+    assert len(Parameters(found).listings("set")) == 2
+    found = plan(loader="cifar10", source=["~/cifar.tar.gz", "https://example.org/~me/cifar.tar.gz"])
+    assert found.config["datasets"]["set"]["source"] == [
+        str(home / "cifar.tar.gz"),
+        "https://example.org/~me/cifar.tar.gz",
+    ]
+    (line,) = errors(loader="cifar10", source="~/gone.tar.gz")
+    assert line == f"datasets.set.source: there is no file {home}/gone.tar.gz"
+    (line,) = errors(loader="folder", path="~nobody-of-this-name/photos")
+    assert "there is no folder ~nobody-of-this-name/photos" in line

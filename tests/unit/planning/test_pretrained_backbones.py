@@ -147,6 +147,27 @@ def test_where_weights_are_read_from(options, files):
     assert planned(**options).weights_files("fetched") == files
 
 
+def test_weights_of_the_project_are_found_from_any_folder(tmp_path):
+    """Their name in tables does not depend on where the project lies; a file of that name here comes first."""
+    name = f"weights/{SHIPPED.name}/model.json"
+    parameters = planned(weights=name)
+    files = {"file": str(SHIPPED / "model.json"), "tensors": str(SHIPPED / "model.safetensors")}
+    assert parameters.weights_files("fetched") == files
+    assert parameters.backbone("fetched")["weights"] == name
+    assert "cifar10" in parameters.trained_on("fetched")
+    shutil.copytree(SHIPPED, tmp_path / "weights" / SHIPPED.name)
+    assert planned(weights=name).weights_files("fetched")["file"] == name
+
+
+def test_weights_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert planned(model="resnet50", weights="~/here.pth").weights_files("fetched") == {
+        "file": str(tmp_path / "here.pth")
+    }
+    with pytest.raises(ExperimentError, match=rf"there is no file {tmp_path}/gone.pth$"):
+        planned(model="resnet50", weights="~/gone.pth")
+
+
 def test_weights_on_a_server_are_downloaded_once():
     address, sha256 = "https://example.org/a%20b/w.pth?x=1", "0" * 64
     parameters = planned(model="resnet50", weights=address)

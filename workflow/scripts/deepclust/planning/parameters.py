@@ -221,7 +221,7 @@ class Parameters:
         for part, (address, sha256) in pretrained.parts(self.backbone(backbone)).items():
             wanted = pretrained.download_of(address, sha256)
             if wanted is None:
-                yield part, str(local_path(address)), None
+                yield part, str(pretrained.weights_path(address)), None
             else:
                 yield part, f"{_digest(wanted)[:8]}/{pretrained.file_name(address)}", wanted
 

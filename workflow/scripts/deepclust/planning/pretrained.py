@@ -18,6 +18,7 @@ from deepclust.common.errors import DeepclustError, some_of
 from deepclust.planning.downloads import local_path, looked_in
 from deepclust.planning.validation import closest, did_you_mean
 
+PROJECT = Path(__file__).resolve().parents[4]
 BACKBONES = Path(__file__).resolve().parents[1] / "backbones"
 PRESETS = BACKBONES / "presets.yaml"
 NETWORKS = BACKBONES / "timm_models.txt"  # generated
@@ -87,6 +88,17 @@ def parts(options: Config) -> dict[str, tuple[str, str | None]]:
     return found
 
 
+def weights_path(weights: str) -> Path | None:
+    """The path of weights that are a file here, None for an address elsewhere.
+
+    What comes with the project (`weights/`) is found from any working directory that has no such file itself.
+    """
+    path = local_path(weights)
+    if path is None or path.is_absolute() or path.exists() or not (PROJECT / path).exists():
+        return path
+    return PROJECT / path
+
+
 def saw(options: Config) -> str:
     """What a backbone that was trained elsewhere saw, in a few words for tables.
 
@@ -141,7 +153,7 @@ def _description(weights: str | None) -> Config | None:
     Raises:
         DeepclustError: it is none.
     """
-    path = local_path(weights) if weights and is_description(weights) else None
+    path = weights_path(weights) if weights and is_description(weights) else None
     return None if path is None else read_description(path)
 
 
@@ -251,7 +263,7 @@ def _check_model(where: str, model: str, weights: Any) -> Iterator[str]:
 
 def _check_weights(where: str, weights: str) -> Iterator[str]:
     scheme = urlsplit(weights).scheme if "://" in weights else ""
-    path = local_path(weights)
+    path = weights_path(weights)
     if path is not None and not path.is_file():
         yield f"{where}: there is no file {weights}{looked_in(path)}"
     elif scheme == "hf" and not re.fullmatch(r"hf://[\w.-]+/[\w.-]+(@[^/]+)?(/.+)?", weights):

@@ -7,6 +7,7 @@ torch, and a plan must be there in a second. Every message is one line with the 
 import difflib
 import json
 import math
+import os.path
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -71,7 +72,12 @@ def _fill(value: Any, node: dict[str, Any], schema: Schema) -> Any:
         return [_fill(item, items, schema) if isinstance(items, dict) else item for item in value]
     if isinstance(value, float) and value.is_integer() and "integer" in _types(node, schema):
         return int(value)
-    return _coerce(value, node, schema) if isinstance(value, str) else value
+    return _coerce(_expanded(value), node, schema) if isinstance(value, str) else value
+
+
+def _expanded(value: str) -> str:
+    """A path below a home folder (`~/…`, `~name/…`) as a shell would take it; nothing else begins like that."""
+    return os.path.expanduser(value) if re.match(r"~[\w.-]*/", value) else value
 
 
 def _types(node: dict[str, Any], schema: Schema) -> set[str]:
