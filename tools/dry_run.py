@@ -21,11 +21,12 @@ from snakemake.settings.types import (
     ResourceSettings,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow" / "scripts"))
 
 from deepclust.planning.strict_yaml import check_file
 from deepclust.planning.validation import Schema, did_you_mean
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @contextmanager

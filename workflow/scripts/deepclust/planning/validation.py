@@ -7,7 +7,6 @@ torch, and a plan must be there in a second. Every message is one line with the 
 import difflib
 import json
 import math
-import os.path
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -76,8 +75,8 @@ def _fill(value: Any, node: dict[str, Any], schema: Schema) -> Any:
 
 
 def _expanded(value: str) -> str:
-    """A path below a home folder (`~/…`, `~name/…`) as a shell would take it; nothing else begins like that."""
-    return os.path.expanduser(value) if re.match(r"~[\w.-]*/", value) else value
+    """A path below the home folder as a shell would take it; nothing else begins with `~/`."""
+    return str(Path(value).expanduser()) if value.startswith("~/") else value
 
 
 def _types(node: dict[str, Any], schema: Schema) -> set[str]:
