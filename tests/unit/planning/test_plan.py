@@ -548,3 +548,24 @@ def test_a_value_of_the_wrong_type_is_named_once(path, value):
         config["runs"].append({"dataset": "digits", "backbones": ["simclr"], "heads": ["native"], "k": 10})
     (line,) = errors(config)
     assert line.startswith(".".join(path)) and "must be" in line
+
+
+def joining(names):
+    config = copy.deepcopy(BASE)
+    config["backbones"] = {name: {"method": "pixels"} for name in names}
+    config["runs"] = [{"dataset": "digits", "backbones": [list(names)], "heads": ["kmeans"], "k": 10}]
+    return config
+
+
+def test_joined_names_of_backbones_must_fit_a_file_name(tmp_path):
+    names = [100 * "a", 100 * "b", 53 * "c"]
+    (run,) = plan(joining(names)).runs
+    (tmp_path / run.path).mkdir(parents=True)
+    (line,) = errors(joining([*names[:2], 54 * "c"]))
+    assert line.startswith("runs.0.backbones: ") and "256" in line and "255" in line
+
+
+def test_the_length_of_names():
+    assert plan(joining([100 * "a"])).runs
+    (line,) = (line for line in errors(joining([101 * "a"])) if line.startswith("backbones."))
+    assert "101" in line and "100" in line

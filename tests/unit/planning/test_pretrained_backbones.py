@@ -307,3 +307,10 @@ def test_a_damaged_backbone_that_another_starts_from_is_one_line(tmp_path):
         make_plan(config, [])
     (line,) = error.value.lines
     assert line.startswith("backbones.fetched.weights: own/model.json has no architecture")
+
+
+def test_names_of_downloads_leave_room_for_files_beside_them():
+    address = f"https://server.org/{'ü' * 100}end.pth"
+    name = pretrained.file_name(address)
+    assert name.endswith("üend.pth") and 190 < len(name.encode()) <= 200
+    assert pretrained.file_name("https://server.org/weights/a%20b.pth?x=1") == "a_b.pth"

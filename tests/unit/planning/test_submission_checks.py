@@ -10,6 +10,7 @@ from deepclust.planning.submission import (
     folder_errors,
     launcher_errors,
     launcher_request,
+    long_names,
     profile_errors,
     request_of,
     unshared,
@@ -94,6 +95,13 @@ def test_the_memory_of_the_last_attempt_is_known():
 
 def test_threads_are_cpus():
     assert request_of(job(threads=4)).cpus == 4
+
+
+def test_names_that_are_too_long_for_logs_on_slurm():
+    short, long = (SimpleNamespace(rule=SimpleNamespace(name="cluster"), wildcards=["a", n * "b"]) for n in (253, 254))
+    assert long_names([short, SimpleNamespace(rule=short.rule, wildcards=None)]) == []
+    (line,) = long_names([short, long])
+    assert line.startswith("cluster: ") and "255" in line
 
 
 def test_memory_of_this_machine_is_not_shared_with_others():

@@ -13,6 +13,7 @@ from deepclust.common.image_files import image_paths
 from deepclust.common.limits import most_clusters, shorter_side
 from deepclust.planning import pretrained
 from deepclust.planning.downloads import local_path, looked_in
+from deepclust.planning.experiment_options import LONGEST_FILE_NAME
 from deepclust.planning.strict_yaml import check_file
 from deepclust.planning.validation import Schema, check_and_fill, did_you_mean, undefined
 
@@ -488,6 +489,7 @@ class _Checker:
             if isinstance(item, list):
                 yield from self.twice(f"{where}.backbones", item)
                 yield from self.check_joint(where, item, heads)
+                yield from self.check_joined_name(where, item)
         for head in heads:
             yield from self.known(f"{where}.heads", head, "heads")
             for backbone in backbones if self.head_facts(head).get("needs_native") else []:
@@ -548,6 +550,13 @@ class _Checker:
             most = self.head_facts(head).get("max_backbones")
             if most is not None and len(backbones) > most:
                 yield f"{where}.backbones: head {head} reads at most {most} at once, got {backbones}"
+
+    def check_joined_name(self, where: str, backbones: list[str]) -> Iterator[str]:
+        """Names of backbones that are read together are one folder's name."""
+        length = len("+".join(backbones))
+        if length > LONGEST_FILE_NAME:
+            most = f"a file name has at most {LONGEST_FILE_NAME}"
+            yield f"{where}.backbones: the names joined have {length} characters, {most}: give shorter ones"
 
     def check_sizes(self, where: str, dataset: str, entry: Config) -> Iterator[str]:
         splits = self.splits(dataset)

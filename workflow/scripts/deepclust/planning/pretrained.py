@@ -16,6 +16,7 @@ import yaml
 from deepclust.common.descriptions import DESCRIPTION, beside, is_description, read_description
 from deepclust.common.errors import DeepclustError, some_of
 from deepclust.planning.downloads import local_path, looked_in
+from deepclust.planning.experiment_options import LONGEST_FILE_NAME
 from deepclust.planning.validation import closest, did_you_mean
 
 PROJECT = Path(__file__).resolve().parents[4]
@@ -26,6 +27,9 @@ NETWORKS = BACKBONES / "timm_models.txt"  # generated
 NOT_OPTIONS = frozenset({"paper", "license", "note"})  # what a preset says to people only
 METHOD = "pretrained"
 READING = frozenset({"image_size", "crop_fraction", "pooling", "layers"})  # keys that `features` has as well
+LONGEST_NAME = (
+    LONGEST_FILE_NAME - 55
+)  # bytes of a downloaded file's name, so that endings have room for those beside it
 _WITHOUT_CLASS_TOKEN = re.compile(r"resnet|convnext|swin|vit_.*_siglip")
 
 Config = dict[str, Any]
@@ -70,8 +74,9 @@ def download_of(address: str, sha256: str | None) -> Config | None:
 
 
 def file_name(address: str) -> str:
-    """Name for the file at an address, that needs no quotes in a shell."""
-    return re.sub(r"[^\w.+=-]", "_", Path(unquote(urlsplit(address).path)).name) or "weights"
+    """Name for the file at an address, that needs no quotes in a shell; of a long one the end."""
+    name = re.sub(r"[^\w.+=-]", "_", Path(unquote(urlsplit(address).path)).name) or "weights"
+    return name.encode()[-LONGEST_NAME:].decode(errors="ignore")
 
 
 def parts(options: Config) -> dict[str, tuple[str, str | None]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.time_limit import default_checkpoint_seconds
+from deepclust.planning.experiment_options import LONGEST_FILE_NAME
 from deepclust.planning.preemption import PreemptionWatch, lost_if_preempted
 from deepclust.planning.slurm import (
     Request,
@@ -111,6 +112,7 @@ def submit_to_slurm(executor_settings: Any, jobs: Iterable[Any], folder: Path, a
             + left_behind(folder)
             + misfits(requests, cluster)
             + [line for r in requests for line in _too_short(r)]
+            + long_names(jobs)
         )
         lines += _stuck_arrays(executor_settings.array_jobs, requests, at_a_time)
         if executor_settings.no_requeue or not (executor_settings.requeue or cluster.requeues):
@@ -122,6 +124,17 @@ def submit_to_slurm(executor_settings: Any, jobs: Iterable[Any], folder: Path, a
     if not cluster.accounting:
         executor_settings.status_command = "squeue"
     return list(dict.fromkeys(lines))
+
+
+def long_names(jobs: Iterable[Any]) -> list[str]:
+    """Jobs that the plugin (2.8.0) cannot submit: the folder of a job's log is named by all wildcards of the job."""
+    named = [(job.rule.name, list(job.wildcards or [])) for job in jobs]
+    return [
+        f"{rule}: the names {' '.join(names)} together are longer than {LONGEST_FILE_NAME} characters, which Slurm's "
+        "logs do not allow: give shorter ones"
+        for rule, names in named
+        if len("_".join(names)) > LONGEST_FILE_NAME
+    ]
 
 
 def _stuck_arrays(array_jobs: str | None, requests: list[Request], at_a_time: int) -> list[str]:

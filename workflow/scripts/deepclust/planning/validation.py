@@ -14,6 +14,8 @@ from typing import Any
 
 import jsonschema
 
+from deepclust.planning.experiment_options import LONGEST_NAME
+
 SCHEMA_PATH = Path(__file__).resolve().parents[3] / "schemas" / "config.schema.json"
 
 
@@ -157,7 +159,8 @@ def _mapping_errors(
         if not isinstance(key, str):
             yield f"{_join((*path, key))}: a name must be a text: write it in quotes"
         elif pattern and not re.fullmatch(pattern.strip("^$"), key):
-            yield f"{_join((*path, key))}: names hold letters, digits, '_', '-', '.' and start with a letter or digit"
+            allowed = f"1 to {LONGEST_NAME} letters, digits, '_', '-', '.' and start with a letter or digit"
+            yield f"{_join((*path, key))}: names hold {allowed}, got {len(key)} characters"
         elif key in properties:
             yield from _errors(item, properties[key], schema, (*path, key))
         elif isinstance(others, dict):
