@@ -17,6 +17,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from deepclust.common.scores import show, show_share
+
 REPAINT = 0.5  # seconds between two repaints on a terminal
 PLAIN = 15.0  # seconds between two lines of one job elsewhere
 STALE = 120.0  # seconds without a sign of life after which a job is no longer shown
@@ -189,8 +191,7 @@ def _score(row: dict[str, str], metric: str) -> str:
     mean, spread = row.get(f"{metric}_mean") or "", row.get(f"{metric}_std") or ""
     if not mean:
         return "–"
-    scale, digits = (1, 3) if metric == "silhouette" else (100, 1)
-    return f"{scale * float(mean):.{digits}f}" + (f" ± {scale * float(spread):.{digits}f}" if spread else "")
+    return show(float(mean), metric) + (f" ± {show(float(spread), metric)}" if spread else "")
 
 
 def _failed(metrics: Sequence[str]) -> list[str]:
@@ -205,7 +206,7 @@ def _gain(row: dict[str, str], rows: list[dict[str, str]], floors: Sequence[str]
     keys = ("dataset", "head", "k_by", "protocol", *(() if row["k_by"] == "auto" else ("k",)))
     same = [r for r in rows if _on_pixels(r, floors) and all(r[key] == row[key] for key in keys)]
     scores = [float(r["acc_mean"]) for r in same if r["acc_mean"]]
-    return f"{100 * (float(row['acc_mean']) - max(scores)):+.1f}" if scores else ""
+    return show_share(float(row["acc_mean"]) - max(scores), sign=True) if scores else ""
 
 
 def _on_pixels(row: dict[str, str], floors: Sequence[str]) -> bool:

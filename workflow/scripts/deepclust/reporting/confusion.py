@@ -7,6 +7,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from scipy.sparse import csr_array
 
+from deepclust.common.scores import show, show_share
 from deepclust.reporting.runs import NO_CLASS, Run
 from deepclust.reporting.style import ACCENT, INK, MUTED, RULE, new_figure, note, printable
 
@@ -79,7 +80,7 @@ def _size(rows: int, columns: int) -> tuple[float, float]:
 
 def _description(run: Run, shared: int) -> str:
     accuracy = run.chosen.scores.get("acc")
-    score = "" if accuracy is None else f", ACC {100 * accuracy:.1f} %"
+    score = "" if accuracy is None else f", ACC {show(accuracy, 'acc')} %"
     pooled = f"; each point is the largest of {shared} × {shared} cells" if shared > 1 else ""
     return f"seed {run.selected}{score}{pooled}"
 
@@ -119,7 +120,7 @@ def _write_percentages(axes: Axes, percent: npt.NDArray[np.float64]) -> None:
     for (row, column), value in np.ndenumerate(percent):
         if value >= 0.5:
             color = "white" if value > 35 else INK
-            axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=color, fontsize=8)
+            axes.text(column, row, show_share(value / 100, 0), ha="center", va="center", color=color, fontsize=8)
 
 
 def _sizes(run: Run) -> Figure:

@@ -6,6 +6,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
+from deepclust.common.scores import show_share
 from deepclust.common.seeding import derive_seed
 from deepclust.reporting.runs import NO_CLASS, Run
 from deepclust.reporting.scored import Scored
@@ -96,7 +97,7 @@ def _describe(figure: Figure, run: Run, scored: Scored, cluster: int, center: fl
             title = printable(run.classes[matched], 24)
             detail = f"cluster {cluster}: {detail}"
             if len(known):
-                detail += f", {100 * (known == matched).mean():.0f} % right"
+                detail += f", {show_share((known == matched).mean(), 0)} % right"
     left, up, half_line = 16 / DPI / figure.get_figwidth(), 1 - center, 5 / DPI / figure.get_figheight()
     figure.text(left, up + half_line, title, va="bottom", color=INK, fontsize=8.5, fontweight="bold")
     figure.text(left, up - half_line, detail, va="top", color=MUTED, fontsize=7)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from deepclust.common.head_choice import HeadChoice, choose_heads
-from deepclust.reporting.runs import Run, show
+from deepclust.common.scores import show
+from deepclust.reporting.runs import Run
 from deepclust.reporting.tables import Cell, Column, Table
 
 

@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from deepclust.common.scores import scale, show
 from deepclust.reporting.published import Published, comparable
-from deepclust.reporting.runs import Run, by_dataset, scale, seed_spread
+from deepclust.reporting.runs import Run, by_dataset, seed_spread
 from deepclust.reporting.style import ACCENT, ERROR, INK, MUTED, RULE, new_figure, note, printable
 
 MOST_DATASETS = 20  # the first by name; a picture can only be so high
@@ -96,7 +97,7 @@ def _published_rows(group: Sequence[Run], published: Sequence[Published]) -> lis
     return [
         _Row(
             label=printable(f"{result.method} · {result.backbone}", 48),
-            text=f"{100 * result.scores['acc']:.1f}  {result.protocol}",
+            text=f"{show(result.scores['acc'], 'acc')}  {result.protocol}",
             score=100 * result.scores["acc"],
             published=True,
         )

@@ -9,12 +9,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.progress import Progress
+from deepclust.common.scores import show, show_share
 from deepclust.reporting.choice_of_k import read_choice
 from deepclust.reporting.embedding import data_uri, embed, figures_of
 from deepclust.reporting.head_table import head_table
 from deepclust.reporting.published import Published
 from deepclust.reporting.records import Facts
-from deepclust.reporting.runs import Run, by_dataset, seed_spread, show
+from deepclust.reporting.runs import Run, by_dataset, seed_spread
 from deepclust.reporting.tables import (
     Gain,
     Table,
@@ -105,6 +106,7 @@ def render_page(
         config=_as_yaml(config),
         facts_of=_facts_of,
         spread=seed_spread,
+        show_share=show_share,
     )
 
 

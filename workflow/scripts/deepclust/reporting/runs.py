@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import read_json
+from deepclust.common.scores import show
 
 NO_CLASS = -1
 
@@ -217,18 +218,6 @@ def by_dataset(runs: Iterable[Run]) -> dict[str, list[Run]]:
     for run in ranked(runs):
         groups.setdefault(run.dataset, []).append(run)
     return groups
-
-
-def scale(metric: str) -> float:
-    """What a score is multiplied by before it is shown: all but the silhouette are shares, shown in percent."""
-    return 1.0 if metric == "silhouette" else 100.0
-
-
-def show(value: float | None, metric: str) -> str:
-    """A score as text, `83.1` percent or a silhouette of `0.213`; nothing for None."""
-    if value is None:
-        return ""
-    return f"{scale(metric) * value:.{3 if metric == 'silhouette' else 1}f}"
 
 
 def seed_spread(run: Run, metric: str) -> str:

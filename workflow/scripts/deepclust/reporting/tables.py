@@ -3,8 +3,9 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from deepclust.common.scores import show, show_share
 from deepclust.reporting.published import Published, comparable
-from deepclust.reporting.runs import Run, scale, seed_spread, show
+from deepclust.reporting.runs import Run, seed_spread
 
 MOST_OWN = 10  # runs of ours among the published ones
 
@@ -39,7 +40,16 @@ class Gain:
     @property
     def points(self) -> float:
         """Percentage points of ACC."""
-        return 100 * ((self.run.mean("acc") or 0) - (self.baseline.mean("acc") or 0))
+        return 100 * self._share
+
+    @property
+    def text(self) -> str:
+        """The points with their sign."""
+        return show_share(self._share, sign=True).replace("-", "−")
+
+    @property
+    def _share(self) -> float:
+        return (self.run.mean("acc") or 0) - (self.baseline.mean("acc") or 0)
 
 
 @dataclass(frozen=True)
@@ -154,14 +164,14 @@ def _score(run: Run, metric: str) -> Cell:
 
 
 def _gain(gain: Gain | None) -> Cell:
-    return Cell("") if gain is None else Cell(f"{gain.points:+.1f}".replace("-", "−"), value=gain.points)
+    return Cell("") if gain is None else Cell(gain.text, value=gain.points)
 
 
 def _ceiling(run: Run, name: str) -> Cell:
     ceiling, accuracy = run.probe.get(name), run.mean("acc")
     if ceiling is None:
         return Cell("")
-    distance = f"{scale('acc') * (ceiling - accuracy):.1f} above" if accuracy is not None and ceiling > accuracy else ""
+    distance = f"{show(ceiling - accuracy, 'acc')} above" if accuracy is not None and ceiling > accuracy else ""
     return Cell(show(ceiling, "acc"), distance, ceiling)
 
 
