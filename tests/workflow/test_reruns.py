@@ -492,7 +492,9 @@ def test_code_of_downloads(project, dry_runs):
             assert waiting() == jobs, module
         finally:
             path.write_bytes(source)
-    os.utime(archive, (1, 1))  # another file, for all one can know without reading it
+    with archive.open("ab") as file:
+        file.write(bytes(512))
+    os.utime(archive, (1, 1))  # another file, though an older one
     assert waiting() == {"download", "prepare"}
 
 

@@ -43,6 +43,7 @@ rule fetch_weights:
     params:
         *code("fetch_weights"),
         options=backbone_options,
+        states=weights_states,
         command=command("fetch_weights"),
         files=weights_flags,
     message:

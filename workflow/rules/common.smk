@@ -215,6 +215,12 @@ def weights_files(wildcards):
     return EXPERIMENT.weights_files(wildcards.backbone)
 
 
+@ending
+def weights_states(wildcards):
+    """What tells whether those among them that are files of your own are still the same."""
+    return EXPERIMENT.weights_states(wildcards.backbone)
+
+
 def weights_flags(wildcards, input):
     """Where they are, for the command line."""
     return " ".join(f"--{name} {quote(path)}" for name, path in input.items())
@@ -275,8 +281,9 @@ def download_options(wildcards):
     return EXPERIMENT.download(f"{wildcards.key}/{wildcards.file}")
 
 
+@ending
 def local_sources(wildcards):
-    """The state of sources that are files here: a new file is another archive."""
+    """The state of sources that are files here: another file is another archive."""
     return EXPERIMENT.local_sources(f"{wildcards.key}/{wildcards.file}")
 
 

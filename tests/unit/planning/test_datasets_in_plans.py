@@ -8,7 +8,8 @@ import yaml
 
 from deepclust.common.errors import DeepclustError
 from deepclust.data.loaders.list import Options, read_split
-from deepclust.planning.parameters import Parameters, folders_digest, listing_digest
+from deepclust.planning.file_states import folders_digest, listing_digest
+from deepclust.planning.parameters import Parameters
 from deepclust.planning.plan import ExperimentError, make_plan, splits_of
 from deepclust.planning.validation import Schema
 
@@ -142,7 +143,7 @@ def test_a_download_without_published_checksum():
 @pytest.mark.parametrize(("sha256", "watched"), [("any", True), ("0" * 64, False), (None, False)])
 def test_a_copy_made_anew_is_the_same_file_where_its_checksum_is_known(tmp_path, sha256, watched):
     archive = tmp_path / "cifar-10-binary.tar.gz"
-    archive.write_bytes(b"images")
+    archive.write_bytes(bytes(10**6 + 1))
     options = {"source": str(archive)} | ({"sha256": sha256} if sha256 else {})
     parameters = Parameters(plan(loader="cifar10", **options))
     [key] = parameters.archives("set", "train")
@@ -177,6 +178,32 @@ def test_what_is_read_is_watched(tmp_path):
     (tmp_path / "a.tar").write_bytes(b"x")
     assert listings("shards", tmp_path) != shards
     assert Parameters(plan(loader="cifar10")).listings("set") == []
+
+
+@pytest.mark.parametrize("root", [None, "photos"])
+def test_images_behind_a_list_are_watched(tmp_path, root):
+    folder = tmp_path / (root or "")
+    folder.mkdir(exist_ok=True)
+    (tmp_path / "list.csv").write_text('path,label\n"a, b.png",x\n' + "".join(f"{n}.png,x\n" for n in range(29)))
+    (folder / "a, b.png").write_bytes(b"new")
+    options = {"path": str(tmp_path / "list.csv")} | ({"root": str(folder)} if root else {})
+
+    def listings():
+        return Parameters(plan(loader="list", **options)).listings("set")
+
+    before = listings()
+    (folder / "unnamed.png").touch()
+    assert listings() == before
+    (folder / "other.png").write_bytes(b"old")
+    os.utime(folder / "other.png", (1, 1))
+    (folder / "other.png").replace(folder / "a, b.png")
+    assert listings() != before
+
+
+def test_a_list_that_cannot_be_read_is_told_in_one_line(tmp_path):
+    (tmp_path / "list.csv").write_text("path,label\n" + "".join(f"{number}.png,x,y\n" for number in range(30)))
+    with pytest.raises(DeepclustError, match=r"list\.csv, line 2"):
+        Parameters(plan(loader="list", path=str(tmp_path / "list.csv"))).listings("set")
 
 
 def test_listing_of_other_files(tmp_path):

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.job import parse_arguments
-from deepclust.planning.parameters import Flags, Parameters, listing_digest
+from deepclust.planning.file_states import listing_digest
+from deepclust.planning.parameters import Flags, Parameters
 from deepclust.planning.plan import make_plan
 from deepclust.pretraining.launcher_options import LauncherOptions
 

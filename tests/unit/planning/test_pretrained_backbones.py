@@ -1,5 +1,6 @@
 import copy
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -314,3 +315,34 @@ def test_names_of_downloads_leave_room_for_files_beside_them():
     name = pretrained.file_name(address)
     assert name.endswith("üend.pth") and 190 < len(name.encode()) <= 200
     assert pretrained.file_name("https://server.org/weights/a%20b.pth?x=1") == "a_b.pth"
+
+
+@pytest.mark.parametrize("size", [1000, 10**6 + 1])
+def test_other_weights_at_a_path_are_noticed_whatever_their_time(tmp_path, size):
+    file = tmp_path / "here.pth"
+    file.write_bytes(bytes(size))
+    states = [planned(**OWN).weights_states("fetched")]
+    earlier = tmp_path / "earlier.pth"
+    earlier.write_bytes(bytes([1]) * size)
+    os.utime(earlier, (1, 1))
+    earlier.replace(file)
+    states.append(planned(**OWN).weights_states("fetched"))
+    assert states[0] != states[1] and len(states[0]) == len(states[1]) == 1
+
+
+def test_a_copy_of_small_weights_is_the_same(tmp_path):
+    before = planned(**OWN).weights_states("fetched")
+    os.utime(tmp_path / "here.pth", (1, 1))
+    assert planned(**OWN).weights_states("fetched") == before
+
+
+def test_weights_whose_checksum_is_known_need_no_look_at_them(tmp_path):
+    assert planned(**OWN, sha256="0" * 64).weights_states("fetched") == []
+    assert planned(preset="dino-vits16").weights_states("fetched") == []
+    assert planned(weights="https://example.org/model.json", **SAID).weights_states("fetched") == []
+    before = planned(weights="own/model.json").weights_states("fetched")
+    os.utime(tmp_path / "own" / "model.safetensors", (1, 1))  # the description knows what it holds
+    assert planned(weights="own/model.json").weights_states("fetched") == before
+    description = tmp_path / "own" / "model.json"
+    description.write_text(description.read_text().replace(": true", ": false").replace("simclr", "other"))
+    assert planned(weights="own/model.json").weights_states("fetched") != before

@@ -55,9 +55,9 @@ class DatasetFacts(BaseModel):
     """(C, H, W) where all images have one size and are stored raw."""
     archives: tuple[Archive, ...] = ()
     """What is downloaded."""
-    watch: Literal["images", "folders", ".parquet", ".tar", "nothing"] = "images"
-    """What a folder named in the options is watched for: images, files with this ending, or, for folders too large to
-    look at every file, new and removed files two levels down."""
+    watch: Literal["images", "folders", ".parquet", ".tar", "listed"] = "images"
+    """What is watched behind the paths in the options: the images of a folder, its files with this ending, or, for
+    folders too large to look at every file, new and removed files two levels down; or the images that lists name."""
     published_as: str | None = None
     """Name of the dataset in tables of published results."""
     variants: dict[str, dict[str, Variant]] = {}

@@ -13,9 +13,10 @@ from typing import Any
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import sha256_file
-from deepclust.common.image_files import EXTENSIONS, image_paths
+from deepclust.common.image_lists import read_list
 from deepclust.planning import pretrained
 from deepclust.planning.downloads import local_path
+from deepclust.planning.file_states import file_state, files_digest, folders_digest, listing_digest
 from deepclust.planning.plan import Config, Plan, Run, copies, reading
 from deepclust.planning.validation import closest, did_you_mean
 
@@ -116,8 +117,8 @@ class Parameters:
             raise DeepclustError(f"{key} is no download of this experiment{did_you_mean(key, self._downloads)}")
         return Flags(self._downloads[key])
 
-    def local_sources(self, key: str) -> list[tuple[str, int, int]]:
-        """Path, size and modification time of the sources of an archive that are files here.
+    def local_sources(self, key: str) -> list[str]:
+        """The states of the sources of an archive that are files here.
 
         None where a checksum says what the file holds: a copy made anew is the same file.
         """
@@ -125,7 +126,7 @@ class Parameters:
         if wanted.get("md5") or wanted.get("sha256") not in {None, "any"}:
             return []
         paths = [path for path in map(local_path, wanted["sources"]) if path is not None]
-        return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        return [file_state(path) for path in paths]
 
     def prepare(self, dataset: str, split: str) -> Flags:
         """Parameters of `prepare`: the loader's options without those of the download, and what a folder holds."""
@@ -141,19 +142,28 @@ class Parameters:
         """
         options = self.config["datasets"][dataset]
         node = self.plan.schema.definitions[f"loader.{options['loader']}"]["properties"]
-        watch = self.plan.dataset_facts(dataset)["watch"]
         digests = []
         for key, schema in node.items():
             formats = {option.get("format") for option in [schema, *schema.get("anyOf", [])]}
-            path = Path(options[key]) if formats & {"directory-path", "file-path"} and options.get(key) else None
-            if path is None:
-                continue
-            with reading(f"datasets.{dataset}.{key}"):
-                if path.is_dir() and watch != "nothing":
-                    digests.append(folders_digest(path) if watch == "folders" else listing_digest(path, watch))
-                elif path.is_file():
-                    digests.append(sha256_file(path)[:16])
+            if formats & {"directory-path", "file-path"} and options.get(key):
+                with reading(f"datasets.{dataset}.{key}"):
+                    digests += self._listing(dataset, Path(options[key]))
         return digests
+
+    def _listing(self, dataset: str, path: Path) -> list[str]:
+        """Digests of what an option names: a folder, or a file and, if it is a list, the images in it."""
+        options, watch = self.config["datasets"][dataset], self.plan.dataset_facts(dataset)["watch"]
+        if path.is_dir():
+            if watch == "listed":
+                return []
+            return [folders_digest(path) if watch == "folders" else listing_digest(path, watch)]
+        if not path.is_file():
+            return []
+        own = sha256_file(path)[:16]
+        if watch != "listed":
+            return [own]
+        names = read_list(path, options["path_column"], options["label_column"])
+        return [own, files_digest(Path(options["root"] or path.parent), names)]
 
     def loader_module(self, dataset: str) -> str:
         """The library module of a dataset's loader."""
@@ -237,6 +247,15 @@ class Parameters:
             part: path if wanted is None else f"resources/downloads/{path}"
             for part, path, wanted in self._weights_parts(backbone)
         }
+
+    def weights_states(self, backbone: str) -> list[str]:
+        """The states of the files here that a fetched backbone is read from.
+
+        None where a checksum says what a file holds: in the options, or, of tensors, in the description beside them.
+        """
+        parts = pretrained.parts(self.backbone(backbone))
+        unknown = [address for part, (address, sha256) in parts.items() if part == "file" and sha256 is None]
+        return [file_state(path) for path in map(pretrained.weights_path, unknown) if path is not None]
 
     def trained_on(self, backbone: str) -> str:
         """What a backbone saw in training and what told it what is alike, in a few words for tables."""
@@ -336,40 +355,3 @@ class Parameters:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def listing_digest(folder: Path, watch: str = "images") -> str:
-    """Digest of the names, sizes and modification times of all files of a kind below a folder.
-
-    A file that cannot be looked at, such as a link to nowhere, counts as well: `prepare` names it or leaves it out.
-
-    Args:
-        watch: `images`, or the ending of the files.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(image_paths(folder, EXTENSIONS if watch == "images" else {watch})):
-        try:
-            status = (folder / name).stat()
-        except OSError:
-            digest.update(_line(name, -1, 0))
-        else:
-            digest.update(_line(name, status.st_size, status.st_mtime_ns))
-    return digest.hexdigest()[:16]
-
-
-def folders_digest(folder: Path) -> str:
-    """Digest of the names and modification times of all folders up to two levels below a folder.
-
-    That tells what was added or removed in them, at a cost that does not grow with the number of files.
-    """
-    digest = hashlib.sha256()
-    level = [folder]
-    for _ in range(2):
-        level = sorted(path for parent in level for path in parent.iterdir() if path.is_dir())
-        for path in level:
-            digest.update(_line(str(path.relative_to(folder)), 0, path.stat().st_mtime_ns))
-    return digest.hexdigest()[:16]
-
-
-def _line(name: str, size: int, changed: int) -> bytes:
-    return f"{name}\0{size}\0{changed}\n".encode("utf-8", "surrogateescape")

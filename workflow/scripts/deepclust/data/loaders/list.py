@@ -1,7 +1,6 @@
 """Your own images, named in a list: a text file with one path per line, or a table of paths and labels.
 
-Ids follow a hash of the path, so their order tells nothing about classes. A changed list is noticed, a changed image
-behind the same path is not.
+Ids follow a hash of the path, so their order tells nothing about classes.
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from deepclust.data.facts import DatasetFacts, ImageFileOptions
 from deepclust.data.names import printable
 from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit, opaque_order
 
-FACTS = DatasetFacts(splits={"train": None, "test": None}, optional_splits={"test": "test_path"}, watch="nothing")
+FACTS = DatasetFacts(splits={"train": None, "test": None}, optional_splits={"test": "test_path"}, watch="listed")
 
 
 class Options(ImageFileOptions):
