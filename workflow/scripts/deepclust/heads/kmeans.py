@@ -5,9 +5,9 @@ Lloyd 1982, doi.org/10.1109/TIT.1982.1056489; k-means++: Arthur & Vassilvitskii 
 
 Departures from the papers: a cluster that loses all its points gets the points farthest from their centroids; all
 restarts of a seed run together, with bf16 products where the hardware is fast at them, and end when the objective
-improves by less than `COARSE`; only the best goes on, in float32, until it improves by less than `FINE` (after restarts
-on a sample, on all images until `COARSE`); starting points are drawn among at most `SEEDING` images, or
-`SEEDING_PER_CLUSTER` per cluster if these are more.
+improves by less than `TOLERANCE`; only the best goes on, in float32, until the same (after restarts on a sample, on all
+images until `TOLERANCE_ON_ALL`); starting points are drawn among at most `SEEDING` images, or `SEEDING_PER_CLUSTER` per
+cluster if these are more.
 """
 
 import time
@@ -30,7 +30,9 @@ from deepclust.heads.normalization import fit_normalization, normalized_blocks
 from deepclust.heads.plusplus import plus_plus
 from deepclust.heads.stacked import stacks
 
-COARSE, FINE = 1e-4, 1e-6  # relative improvement of the objective in one iteration
+# Relative improvement of the objective in one iteration, at which iterations end. Restarts that end at 1e-4 are ranked
+# before their order is settled: the objective of the best then varies more over seeds than that of scikit-learn's.
+TOLERANCE, TOLERANCE_ON_ALL = 1e-6, 1e-4
 SEEDING, SEEDING_PER_CLUSTER = 2**15, 32
 
 FACTS = Facts(needs_neighbors=False, max_backbones=None)
@@ -106,14 +108,14 @@ def fit_seeds(
     """
     chosen = _sample(points, options.sample, derive_seed(seeds[0], "kmeans", "sample"))
     starts = torch.cat([_starts(chosen, k, seed, options.n_init) for seed in seeds])
-    found = iterate(chosen, starts, COARSE, options.max_iter, coarse=True, ended=ended)
+    found = iterate(chosen, starts, TOLERANCE, options.max_iter, coarse=True, ended=ended)
     restarts = [found[first : first + options.n_init] for first in range(0, len(found), options.n_init)]
     best = torch.stack([min(own, key=lambda restart: restart.rank).centroids for own in restarts])
     if chosen is points:
-        return list(zip(restarts, polish(points, best, FINE, options.max_iter)))
-    whole = iterate(points, best, COARSE, options.max_iter, coarse=True)
+        return list(zip(restarts, polish(points, best, TOLERANCE, options.max_iter)))
+    whole = iterate(points, best, TOLERANCE_ON_ALL, options.max_iter, coarse=True)
     best = torch.stack([clustering.centroids for clustering in whole])
-    return list(zip(restarts, polish(points, best, COARSE, options.max_iter)))
+    return list(zip(restarts, polish(points, best, TOLERANCE_ON_ALL, options.max_iter)))
 
 
 def fit_seed(points: Points, k: int, seed: int, options: Options) -> Clustering:

@@ -22,13 +22,19 @@ Parameters = list[Tensor]
 
 
 def build_parameters(seeds: Sequence[int], heads: int, dimensions: int, k: int, device: torch.device) -> Parameters:
-    """Fresh float32 parameters: weights normal with deviation 0.02, truncated at ±2; biases 0, gains 1.
+    """Fresh float32 parameters, as the official code of TEMI draws them.
+
+    Weights of the first two layers are normal with deviation 0.02, truncated at ±2, and their biases 0. Directions of
+    the last layer are uniform in ±1/√256, as PyTorch's linear layers are, and its gains 1. The scale of the directions
+    matters although they are normalised: the larger they are, the less a step of Adam turns them.
 
     [S, H, 512, D], [S, H, 512], [S, H, 256, 512], [S, H, 256], [S, H, K, 256], [S, H, K].
     """
-    fill = partial(nn.init.trunc_normal_, std=0.02)
-    shapes = {"first": (HIDDEN, dimensions), "second": (BOTTLENECK, HIDDEN), "third": (k, BOTTLENECK)}
-    first, second, third = (draw(seeds, name, (heads, *shape), fill) for name, shape in shapes.items())
+    normal = partial(nn.init.trunc_normal_, std=0.02)
+    uniform = partial(nn.init.uniform_, a=-(BOTTLENECK**-0.5), b=BOTTLENECK**-0.5)
+    first = draw(seeds, "first", (heads, HIDDEN, dimensions), normal)
+    second = draw(seeds, "second", (heads, BOTTLENECK, HIDDEN), normal)
+    third = draw(seeds, "third", (heads, k, BOTTLENECK), uniform)
     count = len(seeds)
     biases = [torch.zeros(count, heads, size) for size in (HIDDEN, BOTTLENECK)]
     tensors = [first, biases[0], second, biases[1], third, torch.ones(count, heads, k)]
