@@ -55,7 +55,7 @@ class Head(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(dimensions, 512), nn.GELU(), nn.Linear(512, 256))
         last = nn.Linear(256, k, bias=False)
-        for layer in (self.layers[0], self.layers[2], last):
+        for layer in (self.layers[0], self.layers[2]):
             nn.init.trunc_normal_(layer.weight, std=0.02)
         nn.init.zeros_(self.layers[0].bias)
         nn.init.zeros_(self.layers[2].bias)

@@ -152,6 +152,17 @@ def random_parameters(seeds, heads, dimensions, k):
     return [p + 0.05 * torch.randn(p.shape, generator=generator) for p in parameters]
 
 
+def test_weights_are_drawn_as_in_the_official_code():
+    """Truncated normal, and for the last layer what PyTorch's linear layers have: uniform in ±1/√256."""
+    first, first_bias, second, second_bias, direction, gain = build_parameters([0, 1], 3, 7, 40, CPU)
+    assert first.std() == pytest.approx(0.02, rel=0.03)
+    assert second.std() == pytest.approx(0.02, rel=0.03)
+    assert first_bias.count_nonzero() == second_bias.count_nonzero() == 0
+    assert direction.std() == pytest.approx(nn.Linear(256, 4000).weight.std().item(), rel=0.01)
+    assert 0.99 / 16 < direction.abs().max() <= 1 / 16
+    assert (gain == 1).all()
+
+
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_network_equals_torch_modules(size):
     seeds, heads, dimensions, k, batch = [0, 1] if size == 3 else [0], 3, 7, 4, 12
