@@ -27,8 +27,22 @@ class Tiny(nn.Module):
         return self.layers(images).flatten(1)
 
 
-def test_compiled_and_eager_agree(train, monkeypatch):
-    """Captured as for any backend; the one that calls a C++ compiler takes minutes."""
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """A folder that alone is searched for compilers."""
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def install(program):
+    program.touch(mode=0o755)
+
+
+def test_compiled_and_eager_agree(train, monkeypatch, programs):
+    """Captured as for any backend; the one that calls a C++ compiler takes minutes, so none need be there."""
+    install(programs / "g++")
     monkeypatch.setattr(engine, "build_network", lambda architecture: Tiny())
     calls = []
     original = nn.Module.compile
@@ -41,19 +55,6 @@ def test_compiled_and_eager_agree(train, monkeypatch):
     assert found.keys() == expected.keys()
     for name, tensor in found.items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4, msg=name)
-
-
-@pytest.fixture
-def programs(tmp_path, monkeypatch):
-    """A folder that alone is searched for compilers."""
-    for name in ("CC", "CXX"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    return tmp_path
-
-
-def install(program):
-    program.touch(mode=0o755)
 
 
 def complete(monkeypatch, folder):

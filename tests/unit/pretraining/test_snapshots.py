@@ -57,10 +57,15 @@ def test_another_options_training_goes_on_with_the_snapshots_of_the_named_state(
     assert epochs_in(train(name="none", epochs=3, resume_from=str(state))) == []
 
 
-def test_a_full_disk_is_a_clear_error(small_disk, tmp_path):
-    snapshots = Snapshots(tmp_path / "snapshots", {}, every=1, epochs=2)
+@pytest.fixture
+def large_snapshot(tmp_path):
+    """Of 100 kB, written before `small_disk` may limit the size of all files."""
     (tmp_path / "snapshots" / "epoch-1").mkdir(parents=True)
     (tmp_path / "snapshots" / "epoch-1" / "model.safetensors").write_bytes(bytes(100_000))
+
+
+def test_a_full_disk_is_a_clear_error(large_snapshot, small_disk, tmp_path):
+    snapshots = Snapshots(tmp_path / "snapshots", {}, every=1, epochs=2)
     with pytest.raises(DeepclustError, match="no space left"):
         snapshots.publish(small_disk / "snapshots")
     assert list(small_disk.iterdir()) == []
