@@ -65,7 +65,8 @@ onstart:
 
 onsuccess:
     show_results()
+    show_notes()
 
 
 onerror:
-    show_errors()
+    show_notes()

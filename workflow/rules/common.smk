@@ -25,7 +25,7 @@ from deepclust.planning.plan import PROTOCOLS, ExperimentError, make_plan
 from deepclust.planning.slurm import gpus_of
 from deepclust.planning.strict_yaml import check_file, experiment_text
 from deepclust.planning.submission import folder_errors, launcher_errors, profile_errors, submit_to_slurm
-from deepclust.planning.terminal import Watcher, closing_table, log_errors
+from deepclust.planning.terminal import Watcher, closing_table, log_notes
 
 prefer_this_python()
 
@@ -739,6 +739,7 @@ def show_results():
         print(closing_table(table, page, floors), file=sys.stderr)
 
 
-def show_errors():
-    """The reasons that failed jobs gave."""
-    print(*log_errors(Path("logs"), STARTED), sep="\n", file=sys.stderr)
+def show_notes():
+    """The reasons that failed jobs gave, and warnings."""
+    if notes := log_notes(Path("logs"), STARTED):
+        print(*notes, sep="\n", file=sys.stderr)

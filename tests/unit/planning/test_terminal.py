@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from deepclust.planning.terminal import Watcher, closing_table, describe, duration, log_errors, running_jobs
+from deepclust.common.progress import Progress
+from deepclust.planning.terminal import Watcher, closing_table, describe, duration, log_notes, running_jobs
 
 
 def progress(folder, log, **state):
@@ -107,10 +108,25 @@ def test_without_a_terminal_there_is_a_plain_line_now_and_then(tmp_path):
 def test_errors_of_this_run_are_told_once(tmp_path):
     progress(tmp_path, "old", error="long ago", time=time.time() - 1000)
     progress(tmp_path, "prepare/digits", name="prepare", error="no images: add some")
-    lines = log_errors(tmp_path, time.time() - 500)
+    lines = log_notes(tmp_path, time.time() - 500)
     assert len(lines) == 1
     assert "error in prepare: no images: add some" in lines[0] and "prepare/digits.log" in lines[0]
-    assert log_errors(tmp_path, time.time() - 500) == []
+    assert log_notes(tmp_path, time.time() - 500) == []
+
+
+def test_warnings_of_this_run_are_told_once_and_stay_in_the_log(tmp_path, capsys):
+    job = Progress(tmp_path / "prepare" / "digits.log.progress", "prepare")
+    with job.task("prepare", 10, "images"):
+        job.warn("half of it is blue")
+        job.warn("and small")
+    assert log_notes(tmp_path) == []  # it still runs
+    job.clear()
+    assert running_jobs(tmp_path, 0.0) == []
+    log = tmp_path / "prepare" / "digits.log"
+    expected = [f"warning in prepare: {text} (log: {log})" for text in ("half of it is blue", "and small")]
+    assert log_notes(tmp_path, time.time() - 500) == expected
+    assert log_notes(tmp_path) == []
+    assert capsys.readouterr().err.splitlines() == ["warning: half of it is blue", "warning: and small"]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3600, "1:00:00")])

@@ -28,6 +28,7 @@ class Progress:
         self.name = name
         self.hidden = hidden
         self._last = 0.0
+        self._warnings: list[str] = []
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -62,9 +63,16 @@ class Progress:
         """Leave the reason of a failure where the main process finds it."""
         self.publish({"error": message}, force=True)
 
+    def warn(self, message: str) -> None:
+        """Say, in the log and at the end of the workflow, what does not stop the job but should be known."""
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+        self._warnings.append(message)
+
     def clear(self) -> None:
-        """Remove the progress file."""
-        if self.path is not None:
+        """Remove the progress file; or leave the warnings in it, where the main process finds them."""
+        if self._warnings:
+            self.publish({"warnings": self._warnings}, force=True)
+        elif self.path is not None:
             with contextlib.suppress(OSError):
                 self.path.unlink(missing_ok=True)
 

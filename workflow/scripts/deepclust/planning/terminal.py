@@ -97,7 +97,7 @@ def running_jobs(folder: Path, since: float) -> list[dict[str, Any]]:
             job = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue  # just being replaced or removed
-        if job["time"] >= since and time.time() - job["time"] < STALE and "error" not in job:
+        if job["time"] >= since and time.time() - job["time"] < STALE and not {"error", "warnings"} & job.keys():
             label = str(file.relative_to(folder)).removesuffix(".log.progress")
             jobs.append({**job, "file": str(file), "label": label})
     return jobs
@@ -131,16 +131,18 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def log_errors(folder: Path, newer_than: float = 0.0) -> list[str]:
-    """The reasons that failed jobs left beside their logs, one line each; the notes are removed."""
+def log_notes(folder: Path, newer_than: float = 0.0) -> list[str]:
+    """What jobs left beside their logs, one line each: reasons of failures, and warnings. The notes are removed."""
     lines = []
     for file in sorted(folder.rglob("*.progress")):
         try:
             job = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if "error" in job and job["time"] >= newer_than:
-            lines.append(f"error in {job['name']}: {job['error']} (log: {str(file).removesuffix('.progress')})")
+        notes = [("error", job["error"])] if "error" in job else [("warning", text) for text in job.get("warnings", [])]
+        if notes and job["time"] >= newer_than:
+            log = str(file).removesuffix(".progress")
+            lines += [f"{kind} in {job['name']}: {text} (log: {log})" for kind, text in notes]
             file.unlink(missing_ok=True)
     return lines
 
