@@ -1,5 +1,6 @@
 """Prepare one split of a dataset: images in one folder, labels and names in another."""
 
+import os
 from pathlib import Path
 
 from pydantic import Field
@@ -25,6 +26,8 @@ class Files(JobArguments):
 
 
 def main(arguments: Files, job: Job) -> None:
+    from deepclust.data.facts import OwnImageOptions
+    from deepclust.data.held_out import check_held_out
     from deepclust.data.writing import write_split
 
     module = registry.load("data.loaders", arguments.loader)
@@ -38,6 +41,10 @@ def main(arguments: Files, job: Job) -> None:
             f"{arguments.loader} reads {len(needed)} downloads, --archives names {len(arguments.archives)}"
             + (f": give the paths of {', '.join(needed)}" if needed else "")
         )
+    if arguments.split == "test" and isinstance(options, OwnImageOptions):
+        test, train = (module.read_split(options, split, arguments.archives) for split in ("test", "train"))
+        keep, threads = options.on_overlap == "keep", arguments.threads or os.cpu_count() or 1
+        check_held_out(test, train, keep=keep, threads=threads, progress=job.progress)
     write_split(
         module.read_split(options, arguments.split, arguments.archives),
         arguments.images.parent,

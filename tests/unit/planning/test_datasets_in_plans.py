@@ -258,12 +258,13 @@ def test_folders_that_cannot_be_looked_through(tmp_path):
 def test_paths_in_the_home_folder(tmp_path, monkeypatch):
     """In every option that takes a path, also in a list; `~` of nobody stays what it is."""
     home = tmp_path / "home"
-    (home / "photos").mkdir(parents=True)
-    for number in range(30):
-        (home / "photos" / f"{number}.png").write_bytes(b"")
+    for folder in ("photos", "more"):
+        (home / folder).mkdir(parents=True)
+        for number in range(30):
+            (home / folder / f"{number}.png").write_bytes(b"")
     (home / "cifar.tar.gz").write_bytes(b"")
     monkeypatch.setenv("HOME", str(home))
-    found = plan(loader="folder", path="~/photos", test_path="~/photos/", k=1)
+    found = plan(loader="folder", path="~/photos", test_path="~/more/", k=1)
     assert found.config["datasets"]["set"]["path"] == str(home / "photos")
     assert len(Parameters(found).listings("set")) == 2
     found = plan(loader="cifar10", source=["~/cifar.tar.gz", "https://example.org/~me/cifar.tar.gz"])

@@ -221,13 +221,15 @@ def test_seeds_of_a_run_override_those_of_the_experiment():
 
 
 def test_a_folder_without_test_images_is_scored_on_itself(tmp_path):
-    for number in range(30):
-        (tmp_path / f"{number}.png").touch()
-    config = changed(("datasets", "mine"), {"loader": "folder", "path": str(tmp_path)})
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        for number in range(30):
+            (tmp_path / split / f"{number}.png").touch()
+    config = changed(("datasets", "mine"), {"loader": "folder", "path": str(tmp_path / "train")})
     config["backbones"]["pixels"]["image_size"] = 8
     config["runs"] = [{"dataset": "mine", "backbones": ["pixels"], "heads": ["kmeans"], "k": 3}]
     assert plan(config).run_splits("mine", plan(config).runs[0].protocol) == (["train"], ["train"])
-    config["datasets"]["mine"]["test_path"] = str(tmp_path)
+    config["datasets"]["mine"]["test_path"] = str(tmp_path / "test")
     assert plan(config).runs[0].protocol == "held-out"
 
 

@@ -65,6 +65,7 @@ class Progress:
 
     def warn(self, message: str) -> None:
         """Say, in the log and at the end of the workflow, what does not stop the job but should be known."""
+        message = " ".join(message.split())
         print(f"warning: {message}", file=sys.stderr, flush=True)
         self._warnings.append(message)
 

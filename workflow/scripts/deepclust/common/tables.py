@@ -83,8 +83,8 @@ def _lines(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
         quoting=csv.QUOTE_NONE if ending == ".tsv" else csv.QUOTE_MINIMAL,
         skipinitialspace=True,
     )
-    for fields in table:
-        if any("\n" in field or "\r" in field for field in fields):
+    for number, fields in enumerate(table, 1):
+        if table.line_num != number:
             raise DeepclustError(
                 f"{path}: the field that ends on line {table.line_num} began before: put it on one line, "
                 "or close its quotes"

@@ -111,3 +111,11 @@ class ImageFileOptions(Options):
     on_error: Literal["fail", "skip"] = "fail"
     """What to do if images do not decode: fail, naming them, or leave them out and list them in `skipped.csv`, beside
     the labels."""
+
+
+class OwnImageOptions(ImageFileOptions):
+    """Options of every dataset whose splits are one's own."""
+
+    on_overlap: Literal["fail", "keep"] = "fail"
+    """What to do if test images are training images as well (the same bytes): fail, naming some, or keep them with a
+    warning, for instance because an official split is so."""

@@ -1,9 +1,10 @@
 """Reading image files and checking that each decodes."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ _AHEAD = 2  # groups of files that are in memory for each thread
 _GROUP = 16  # files of a group, unless there are large ones
 _GROUP_BYTES = 2**20  # of a group of several files, about
 
+Result = TypeVar("Result")
 Content = bytes | npt.NDArray[np.uint8] | UnreadableImageError
 
 
@@ -37,22 +39,37 @@ def read_checked(split: EncodedSplit, threads: int) -> Iterator[tuple[EncodedFil
             return UnreadableImageError(file.name, f"{sizes[0]}, expected {sizes[1]}")
         return pixels
 
-    def read_group(files: list[EncodedFile]) -> list[Content]:
-        return [read(file) for file in files]
+    return in_threads(split.files, read, _size, threads)
 
-    waiting = iter(split.files)
-    ahead: deque[tuple[list[EncodedFile], Future[list[Content]]]] = deque()
+
+def in_threads(
+    files: Iterable[EncodedFile],
+    work: Callable[[EncodedFile], Result],
+    size: Callable[[Result], int],
+    threads: int,
+) -> Iterator[tuple[EncodedFile, Result]]:
+    """Every file, in order, with what `work` makes of it; few large ones are in memory at a time.
+
+    Args:
+        size: bytes that a file takes in memory, by what was made of it.
+    """
+
+    def work_on(group: list[EncodedFile]) -> list[Result]:
+        return [work(file) for file in group]
+
+    waiting = iter(files)
+    ahead: deque[tuple[list[EncodedFile], Future[list[Result]]]] = deque()
     largest, together = 0, 1
     with ThreadPoolExecutor(threads) as pool:
         while True:
             while len(ahead) < _AHEAD * threads and (group := list(islice(waiting, together))):
-                ahead.append((group, pool.submit(read_group, group)))
+                ahead.append((group, pool.submit(work_on, group)))
             if not ahead:
                 return
-            group, reading = ahead.popleft()
-            contents = reading.result()
-            yield from zip(group, contents)
-            largest = max(largest, *map(_size, contents))
+            group, working = ahead.popleft()
+            results = working.result()
+            yield from zip(group, results)
+            largest = max(largest, *map(size, results))
             together = min(max(_GROUP_BYTES // max(largest, 1), 1), _GROUP)
 
 

@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -50,11 +51,18 @@ class EncodedFile:
 
     Attributes:
         read: returns the bytes; called once, in any thread.
+        path: where it is, if it is a file of its own.
     """
 
     name: str
     label: int
     read: Callable[[], bytes]
+    path: Path | None = None
+
+    @classmethod
+    def stored(cls, name: str, label: int, path: Path) -> "EncodedFile":
+        """A file of its own, read when it is wanted."""
+        return cls(name, label, path.read_bytes, path)
 
     @classmethod
     def loaded(cls, name: str, label: int, data: bytes) -> "EncodedFile":

@@ -131,8 +131,8 @@ class Parameters:
     def prepare(self, dataset: str, split: str) -> Flags:
         """Parameters of `prepare`: the loader's options without those of the download, and what a folder holds."""
         options = self.config["datasets"][dataset]
-        rest = {key: value for key, value in options.items() if key not in {"source", "sha256"}}
-        return Flags({**rest, "split": split})
+        apart = {"source", "sha256"} | ({"on_overlap"} if split != "test" else set())
+        return Flags({**{key: value for key, value in options.items() if key not in apart}, "split": split})
 
     def listings(self, dataset: str) -> list[str]:
         """Digests of the folders and files that a dataset reads, so that a new image is noticed.

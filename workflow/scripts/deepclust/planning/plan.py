@@ -14,6 +14,7 @@ from deepclust.common.limits import most_clusters, shorter_side
 from deepclust.planning import pretrained
 from deepclust.planning.downloads import local_path, looked_in
 from deepclust.planning.experiment_options import LONGEST_FILE_NAME
+from deepclust.planning.overlaps import check_overlap
 from deepclust.planning.strict_yaml import check_file
 from deepclust.planning.validation import Schema, check_and_fill, did_you_mean, undefined
 
@@ -269,6 +270,7 @@ class _Checker:
         for name, options in self.section("datasets").items():
             yield from self.check_paths(f"datasets.{name}", options, "loader")
             yield from self.check_source(name, options)
+            yield from check_overlap(f"datasets.{name}", options, self.facts(name) or {})
         for name, options in self.section("backbones").items():
             yield from self.check_paths(f"backbones.{name}", options, "method")
             yield from self.check_backbone(name, options)

@@ -11,14 +11,14 @@ from pydantic import DirectoryPath
 from deepclust.common.errors import DeepclustError
 from deepclust.common.image_files import EXTENSIONS, image_paths
 from deepclust.data.classes import in_alphabetical_order
-from deepclust.data.facts import DatasetFacts, ImageFileOptions
+from deepclust.data.facts import DatasetFacts, OwnImageOptions
 from deepclust.data.names import printable
 from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit, opaque_order
 
 FACTS = DatasetFacts(splits={"train": None, "test": None}, optional_splits={"test": "test_path"})
 
 
-class Options(ImageFileOptions):
+class Options(OwnImageOptions):
     """Options of a folder of images."""
 
     path: DirectoryPath
@@ -46,7 +46,7 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
     labels = test if split == "test" else train
     classes, numbers = in_alphabetical_order(label for label in [*train.values(), *test.values()] if label is not None)
     files = [
-        EncodedFile(printable(name), numbers.get(labels[name] or "", UNKNOWN), (folder / name).read_bytes)
+        EncodedFile.stored(printable(name), numbers.get(labels[name] or "", UNKNOWN), folder / name)
         for name in opaque_order(labels)
     ]
     known = [] if None in labels.values() else [printable(label) for label in classes]

@@ -82,9 +82,7 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
         folder, wanted = options.path / "val", set(wnids)
         labels = {name: wnid for name, wnid in _kaggle(options.val_labels) if wnid in wanted}
     numbers = {wnid: number for number, wnid in enumerate(wnids)}
-    files = (
-        EncodedFile(printable(name), numbers[labels[name]], (folder / name).read_bytes) for name in opaque_order(labels)
-    )
+    files = (EncodedFile.stored(printable(name), numbers[labels[name]], folder / name) for name in opaque_order(labels))
     return EncodedSplit(wnids, options.channels, files, skip_unreadable=options.on_error == "skip")
 
 

@@ -11,14 +11,14 @@ from pydantic import DirectoryPath, Field, FilePath
 from deepclust.common.errors import DeepclustError
 from deepclust.common.image_lists import LABEL_COLUMN, read_list
 from deepclust.data.classes import in_alphabetical_order
-from deepclust.data.facts import DatasetFacts, ImageFileOptions
+from deepclust.data.facts import DatasetFacts, OwnImageOptions
 from deepclust.data.names import printable
 from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit, opaque_order
 
 FACTS = DatasetFacts(splits={"train": None, "test": None}, optional_splits={"test": "test_path"}, watch="listed")
 
 
-class Options(ImageFileOptions):
+class Options(OwnImageOptions):
     """Options of a list of images."""
 
     path: FilePath
@@ -52,7 +52,7 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
     classes, numbers = in_alphabetical_order(label for label in [*train.values(), *test.values()] if label)
     root = options.root or listing.parent
     files = (
-        EncodedFile(printable(name), numbers.get(labels[name], UNKNOWN), (root / name).read_bytes)
+        EncodedFile.stored(printable(name), numbers.get(labels[name], UNKNOWN), root / name)
         for name in opaque_order(labels)
     )
     return EncodedSplit(classes, options.channels, files, skip_unreadable=options.on_error == "skip")

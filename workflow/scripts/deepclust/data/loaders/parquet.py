@@ -16,7 +16,7 @@ from pydantic import DirectoryPath, Field
 
 from deepclust.common.errors import DeepclustError
 from deepclust.data.classes import one_order
-from deepclust.data.facts import DatasetFacts, ImageFileOptions
+from deepclust.data.facts import DatasetFacts, OwnImageOptions
 from deepclust.data.names import printable
 from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit
 
@@ -26,7 +26,7 @@ _NULL = (None, {"bytes": None}, {"bytes": None, "path": None})
 FACTS = DatasetFacts(splits={"train": None, "test": None}, optional_splits={"test": "test"}, watch=".parquet")
 
 
-class Options(ImageFileOptions):
+class Options(OwnImageOptions):
     """Options of images in parquet files."""
 
     path: DirectoryPath

@@ -15,14 +15,14 @@ from pydantic import DirectoryPath
 from deepclust.common.errors import DeepclustError
 from deepclust.common.image_files import EXTENSIONS, image_paths
 from deepclust.data.archives import TarMember, tar_members
-from deepclust.data.facts import DatasetFacts, ImageFileOptions
+from deepclust.data.facts import DatasetFacts, OwnImageOptions
 from deepclust.data.names import printable
 from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit
 
 FACTS = DatasetFacts(splits={"train": None, "test": None}, optional_splits={"test": "test_path"}, watch=".tar")
 
 
-class Options(ImageFileOptions):
+class Options(OwnImageOptions):
     """Options of images in tar shards."""
 
     path: DirectoryPath
