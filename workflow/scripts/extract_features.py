@@ -20,6 +20,7 @@ class Arguments(JobArguments, ExtractionOptions):  # type: ignore[misc]  # pydan
 
 
 def main(arguments: Arguments, job: Job) -> None:
+    from deepclust.common.identity import features_identity
     from deepclust.common.images import Images
 
     images = Images(arguments.images.parent)
@@ -40,7 +41,8 @@ def main(arguments: Arguments, job: Job) -> None:
         code = code_digest("extract_features")
         extract(images, arguments.model, arguments.output, options, devices=devices, code=code, progress=job.progress)
         job.device = ", ".join(device_name(device) for device in devices)
-    job.options = options.model_dump(mode="json")
+    reading = options.model_dump(mode="json")
+    job.options = {**reading, "identity": features_identity(arguments.model, reading)}
     job.inputs = {"images": arguments.images.with_suffix(".json"), "model": arguments.model}
     job.outputs = {"features": arguments.output}
 

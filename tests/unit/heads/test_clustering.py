@@ -235,6 +235,74 @@ def test_saved_weights_assign_new_images(splits, tmp_path):
         predict(clusters, features)
 
 
+def record(path, identity):
+    """The part of a features' record that says whose they are."""
+    path.with_suffix(".provenance.json").write_text(json.dumps({"options": {"identity": identity}}))
+
+
+@pytest.fixture
+def alike(tmp_path):
+    """Two backbones whose features have the same width, on two splits, with their records."""
+    generator = np.random.default_rng(0)
+    files = {"train": [], "test": []}
+    for split, backbone in ((split, backbone) for split in files for backbone in "ab"):
+        path = tmp_path / f"{split}-{backbone}.npy"
+        centres = np.eye(5) if backbone == "a" else np.eye(5)[::-1]
+        np.save(path, 5 * centres[np.arange(80) % 4] + generator.normal(0, 0.1, (80, 5)))
+        record(path, f"identity of {backbone}")
+        files[split].append(path)
+    return files
+
+
+@pytest.mark.parametrize("kind", [str, lambda path: path])
+def test_features_of_another_backbone_are_refused(alike, tmp_path, kind):
+    tensors, log = execute(make_run(alike), tmp_path / "run")
+    clusters = kind(tmp_path / "run" / "clusters.safetensors")
+    a, b = map(kind, alike["test"])
+    expected = tensors[f"seed{log['selected']}/assignments/test"]
+    assert np.array_equal(predict(clusters, [a, b]).assignments, expected)
+    assert np.array_equal(predict(clusters, (a, b)).assignments, expected)
+    for wrong in ([b, a], [a, a]):
+        with pytest.raises(DeepclustError, match=r"test-[ab]\.npy is not of the backbone.*\([ab]\)"):
+            predict(clusters, wrong)
+    with pytest.raises(DeepclustError, match="dimensions"):
+        predict(clusters, a)
+    alike["test"][1].with_suffix(".provenance.json").unlink()
+    with pytest.raises(DeepclustError, match=r"test-b\.npy has no record"):
+        predict(clusters, [a, b])
+    with pytest.raises(DeepclustError, match=r"gone\.npy cannot be read"):
+        predict(clusters, [a, str(tmp_path / "gone.npy")])
+    (tmp_path / "empty.npy").touch()
+    with pytest.raises(DeepclustError, match=r"empty\.npy is no array"):
+        predict(clusters, [a, tmp_path / "empty.npy"])
+
+
+def test_one_backbone_needs_no_list(alike, tmp_path):
+    run = make_run({split: paths[:1] for split, paths in alike.items()}, backbones=["a"])
+    tensors, log = execute(run, tmp_path / "run")
+    found = predict(tmp_path / "run" / "clusters.safetensors", str(alike["test"][0]))
+    assert np.array_equal(found.assignments, tensors[f"seed{log['selected']}/assignments/test"])
+
+
+def test_arrays_do_not_say_whose_they_are(alike, tmp_path):
+    tensors, log = execute(make_run(alike), tmp_path / "run")
+    with pytest.warns(UserWarning, match="not checked"):
+        found = predict(tmp_path / "run" / "clusters.safetensors", [np.load(path).tolist() for path in alike["test"]])
+    assert np.array_equal(found.assignments, tensors[f"seed{log['selected']}/assignments/test"])
+
+
+def test_splits_are_read_by_the_same_backbone(alike, tmp_path):
+    record(alike["test"][1], "another identity")
+    with pytest.raises(DeepclustError, match="train, test by b .* extract them again"):
+        execute(make_run(alike), tmp_path / "run")
+
+
+def test_clusters_that_do_not_know_their_backbone_take_no_files(alike, splits, tmp_path):
+    execute(make_run({"train": splits["train"][:1]}, backbones=["a"]), tmp_path / "run")
+    with pytest.raises(DeepclustError, match="cluster again"):
+        predict(tmp_path / "run" / "clusters.safetensors", alike["test"][:1])
+
+
 @pytest.mark.parametrize("method", all_heads())
 def test_saved_weights_of_every_head_keep_the_normalisation(tmp_path, method):
     """New images are projected as the training images were, by what is in the file."""

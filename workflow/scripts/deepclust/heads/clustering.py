@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import sha256_file, write_json
+from deepclust.common.identity import identity_beside
 from deepclust.common.progress import Progress
 from deepclust.common.rows import blocks
 from deepclust.heads.head import (
@@ -74,6 +75,7 @@ def cluster(run: Run, clusters: Path, log: Path, *, code: str, progress: Progres
     head = load_head(run.method)
     features = _open(run.features)
     _check(run, head.FACTS, features)
+    identities = _identities(run)
     store = SeedStore(clusters.parent, code, fingerprint(run))
     store.remove_damaged(run.seeds)
     missing = [seed for seed in run.seeds if seed not in store]
@@ -92,7 +94,8 @@ def cluster(run: Run, clusters: Path, log: Path, *, code: str, progress: Progres
         "selected": min(succeeded, key=lambda entry: entry["objective"])["seed"] if succeeded else None,
     }
     dimensions = [array.shape[1] for array in features[run.train[0]]]
-    write_clusters(clusters, seeds, {**facts, "options": run.options.model_dump(mode="json"), "dimensions": dimensions})
+    needed = {"options": run.options.model_dump(mode="json"), "dimensions": dimensions, "identities": identities}
+    write_clusters(clusters, seeds, {**facts, **needed})
     write_json(log, {**facts, "criterion": CRITERION, "seeds": [fitted.entry for fitted in seeds]})
     store.remove_stale()
 
@@ -135,6 +138,23 @@ def _check(run: Run, facts: Facts, features: Arrays) -> None:
             raise DeepclustError(
                 f"features of {split} have other dimensions than those of {run.train[0]}: extract again"
             )
+
+
+def _identities(run: Run) -> list[str | None]:
+    """Whose features those of every backbone are; None where not all of their records tell.
+
+    Raises:
+        DeepclustError: those of different splits are not of the same backbone.
+    """
+    found = []
+    for number, name in enumerate(run.backbones):
+        recorded = {split: identity_beside(paths[number]) for split, paths in run.features.items()}
+        known = {identity for identity in recorded.values() if identity is not None}
+        if len(known) > 1:
+            splits = ", ".join(recorded)
+            raise DeepclustError(f"the features of {splits} by {name} were made in different ways: extract them again")
+        found.append(None if None in recorded.values() else known.pop())
+    return found
 
 
 def _check_finite(run: Run, features: Arrays) -> None:

@@ -7,16 +7,19 @@ Tensors of `clusters.safetensors`, for every seed s that succeeded and every spl
 """
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from deepclust.common.errors import DeepclustError
 from deepclust.common.files import remove_damaged_tensors, remove_tree, write_tensors
+from deepclust.common.identity import identity_beside
 from deepclust.heads.head import Features, Prediction, SeedResult, load_head
 
 METADATA = "deepclust"  # one key, because safetensors keeps the order of several at random
@@ -101,8 +104,8 @@ def write_clusters(path: Path, seeds: list[FittedSeed], description: dict[str, A
     """Write the seeds that succeeded as `clusters.safetensors`.
 
     Args:
-        description: what `predict` needs to know: `method`, `options`, `k`, `backbones`, `dimensions`, `selected` (None
-            where every seed failed).
+        description: what `predict` needs to know: `method`, `options`, `k`, `backbones`, `dimensions`, `identities`
+            (`deepclust.common.identity`), `selected` (None where every seed failed).
     """
     tensors = {
         f"seed{fitted.entry['seed']}/{name}": array for fitted in seeds for name, array in fitted.tensors.items()
@@ -128,33 +131,71 @@ def read_tensors(path: Path, prefix: str = "") -> tuple[dict[str, Any], Tensors]
         raise DeepclustError(f"{path} is damaged ({error}): delete it and run the clustering again") from error
 
 
-def predict(clusters: Path, features: list[Features], seed: int | None = None) -> Prediction:
+def predict(
+    clusters: str | Path, features: str | Path | Sequence[str | Path | npt.ArrayLike], seed: int | None = None
+) -> Prediction:
     """Clusters of new images by a saved head.
 
     Args:
         clusters: `clusters.safetensors` of a run.
-        features: for every backbone of the run, in its order, features [N, D_b] of the same images.
+        features: for every backbone of the run, in its order, `features.npy` of the same images; a single path where
+            there is one backbone. Arrays [N, D_b] are taken, too, but nothing tells whose features they are.
         seed: which of the run's seeds; None: the one that was selected without labels.
 
     Raises:
         DeepclustError: the features are not those of the run's backbones or not of the same images, or the seed has no
             result.
     """
-    if not isinstance(features, list | tuple):
-        raise DeepclustError("features must be a list: one array for every backbone of the run")
+    clusters = Path(clusters)
+    given = [features] if isinstance(features, str | Path) else features
+    if not isinstance(given, list | tuple):
+        raise DeepclustError("features must be a list: one for every backbone of the run")
     description, _ = read_tensors(clusters, "none/")
     seed = description["selected"] if seed is None else seed
     if seed is None:
         raise DeepclustError(f"{clusters} has no clusters: every seed failed, seeds.json says why")
-    dimensions = [array.shape[1] if array.ndim == 2 else f"shape {array.shape}" for array in features]
+    arrays = [_read_features(item) if isinstance(item, str | Path) else np.asarray(item) for item in given]
+    dimensions = [array.shape[1] if array.ndim == 2 else f"shape {array.shape}" for array in arrays]
     if dimensions != description["dimensions"]:
         raise DeepclustError(
             f"{clusters} was fitted on features of {description['dimensions']} dimensions, these have {dimensions}"
         )
-    if len(counts := {len(array) for array in features}) > 1:
+    if len(counts := {len(array) for array in arrays}) > 1:
         raise DeepclustError(f"the backbones' features are those of {', '.join(map(str, sorted(counts)))} images")
+    _check_identities(clusters, description, given)
     _, weights = read_tensors(clusters, f"seed{seed}/weights/")
     if not weights:
         raise DeepclustError(f"{clusters} has no result of seed {seed}")
     head = load_head(description["method"])
-    return head.predict(weights, features, head.Options(**description["options"]))
+    return head.predict(weights, arrays, head.Options(**description["options"]))
+
+
+def _read_features(path: str | Path) -> Features:
+    try:
+        array: Features = np.load(path, mmap_mode="r")
+    except OSError as error:
+        raise DeepclustError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (EOFError, ValueError) as error:
+        raise DeepclustError(f"{path} is no array of features ({error})") from error
+    return array
+
+
+def _check_identities(clusters: Path, description: dict[str, Any], features: Sequence[Any]) -> None:
+    """See that files of features are of the backbones that the clusters were fitted on; warn where arrays are given."""
+    fitted = description.get("identities") or [None] * len(features)
+    for name, wanted, path in zip(description["backbones"], fitted, features):
+        if not isinstance(path, str | Path):
+            unchecked = "whose features an array holds is not checked: give the path of features.npy"
+            warnings.warn(unchecked, stacklevel=3)
+            continue
+        identity = identity_beside(Path(path))
+        if wanted is None:
+            raise DeepclustError(f"{clusters} does not say what {name} was: extract features and cluster again")
+        if identity is None:
+            raise DeepclustError(
+                f"{path} has no record beside it that says whose features they are: extract them again"
+            )
+        if identity != wanted:
+            raise DeepclustError(
+                f"{path} is not of the backbone, or not read out in the way, that {clusters} was fitted on ({name})"
+            )
