@@ -331,7 +331,7 @@ def parts_flag(wildcards, input):
 
 def neighbor_options(wildcards):
     """How neighbors are searched."""
-    return EXPERIMENT.find_neighbors(wildcards.kind)
+    return EXPERIMENT.find_neighbors(wildcards.dataset, wildcards.backbone, wildcards.split, wildcards.kind)
 
 
 def choose_k_options(wildcards):

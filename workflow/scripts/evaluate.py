@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from deepclust.common.job import Job, JobArguments, run_job
-from deepclust.evaluation.options import ScoringOptions
+from deepclust.evaluation.options import NEAREST, ScoringOptions
 
 
 class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic merges the configs
@@ -20,6 +22,8 @@ class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic
     """`features.npy` of the scored splits."""
     neighbors: list[Path]
     """`half_whitened_neighbors.npy` of every backbone, among the images of all scored splits."""
+    nearest: int = Field(NEAREST, ge=1)
+    """How many of an image's neighbors clusters are judged by; never more than the default."""
     labels: list[Path] | None = None
     """`labels.npy` of the scored splits; none without labels."""
     classes: list[Path] | None = None
@@ -72,6 +76,7 @@ def main(arguments: Arguments, job: Job) -> None:
         neighbors=arguments.neighbors,
         labels=arguments.labels or [],
         classes=len(classes),
+        nearest=arguments.nearest,
     )
     result = score_run(scored, log["seeds"], log["selected"], k, options, job.progress)
     probe = read_json(arguments.probe) if arguments.probe else {}

@@ -193,13 +193,13 @@ def test_everything_works_without_labels(run, scored, changes, tmp_path):
     assert metrics["gap"] == {"knn": None, "linear": None}
 
 
-def expected_modularity(run, seed):
-    """On the graph of both splits and the 20 nearest neighbors, mean over backbones."""
+def expected_modularity(run, seed, nearest=20):
+    """On the graph of both splits and the nearest neighbors, mean over backbones."""
     with safe_open(run / "clusters.safetensors", "numpy") as file:
         clusters = np.concatenate([file.get_tensor(f"seed{seed}/assignments/{split}") for split in LENGTHS])
     values = []
     for backbone in "ab":
-        neighbors = np.load(run / f"train+test.{backbone}.neighbors.npy")[:, :20]
+        neighbors = np.load(run / f"train+test.{backbone}.neighbors.npy")[:, :nearest]
         edges = np.zeros((K, K))
         np.add.at(edges, (np.repeat(clusters, neighbors.shape[1]), clusters[neighbors].ravel()), 1)
         edges /= edges.sum()
@@ -215,6 +215,16 @@ def test_splits_are_scored_together(run, scored, tmp_path):
     assert metrics["seeds"][3]["acc"] == 1.0
     assert metrics["seeds"][3]["modularity"] == pytest.approx(expected_modularity(run, 5))
     assert metrics["summary"]["acc"]["low"] is None
+
+
+@pytest.mark.parametrize(("nearest", "counted"), [(7, 7), (50, 20)])
+def test_neighbors_that_only_heads_read_do_not_count(run, tmp_path, nearest, counted):
+    """Here 50 of each image were found, as heads may want."""
+    flags = {"score": ("train", "test"), "bootstrap": 0, "nearest": nearest}
+    result = evaluate(run, tmp_path / "metrics.json", **flags)
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["seeds"][0]["modularity"] == pytest.approx(expected_modularity(run, SEEDS[0], counted))
 
 
 def test_memory_grows_with_the_images_and_not_with_classes_times_clusters(tmp_path):

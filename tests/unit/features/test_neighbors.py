@@ -123,10 +123,13 @@ def test_equally_near_ones_come_by_index(tmp_path):
     assert search(features, 3, tmp_path).tolist() == [[2, 3, 1], [0, 2, 3], [0, 3, 1], [0, 2, 1], [0, 2, 3]]
 
 
-def test_too_few_images(tmp_path):
-    with pytest.raises(DeepclustError, match="5 neighbors need at least 6 images.* 5"):
-        search(np.eye(5, dtype=np.float32), 5, tmp_path)
-    assert not (tmp_path / "neighbors.npy").exists()
+@pytest.mark.parametrize("half_whiten", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 20, 21])
+def test_of_few_images_all_others_are_neighbors(tmp_path, count, half_whiten):
+    features = np.random.default_rng(0).normal(size=(count, 6)).astype(np.float32)
+    found = search(features, 20, tmp_path, half_whiten)
+    assert found.dtype == np.int32
+    assert [sorted(row) for row in found.tolist()] == [[n for n in range(count) if n != row] for row in range(count)]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

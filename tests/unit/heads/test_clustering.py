@@ -152,7 +152,7 @@ def test_a_graph_of_two_splits_joins_them(splits, tmp_path, method):
     """Neighbors of images of both: clusters are those of the classes, not those of the splits."""
     joined = np.concatenate([np.load(splits[split][0]) for split in ("train", "unlabeled")])
     np.save(tmp_path / "near.npy", nearest(joined, 5))
-    options = registry.load("heads", method).Options()
+    options = registry.load("heads", method).Options(neighbors=5)
     changes = {"train": ["train", "unlabeled"], "neighbors": [tmp_path / "near.npy"] * 2}
     tensors, log = execute(make_run(splits, method, options, **changes), tmp_path / "run")
     assert log["seeds"][0]["sizes"] == [35] * 4
@@ -168,9 +168,20 @@ def test_neighbors_beyond_the_images_are_refused(splits, tmp_path, wrong):
     near = nearest(np.load(splits["train"][0]), 5)
     near[70, 2] = wrong
     np.save(tmp_path / "near.npy", near)
-    options = registry.load("heads", "spectral").Options()
+    options = registry.load("heads", "spectral").Options(neighbors=5)
     with pytest.raises(DeepclustError, match="not those of the 80 training images"):
         execute(make_run(splits, "spectral", options, neighbors=[tmp_path / "near.npy"] * 2), tmp_path / "run")
+
+
+@pytest.mark.parametrize("method", ["spectral", "temi"])
+def test_a_head_that_wants_more_neighbors_than_there_are_says_so(splits, tmp_path, method):
+    """How many images there are is not always known before."""
+    np.save(tmp_path / "near.npy", nearest(np.load(splits["train"][0]), 5))
+    changes = {"backbones": ["a"], "neighbors": [tmp_path / "near.npy"]}
+    files = {split: paths[:1] for split, paths in splits.items()}
+    with pytest.raises(DeepclustError, match=r"^6 neighbors are wanted, an image has 5: lower [^\n]*$"):
+        options = registry.load("heads", method).Options(neighbors=6)
+        execute(make_run(files, method, options, **changes), tmp_path / "run")
 
 
 @pytest.mark.parametrize("method", ["spectral", "agglomerative"])
@@ -185,9 +196,10 @@ def test_training_images_have_the_cluster_that_the_method_gave_them(tmp_path, mo
     near = nearest(points[:300], 10)
     np.save(tmp_path / "near.npy", near)
     head = registry.load("heads", method)
+    options = head.Options(neighbors=10)
     changes = {"train": ["train", "unlabeled"], "neighbors": [tmp_path / "near.npy"], "backbones": ["a"]}
-    tensors, _ = execute(make_run(files, method, head.Options(), [3], **changes), tmp_path / "run")
-    [result] = head.fit(TrainingData([points[:300]], [near]), 4, [3], head.Options(), Progress())
+    tensors, _ = execute(make_run(files, method, options, [3], **changes), tmp_path / "run")
+    [result] = head.fit(TrainingData([points[:300]], [near]), 4, [3], options, Progress())
     stored = np.concatenate([tensors[f"seed3/assignments/{split}"] for split in ("train", "unlabeled")])
     assert np.array_equal(stored, result.training)
     shares = np.concatenate([tensors[f"seed3/probabilities/{split}"] for split in ("train", "unlabeled")])
@@ -315,7 +327,9 @@ def test_saved_weights_of_every_head_keep_the_normalisation(tmp_path, method):
     changes = {"k": 3, "backbones": ["a"], "neighbors": [near]}
     members = {"kmeans": tmp_path / "kmeans" / "clusters.safetensors"} if method == "consensus" else {}
     for name in ("kmeans", method) if members else (method,):
-        options = registry.load("heads", name).Options(**{**OPTIONS.get(name, {}), "normalize": "half_whiten"})
+        head = registry.load("heads", name)
+        fewer = {"neighbors": 10} if head.FACTS.needs_neighbors else {}
+        options = head.Options(**{**OPTIONS.get(name, {}), "normalize": "half_whiten", **fewer})
         run = make_run(files, name, options, members=members if name == method else {}, **changes)
         tensors, _ = execute(run, tmp_path / name)
     for seed in (0, 1):

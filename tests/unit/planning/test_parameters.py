@@ -1,3 +1,4 @@
+import copy
 import json
 import shlex
 from pathlib import Path
@@ -118,13 +119,51 @@ def test_heads_that_half_whiten_read_neighbors_among_half_whitened_features():
           halved: {method: scan, normalize: half_whiten}
           both: {method: consensus, members: [scan, halved]}
         runs: [{dataset: digits, backbones: [pixels], heads: [kmeans, scan, halved, both], k: 10}]
-        neighbors: {k: 50}
     """)
     parameters = Parameters(make_plan(config, []))
     expected = {"kmeans": None, "scan": "neighbors"} | dict.fromkeys(("halved", "both"), "half_whitened_neighbors")
     assert {head: parameters.neighbors_of(head) for head in expected} == expected
-    assert "half_whiten" in str(parameters.find_neighbors("half_whitened_neighbors"))
-    assert "half_whiten" not in str(parameters.find_neighbors("neighbors"))
+    flags = {kind: parameters.find_neighbors("digits", "pixels", "train", kind) for kind in expected.values() if kind}
+    assert "half_whiten" in str(flags["half_whitened_neighbors"]) and "half_whiten" not in str(flags["neighbors"])
+
+
+def searched(parameters, dataset, backbone, splits):
+    kinds = ("neighbors", "half_whitened_neighbors")
+    return [parameters.find_neighbors(dataset, backbone, splits, kind)["k"] for kind in kinds]
+
+
+def test_as_many_neighbors_are_searched_as_are_read():
+    """Of each kind, among the images that a head is fitted on or a backbone is trained on, and nowhere else."""
+    config = yaml.safe_load("""
+        datasets: {digits: {loader: digits}}
+        backbones:
+          pixels: {method: pixels}
+          small: {method: pixels, image_size: 4}
+          simclr: &training {method: simclr, dataset: digits}
+          fine: {<<: *training, method: scan, start_from: simclr, clusters: 10, nearest: 30}
+        heads:
+          temi: {method: temi}
+          few: {method: spectral, neighbors: 8}
+          halved: {method: two_stage, normalize: half_whiten, neighbors: 60}
+          kmeans: {method: kmeans}
+        runs:
+          - {dataset: digits, backbones: [pixels], heads: [temi, few, kmeans], k: 10}
+          - {dataset: digits, backbones: [fine, [pixels, small]], heads: [halved, kmeans], k: 10, protocol: merged}
+    """)
+    parameters = Parameters(make_plan(copy.deepcopy(config), []))
+    assert searched(parameters, "digits", "pixels", "train") == [50, 20]
+    assert searched(parameters, "digits", "pixels", "test") == [20, 20]
+    assert searched(parameters, "digits", "pixels", "train+test") == [20, 60]
+    assert searched(parameters, "digits", "small", "train+test") == [20, 60]
+    assert searched(parameters, "digits", "small", "train") == [20, 20]
+    assert searched(parameters, "digits", "simclr", "train") == [30, 20]
+    judged = {run.head: parameters.evaluate(run)["nearest"] for run in parameters.plan.runs}
+    assert judged == dict.fromkeys(("temi", "few", "halved", "kmeans"), 20)
+    config["neighbors"] = {"k": 5}
+    parameters = Parameters(make_plan(config, []))
+    assert searched(parameters, "digits", "pixels", "train") == [50, 5]
+    assert searched(parameters, "digits", "pixels", "train+test") == [5, 60]
+    assert parameters.evaluate(parameters.plan.runs[0])["nearest"] == 5
 
 
 def test_results_of_a_run_that_the_experiment_does_not_have():

@@ -241,8 +241,8 @@ def test_images_of_a_folder_are_counted(tmp_path):
     config["backbones"]["pixels"]["image_size"] = 8
     config["runs"] = [{"dataset": "mine", "backbones": ["pixels"], "heads": ["kmeans"], "k": 13}]
     lines = errors(config)
-    assert any("runs.0.k" in line and "12 images" in line for line in lines)
-    assert any("neighbors.k" in line and "12 images" in line for line in lines)
+    (line,) = lines
+    assert "runs.0.k" in line and "12 images" in line
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,6 @@ def test_images_of_a_folder_are_counted(tmp_path):
         (("seeds",), [], "seeds", "at least one"),
         (("seeds",), [-1], "seeds", "at least 0"),
         (("seeds",), "five", "seeds", "whole number"),
-        (("neighbors",), {"k": 450}, "neighbors.k", "450"),
         (("runs", 0, "k"), 10.5, "runs.0.k", "whole number"),
         (("runs", 0, "backbones"), [["pixels", ["simclr"]]], "runs.0.backbones.0.1", "text"),
         (("runs", 0, "backbones"), [[]], "runs.0.backbones.0", "at least 1"),
@@ -357,16 +356,30 @@ def test_a_backbones_own_clusters_need_a_method_that_has_some():
     assert line.startswith("backbones.secu.features.pooling: own needs avg")
 
 
-@pytest.mark.parametrize("method", ["scan", "temi", "two_stage", "spectral", "agglomerative"])
-def test_heads_get_the_neighbors_that_they_want(method):
-    config = changed(("heads", "near"), {"method": method, "neighbors": 31})
-    (line,) = errors(config)
-    assert line.startswith("heads.near.neighbors: 31 neighbors are wanted, neighbors.k is 20")
-    config["neighbors"] = {"k": 31}
+@pytest.mark.parametrize("method", ["scan", "temi", "two_stage", "spectral", "agglomerative", "consensus"])
+def test_heads_that_want_more_neighbors_than_there_are_images_say_so(method, tmp_path):
+    for number in range(31):
+        (tmp_path / f"{number}.png").touch()
+    config = changed(("datasets", "mine"), {"loader": "folder", "path": str(tmp_path)})
+    config["backbones"]["pixels"]["image_size"] = 8
+    members = {"members": ["kmeans"]} if method == "consensus" else {}
+    config["heads"]["near"] = {"method": method, "neighbors": 31, **members}
+    config["runs"] = [{"dataset": "mine", "backbones": ["pixels"], "heads": ["kmeans", "near"], "k": 3}]
+    assert errors(config) == [
+        "heads.near.neighbors: 31 neighbors are wanted, an image of mine (train) has 30 others: lower it"
+    ]
+    config["heads"]["near"]["neighbors"] = 30
     plan(config)
-    config["heads"]["near"]["neighbors"] = 20
-    del config["neighbors"]
-    plan(config)
+
+
+def test_few_images_need_no_option(tmp_path):
+    """Neighbors are searched for the scores of every head, and nobody asked for 20 of them."""
+    for number in range(2):
+        (tmp_path / f"{number}.png").touch()
+    config = changed(("datasets", "mine"), {"loader": "folder", "path": str(tmp_path)})
+    config["backbones"]["pixels"]["image_size"] = 8
+    config["runs"] = [{"dataset": "mine", "backbones": ["pixels"], "heads": ["kmeans"], "k": 2}]
+    assert len(plan(config).runs) == 1
 
 
 @pytest.mark.parametrize("method", ["scan", "two_stage"])
@@ -388,24 +401,15 @@ def test_a_malformed_section_of_neighbors_is_one_error():
     assert line.startswith("neighbors: ")
 
 
-def test_the_published_number_of_neighbors_must_be_searched():
-    config = changed(("heads", "temi"), {"method": "temi"})
-    (line,) = errors(config)
-    assert line.startswith("heads.temi.neighbors: 50 neighbors are wanted")
-    config["neighbors"] = {"k": 50}
-    plan(config)
-
-
 def test_neighbors_are_searched_among_all_images_that_are_read_together():
     """Digits have 1347 train and 450 test images."""
     config = changed(("runs", 0, "heads"), ["graph"])
-    config["heads"] |= {"graph": {"method": "spectral"}}
-    config["neighbors"] = {"k": 1500}
+    config["heads"] |= {"graph": {"method": "spectral", "neighbors": 1500}}
     config["runs"][0]["protocol"] = "merged"
     assert len(plan(config).runs) == 6
     config["runs"][0]["protocol"] = "held-out"
-    train, test = errors(config)
-    assert "1347 images of digits (train)" in train and "450 images of digits (test)" in test
+    (line,) = errors(config)
+    assert "an image of digits (train) has 1346 others" in line
 
 
 def test_what_a_backbone_starts_from_must_fit():
@@ -414,9 +418,9 @@ def test_what_a_backbone_starts_from_must_fit():
     last = {"method": "selflabel", "dataset": "digits", "start_from": "scan", "clusters": 10}
     config["backbones"] |= {"scan": scan, "last": last}
     plan(config)
-    scan["nearest"] = 30
+    scan["nearest"] = 1347
     (line,) = errors(config)
-    assert line.startswith("backbones.scan.nearest: 30 neighbors are more than the 20")
+    assert line.startswith("backbones.scan.nearest: 1347 neighbors are wanted, an image of digits (train) has 1346")
     scan["nearest"], last["clusters"] = 20, 5
     (line,) = errors(config)
     assert line.startswith("backbones.last.clusters: scan has 10 clusters")

@@ -68,7 +68,7 @@ def test_pairs_are_images_and_their_nearest():
     first, second = method.views(images, 0)
     assert first[:, 0, 0, 0].round().tolist() == [0, 2, 4, 6]
     assert second[:, 0, 0, 0].round().tolist() == [1, 3, 5, 7]
-    with pytest.raises(DeepclustError, match=r"nearest is 7, but only 6"):
+    with pytest.raises(DeepclustError, match="nearest is 7, but an image has only 6 others"):
         wide = options.model_copy(update={"nearest": 7})
         scan.Scan(wide, Plain(4, 5), ImageFacts(count, (2, 2), [0.5], [0.25], neighbors))
 

@@ -104,13 +104,15 @@ def _silhouette_of(
 
 
 def neighbor_agreement(neighbors: npt.NDArray[np.integer], clusters: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """The share of each image's nearest neighbors that are in its own cluster, float64 [N].
+    """The share of each image's nearest neighbors that are in its own cluster, float64 [N]; NaN where there are none.
 
     Args:
-        neighbors: rows of the nearest neighbors of each image, without itself, [N, n] with n > 0.
+        neighbors: rows of the nearest neighbors of each image, without itself, [N, n].
         clusters: cluster of each image, [N].
     """
-    agreement = np.empty(len(clusters))
+    agreement = np.full(len(clusters), np.nan)
+    if not neighbors.size:
+        return agreement
     for start in range(0, len(clusters), 65_536):
         rows = slice(start, start + 65_536)
         agreement[rows] = (clusters[neighbors[rows]] == clusters[rows, None]).mean(axis=1)

@@ -7,6 +7,8 @@ from pydantic import Field
 
 from deepclust.common.options import Options
 
+NEAREST = 20  # neighbors that clusters are judged by, at most: small classes have few images of their own
+
 
 class ProbeOptions(Options):
     """How the ceilings on the same features are measured: k-NN and linear probe."""

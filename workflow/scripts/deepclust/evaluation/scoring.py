@@ -26,9 +26,8 @@ from deepclust.evaluation.inputs import (
 )
 from deepclust.evaluation.labelfree import neighbor_agreement, silhouette, size_entropy, stability
 from deepclust.evaluation.metrics import METRICS, Comparison, accuracy_per_class, contingency, match
-from deepclust.evaluation.options import ScoringOptions
+from deepclust.evaluation.options import NEAREST, ScoringOptions
 
-NEAREST = 20  # neighbors that clusters are judged by, at most: small classes have few images of their own
 LABEL_FREE = ("silhouette", "neighbor_agreement")
 SUMMARISED = (*METRICS, *LABEL_FREE, "modularity")
 SEED_KEYS = (*SUMMARISED, "sizes", "size_entropy", "matching", "confusion", "per_class")
@@ -45,6 +44,7 @@ class ScoredSplits:
         classes: number of classes, 0 without labels.
         features: per split, `features.npy` of each backbone.
         neighbors: `half_whitened_neighbors.npy` of each backbone, among the images of all splits.
+        nearest: how many of these count, but never more than `NEAREST`.
     """
 
     assignments: npt.NDArray[np.int64]
@@ -53,6 +53,7 @@ class ScoredSplits:
     classes: int
     features: list[list[Path]]
     neighbors: list[Path]
+    nearest: int = NEAREST
 
     @property
     def labelled(self) -> npt.NDArray[np.bool_]:
@@ -62,7 +63,7 @@ class ScoredSplits:
     @cached_property
     def graphs(self) -> list[npt.NDArray[np.integer]]:
         """The nearest neighbors of each image by each backbone, [N, n]."""
-        return [load_array(path, 2, "i")[:, :NEAREST] for path in self.neighbors]
+        return [load_array(path, 2, "i")[:, : min(self.nearest, NEAREST)] for path in self.neighbors]
 
     def unit_features(self) -> Iterator[npt.NDArray[np.float32]]:
         """Features of all images in blocks of unit vectors."""
@@ -80,6 +81,7 @@ def read_scored(
     neighbors: list[Path],
     labels: Sequence[Path],
     classes: int,
+    nearest: int = NEAREST,
 ) -> ScoredSplits:
     """Read what a run is scored on.
 
@@ -89,6 +91,7 @@ def read_scored(
         neighbors: one file per backbone, of all splits together.
         labels: `labels.npy` of each split; empty without labels.
         classes: number of named classes.
+        nearest: see `ScoredSplits`.
 
     Raises:
         DeepclustError: the files do not belong together.
@@ -117,7 +120,8 @@ def read_scored(
     found = int(together.max()) + 1
     if classes and found > classes:
         raise DeepclustError(f"label {found - 1} has no name among the {classes} classes: prepare the dataset again")
-    return ScoredSplits(np.concatenate(assignments, axis=1), k, together, classes or found, features, neighbors)
+    clusters_of = np.concatenate(assignments, axis=1)
+    return ScoredSplits(clusters_of, k, together, classes or found, features, neighbors, nearest)
 
 
 def score_run(

@@ -26,7 +26,7 @@ Float32 = npt.NDArray[np.float32]
 def find_neighbors(
     features: Sequence[Path], output: Path, options: NeighborOptions, progress: Progress, half_whiten: bool = False
 ) -> float:
-    """Write the k nearest neighbors of every row of `features` as int32 [N, k] to `output`.
+    """Write the k nearest neighbors of every row of `features` as int32 [N, k] to `output`; of fewer rows, N - 1.
 
     Args:
         features: .npy files [N_i, D]; their rows follow one another, N is the sum of the N_i.
@@ -42,15 +42,10 @@ def find_neighbors(
         Share of the true neighbors that were found, on a sample; 1 for an exact search.
 
     Raises:
-        DeepclustError: there are not more than k images, or features are not finite.
+        DeepclustError: features are not finite.
     """
-    k = options.k
     directions = read_directions(features)
-    if k >= len(directions):
-        raise DeepclustError(
-            f"{k} neighbors need at least {k + 1} images, {' + '.join(map(str, features))} has {len(directions)}: "
-            "lower neighbors.k"
-        )
+    k = min(options.k, len(directions) - 1)
     if half_whiten:
         directions = half_whitened(directions)
     search: Search = ExactSearch(directions)

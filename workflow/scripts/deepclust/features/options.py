@@ -42,8 +42,9 @@ class NeighborOptions(Options):
     """How neighbors are searched."""
 
     k: int = Field(20, ge=1)
-    """Number of neighbors of every image. Those of heads with `normalize: half_whiten`, and the 20 nearest by which all
-    clusters are judged, are found among half-whitened features, those of other heads among features as they are."""
+    """Number of neighbors of every image; more where a head or a pretraining reads more, fewer where there are not so
+    many images. Those of heads with `normalize: half_whiten`, and the 20 nearest (at most `k`) by which all clusters
+    are judged, are found among half-whitened features, those of other heads among features as they are."""
     recall: float = Field(1.0, gt=0, le=1)
     """Share of the true neighbors to find at least, measured on a sample of the images. 1: an exact search, whose time
     grows with the square of the number of images; less: an approximate index, for more than some 100,000 images."""

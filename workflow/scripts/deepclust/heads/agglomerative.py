@@ -29,8 +29,7 @@ class Options(HeadOptions):
     """Options of agglomerative clustering."""
 
     neighbors: int = Field(20, ge=1)
-    """Nearest neighbors of an image (of each backbone) that it may be merged with; at most as many as are searched
-    (`neighbors.k`)."""
+    """Nearest neighbors of an image (of each backbone) that it may be merged with."""
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:

@@ -218,6 +218,9 @@ def _training_data(run: Run, features: Arrays, scratch: Path) -> TrainingData:
     neighbors: list[npt.NDArray[np.int32]] = [np.load(path, mmap_mode="r") for path in run.neighbors]
     if any(not _belongs(array, len(joined[0])) for array in neighbors):
         raise DeepclustError(f"neighbors are not those of the {len(joined[0])} training images: search them again")
+    wanted = getattr(run.options, "neighbors", 0)
+    if (there := min((array.shape[1] for array in neighbors), default=wanted)) < wanted:
+        raise DeepclustError(f"{wanted} neighbors are wanted, an image has {there}: lower neighbors of the head")
     return TrainingData(joined, neighbors or None, members, scratch, run.native)
 
 

@@ -65,8 +65,7 @@ class Options(CombiningOptions):
     heads: int = Field(10, ge=2)
     """How many classifiers are trained side by side in a round of moves."""
     neighbors: int = Field(20, ge=1)
-    """Nearest neighbors of an image (of each backbone) that it is paired with; at most as many as are searched
-    (`neighbors.k`)."""
+    """Nearest neighbors of an image (of each backbone) that it is paired with."""
     entropy_weight: float = Field(5.0, ge=0)
     """Weight of the entropy of a batch's mean probabilities, which keeps clusters from running empty."""
     epochs: int = Field(20, ge=1)

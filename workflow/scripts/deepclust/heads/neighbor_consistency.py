@@ -34,8 +34,7 @@ class ConsistencyOptions(HeadOptions):
     heads: int = Field(10, ge=1)
     """Linear heads per seed; the one with the lowest objective is kept."""
     neighbors: int = Field(50, ge=1)
-    """Nearest neighbors of an image (of each backbone) that it may be paired with; at most as many as are searched
-    (`neighbors.k`)."""
+    """Nearest neighbors of an image (of each backbone) that it may be paired with."""
     entropy_weight: float = Field(5.0, ge=0)
     """Weight of the entropy of a batch's mean probabilities, which keeps clusters from running empty."""
     epochs: int = Field(100, ge=1)

@@ -37,8 +37,7 @@ class Options(HeadOptions):
     """Options of spectral clustering."""
 
     neighbors: int = Field(20, ge=1)
-    """Nearest neighbors of an image (of each backbone) that it is joined to; at most as many as are searched
-    (`neighbors.k`)."""
+    """Nearest neighbors of an image (of each backbone) that it is joined to."""
     n_init: int = Field(10, ge=1)
     """Restarts of k-means on the eigenvectors; the one with the lowest objective is kept."""
 

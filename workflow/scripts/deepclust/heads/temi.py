@@ -39,7 +39,7 @@ class Options(HeadOptions):
     heads: int = Field(16, ge=1)
     """Heads that are trained together; the one with the lowest loss is kept."""
     neighbors: int = Field(50, ge=1)
-    """Nearest neighbors of an image that its partner is drawn from; at most as many as are searched (`neighbors.k`)."""
+    """Nearest neighbors of an image that its partner is drawn from."""
     beta: float = Field(0.6, gt=0, le=1)
     """Exponent of the probabilities; the lower, the more evenly sized the clusters."""
     temperature: float = Field(0.1, gt=0)

@@ -31,8 +31,7 @@ class Options(ConsistencyOptions):
     """Options of the two-stage system."""
 
     neighbors: int = Field(20, ge=1)
-    """Nearest neighbors of an image (of each backbone) that it may be paired with; at most as many as are searched
-    (`neighbors.k`)."""
+    """Nearest neighbors of an image (of each backbone) that it may be paired with."""
     epochs: int = Field(50, ge=1)
     """Passes over the training images."""
     optimizer: Literal["sgd", "adam"] = "adam"

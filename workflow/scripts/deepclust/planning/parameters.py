@@ -4,9 +4,11 @@ Snakemake compares the set of a job's parameter values. One dict makes a change 
 such as two options that swap their values.
 """
 
+import functools
 import hashlib
 import json
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -271,10 +273,32 @@ class Parameters:
         """Parameters of `extract_features`."""
         return Flags(self.config["backbones"][backbone]["features"])
 
-    def find_neighbors(self, kind: str) -> Flags:
-        """Parameters of `find_neighbors`, for `neighbors` or `half_whitened_neighbors`."""
+    def find_neighbors(self, dataset: str, backbone: str, splits: str, kind: str) -> Flags:
+        """Parameters of `find_neighbors`, for `neighbors` or `half_whitened_neighbors` among splits (`train+test`)."""
+        options = self.config["neighbors"]
         half = {"half_whiten": True} if kind == HALF_WHITENED else {}
-        return Flags({**self.config["neighbors"], **half})
+        wanted = self._wanted_neighbors[dataset, backbone, splits, kind]
+        return Flags({**options, "k": max(options["k"], wanted), **half})
+
+    @functools.cached_property
+    def _wanted_neighbors(self) -> Counter[tuple[str, str, str, str]]:
+        """How many neighbors those want that learn from them, for each dataset, backbone, splits and kind."""
+        most: Counter[tuple[str, str, str, str]] = Counter()
+        for file, wanted in self._readers_of_neighbors():
+            most[file] = max(most[file], wanted)
+        return most
+
+    def _readers_of_neighbors(self) -> Iterator[tuple[tuple[str, str, str, str], int]]:
+        for run in self.plan.runs:
+            if kind := self.neighbors_of(run.head):
+                train, _ = self.plan.run_splits(run.dataset, run.protocol)
+                for backbone in run.backbones:
+                    wanted = self.config["heads"][run.head]["neighbors"]
+                    yield (run.dataset, backbone, "+".join(train), kind), wanted
+        for name, options in self.config["backbones"].items():
+            if self.backbone_facts(name).get("needs_neighbors"):
+                for split in options["splits"]:
+                    yield (options["dataset"], options["start_from"], split, "neighbors"), options["nearest"]
 
     # --- clustering and after -------------------------------------------------------------------------------------
 
@@ -341,6 +365,7 @@ class Parameters:
         options = {key: value for key, value in self.config["evaluation"].items() if key not in apart}
         _, score = self.plan.run_splits(run.dataset, run.protocol)
         names = {"dataset": run.dataset, "backbones": run.backbones, "head": run.head}
+        names["nearest"] = self.config["neighbors"]["k"]
         names["splits"] = self.plan.all_splits(run.dataset, run.protocol)
         names["k_by"] = "auto" if run.k == "auto" else "experiment"
         names["trained_on"] = [self.trained_on(backbone) for backbone in run.backbones]

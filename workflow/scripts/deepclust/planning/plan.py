@@ -234,12 +234,6 @@ class _Checker:
         """Whether the schema found something wrong there, so that other checks cannot rely on it."""
         return any(line.startswith((f"{where}.", f"{where}:")) for line in self.known_errors)
 
-    def searched(self) -> int | None:
-        """How many neighbors of an image are searched; None where that is not well-formed."""
-        section = self.config.get("neighbors")
-        number = section.get("k") if isinstance(section, dict) else None
-        return number if isinstance(number, int) else None
-
     def check_range(self, dataset: str, train: list[str], known: int | None) -> Iterator[str]:
         """The largest number of clusters that `k: auto` tries must fit the sample that it looks at."""
         if any(line.startswith("choose_k") for line in self.known_errors):
@@ -276,7 +270,6 @@ class _Checker:
             yield from self.check_backbone(name, options)
         for name, options in self.section("heads").items():
             yield from self.check_members(name, options.get("members"))
-            yield from self.check_neighbors(name, options.get("neighbors"))
         yield from self.check_seeds("seeds", self.config.get("seeds"))
         yield from self.check_runs()
         yield from self.check_layer_probe()
@@ -324,6 +317,7 @@ class _Checker:
             yield from self.twice(f"{where}.splits", options.get("splits") or [])
             yield from self.check_training_images(where, dataset, options)
             yield from self.check_training_clusters(where, dataset, options)
+            yield from self.check_nearest(where, dataset, options)
         state = options.get("resume_from")
         made = Path("results/backbones", name, "model.json").exists()
         if isinstance(state, str) and not made and not Path(state).exists():
@@ -347,21 +341,20 @@ class _Checker:
                     yield f"{where}.{key}: {options.get(key)} differs from {its}, where training starts"
 
     def check_start_clusters(self, where: str, options: Config, start: Config) -> Iterator[str]:
-        """Methods that go on with another's neighbors or clusters: there must be as many as they ask for."""
-        facts, theirs = (
-            self.schema.facts("backbone", str(each.get("method")))
-            if f"backbone.{each.get('method')}" in self.schema.definitions
-            else {}
-            for each in (options, start)
-        )
-        searched, nearest = self.searched(), options.get("nearest")
-        reads = facts.get("needs_neighbors")
-        if reads and isinstance(nearest, int) and searched is not None and nearest > searched:
-            yield f"{where}.nearest: {nearest} neighbors are more than the {searched} that are searched (neighbors.k)"
+        """Methods that go on with another's clusters: there must be as many as they ask for."""
+        facts, theirs = (self.backbone_facts(each.get("method")) for each in (options, start))
         if facts.get("needs_clusters") and start and theirs.get("native_k") is None:
             yield f"{where}.start_from: {options['start_from']} ({start.get('method')}) has no clusters of its own"
         elif facts.get("needs_clusters") and start and start.get(theirs["native_k"]) != options.get("clusters"):
             yield f"{where}.clusters: {options['start_from']} has {start.get(theirs['native_k'])} clusters"
+
+    def check_nearest(self, where: str, dataset: str, options: Config) -> Iterator[str]:
+        """Methods that go on with another's neighbors, which are searched in each split."""
+        if self.backbone_facts(options.get("method")).get("needs_neighbors"):
+            sizes = self.splits(dataset) or {}
+            for split in options.get("splits") or []:
+                others = f"{dataset} ({split})"
+                yield from _check_others(f"{where}.nearest", options.get("nearest"), others, sizes.get(split))
 
     def check_training_images(self, where: str, dataset: str, options: Config) -> Iterator[str]:
         """Training needs images of one size."""
@@ -425,14 +418,6 @@ class _Checker:
                 seen[run.path] = index
                 self.runs.append(run)
         yield from self.check_member_runs(seen)
-
-    def check_neighbors(self, head: str, wanted: Any) -> Iterator[str]:
-        """Heads that read neighbors: as many must be searched as they ask for."""
-        searched = self.searched()
-        reads = self.head_facts(head).get("needs_neighbors")
-        if reads and isinstance(wanted, int) and searched is not None and wanted > searched:
-            fix = f"raise neighbors.k or lower heads.{head}.neighbors"
-            yield f"heads.{head}.neighbors: {wanted} neighbors are wanted, neighbors.k is {searched}: {fix}"
 
     def check_batches(self, head: Any, k: int, known: int | None) -> Iterator[str]:
         """Heads that even the clusters of every batch: it must hold two images of each, if there are so many."""
@@ -533,6 +518,11 @@ class _Checker:
         method = self.section("heads").get(head, {}).get("method") if isinstance(head, str) else None
         return self.schema.facts("head", str(method)) if f"head.{method}" in self.schema.definitions else {}
 
+    def backbone_facts(self, method: Any) -> Config:
+        """What a method of backbones says about itself; nothing where it is unknown."""
+        known = f"backbone.{method}" in self.schema.definitions
+        return self.schema.facts("backbone", str(method)) if known else {}
+
     def check_native(self, where: str, head: str, backbone: Any, numbers: list[Any]) -> Iterator[str]:
         """A head that predicts with the clusters of the backbone's method: there must be as many as are wanted."""
         options = self.section("backbones").get(backbone, {}) if isinstance(backbone, str) else {}
@@ -569,8 +559,8 @@ class _Checker:
             fix = "protocol: merged" if missing == ["test"] else "another protocol"
             yield f"{where}.protocol: {dataset} has no {missing[0]} split, which {named} needs: use {fix}"
             return
-        train, score = protocol_splits(list(splits), _protocol(entry, splits))
-        known, scored = (_total([splits[split] for split in part]) for part in (train, score))
+        train, _ = protocol_splits(list(splits), _protocol(entry, splits))
+        known = _total([splits[split] for split in train])
         numbers = _as_list(entry.get("k"))
         yield from self.twice(f"{where}.k", numbers)
         for k in numbers:
@@ -580,12 +570,11 @@ class _Checker:
                 yield f"{where}.k: {k} clusters are more than the {known} images of {dataset} ({'+'.join(train)})"
         for head in entry["heads"]:
             yield from self.check_batches(head, max((k for k in numbers if isinstance(k, int)), default=1), known)
+            if self.head_facts(head).get("needs_neighbors"):
+                wanted = self.section("heads")[head].get("neighbors")
+                yield from _check_others(f"heads.{head}.neighbors", wanted, f"{dataset} ({'+'.join(train)})", known)
         if "auto" in numbers:
             yield from self.check_range(dataset, train, known)
-        neighbors = self.searched()
-        for part, size in {"+".join(train): known, "+".join(score): scored}.items():
-            if neighbors is not None and size is not None and neighbors >= size:
-                yield f"neighbors.k: {neighbors} neighbors need more than the {size} images of {dataset} ({part})"
 
     def expand(self, entry: Config) -> Iterator[Run]:
         splits = self.splits(entry["dataset"])
@@ -605,6 +594,12 @@ def _total(sizes: list[int | None]) -> int | None:
     """The sum, where all are known."""
     known = [size for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None
+
+
+def _check_others(where: str, wanted: Any, images: str, count: int | None) -> Iterator[str]:
+    """As many neighbors of an image as are wanted: there must be so many others."""
+    if isinstance(wanted, int) and count is not None and wanted >= count:
+        yield f"{where}: {wanted} neighbors are wanted, an image of {images} has {count - 1} others: lower it"
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -30,7 +30,7 @@ class Options(PretrainingOptions):
     clusters: int = Field(ge=2)
     """Number of clusters."""
     nearest: int = Field(20, ge=1)
-    """How many of the nearest neighbors count, at most as many as are searched (`neighbors.k`)."""
+    """How many of the nearest neighbors count."""
     entropy_weight: float = Field(5.0, ge=0)
     """Weight of the entropy of a batch's mean prediction, which keeps clusters from growing empty."""
     augmentation: StrongAugmentationOptions = StrongAugmentationOptions()
@@ -57,7 +57,7 @@ class Scan(Classifier):
         assert images.neighbors is not None
         if images.neighbors.shape[1] < options.nearest:
             searched = images.neighbors.shape[1]
-            raise DeepclustError(f"nearest is {options.nearest}, but only {searched} were searched: raise neighbors.k")
+            raise DeepclustError(f"nearest is {options.nearest}, but an image has only {searched} others: lower it")
         self.neighbors = images.neighbors[:, : options.nearest].long()  # not part of the state
         self.augment = StrongAugmentation(options.augmentation, images.size, images.mean, images.std)
 
