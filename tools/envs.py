@@ -9,12 +9,13 @@ PYTHON = "3.11"
 FRAME = ["numpy", "pydantic", "pydantic-settings", "safetensors", "threadpoolctl", "tqdm"]
 # What the scripts of each kind of rule import.
 ENVIRONMENTS = {
-    "data": [*FRAME, "httpx", "pillow", "pyarrow", "scikit-learn", "simplejpeg"],
+    "data": [*FRAME, "httpx", "pillow", "pillow-heif", "pyarrow", "scikit-learn", "simplejpeg"],
     "torch": [
         *FRAME,
         "faiss-cpu",
         "huggingface-hub",
         "pillow",
+        "pillow-heif",
         "simplejpeg",
         "submitit",
         "tensorboardX",
@@ -29,6 +30,7 @@ ENVIRONMENTS = {
         "faiss-cpu",
         "huggingface-hub",
         "pillow",
+        "pillow-heif",
         "scikit-learn",
         "scipy",
         "simplejpeg",
@@ -36,7 +38,18 @@ ENVIRONMENTS = {
         "torch",
         "torchvision",
     ],
-    "report": [*FRAME, "jinja2", "matplotlib", "openTSNE", "pillow", "pyyaml", "scikit-learn", "scipy", "simplejpeg"],
+    "report": [
+        *FRAME,
+        "jinja2",
+        "matplotlib",
+        "openTSNE",
+        "pillow",
+        "pillow-heif",
+        "pyyaml",
+        "scikit-learn",
+        "scipy",
+        "simplejpeg",
+    ],
 }
 
 # All rules in one image. git tells the revision for the records; gcc is what networks are compiled with on a GPU.

@@ -2,6 +2,7 @@
 
 import copy
 import os
+from pathlib import Path
 
 import pytest
 import yaml
@@ -240,19 +241,43 @@ def test_files_that_cannot_be_looked_at_are_left_to_prepare(tmp_path):
     assert parameters.listings("set") != broken
 
 
+def deeper_than_paths_reach(folder):
+    """Folders in each other until no path is long enough, which holds for root, too."""
+    here = Path.cwd()
+    try:
+        os.chdir(folder)
+        for _ in range(20):
+            Path("x" * 250).mkdir()
+            os.chdir("x" * 250)
+    finally:
+        os.chdir(here)
+
+
 def test_folders_that_cannot_be_looked_through(tmp_path):
     (tmp_path / "images" / "cat").mkdir(parents=True)
     (tmp_path / "images" / "cat" / "1.png").touch()
     (tmp_path / "images" / "a.tar").touch()
-    circle = tmp_path / "images" / "cat" / "circle"
-    circle.symlink_to(circle)
+    deeper_than_paths_reach(tmp_path / "images" / "cat")
     folder = str(tmp_path / "images")
     for options in ({"path": folder}, {"path": str(tmp_path / "images" / "cat"), "test_path": folder}):
         lines = errors(loader="folder", k=1, **options)
-        assert any(line.startswith("datasets.set.path: ") and str(circle) in line for line in lines)
-    with pytest.raises(DeepclustError, match=f"datasets.set.path: {circle} cannot be read: ") as error:
+        assert any(line.startswith("datasets.set.path: ") and f"{folder}/cat/xxx" in line for line in lines)
+    with pytest.raises(DeepclustError, match=f"datasets.set.path: {folder}/cat/x+.* cannot be read: ") as error:
         Parameters(plan(loader="shards", path=folder)).listings("set")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.timeout(60)
+def test_links_in_circles_and_pipes_do_not_stop_planning(tmp_path):
+    (tmp_path / "images").mkdir()
+    for number in range(30):
+        (tmp_path / "images" / f"{number}.png").touch()
+    (tmp_path / "images" / "a.tar").touch()
+    (tmp_path / "images" / "circle").symlink_to("circle")
+    os.mkfifo(tmp_path / "images" / "pipe.png")
+    os.mkfifo(tmp_path / "images" / "pipe.tar")
+    for loader in ("folder", "shards", "parquet"):
+        assert len(Parameters(plan(loader=loader, path=str(tmp_path / "images"), k=1)).listings("set")) == 1
 
 
 def test_paths_in_the_home_folder(tmp_path, monkeypatch):

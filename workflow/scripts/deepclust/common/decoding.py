@@ -4,8 +4,10 @@ JPEGs, most of what there is, go through simplejpeg (libjpeg-turbo without Pillo
 same bits); everything else, and JPEGs that are turned or out of the ordinary, through Pillow.
 """
 
+import functools
 import io
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 ORIENTATION = 0x0112  # the EXIF tag
 _GRAY_STEPS = {"L;2": 255 // 3, "L;4": 255 // 15}  # by Pillow's name of how pixels are packed
+_REDUCED, _FURTHER = 254, 330  # tags of TIFF: what a picture is (1: a thumbnail), where more pictures are
+_NO_IMAGE = "not an image"
 LARGEST = 2**26  # pixels of a JPEG; whether a larger one is meant to exhaust the memory is left to Pillow
 
 
@@ -124,12 +128,53 @@ def _is_turned(data: bytes) -> bool:
     return False
 
 
-def _decode_with_pillow(data: bytes, channels: int, name: str, at_least: int | None) -> Decoded:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+def why_no_image(path: Path) -> str | None:
+    """Why a file is no image, by what is in it; None: it decodes. Of others than images only the start is read."""
+    from PIL import UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with path.open("rb") as file, _open(file):
+            pass
+        decode_reduced(path.read_bytes(), 3, str(path), 1)
+    except UnidentifiedImageError:  # its message holds a memory address
+        return _NO_IMAGE
+    except UnreadableImageError as error:
+        return error.reason
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged bytes
+        return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return None
+
+
+def _open(file: IO[bytes]) -> "Image.Image":
+    """What Pillow, or pillow-heif, takes a file for.
+
+    Raises:
+        PIL.UnidentifiedImageError: no image.
+    """
+    from PIL import Image
+
+    return Image.open(file, formats=_formats())
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """All but those that Pillow only recognises, and those that it has other programs decode, where there are any."""
+    import pillow_heif
+    from PIL import Image
+
+    Image.preinit()  # the common ones first
+    Image.init()
+    pillow_heif.register_heif_opener()
+    return tuple(name for name in Image.ID if name not in {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+
+
+def _decode_with_pillow(data: bytes, channels: int, name: str, at_least: int | None) -> Decoded:
+    from PIL import ImageOps, UnidentifiedImageError
+
+    try:
+        with _open(io.BytesIO(data)) as image:
             width, height = image.size
+            _check_not_raw(image)
             _scale_transparent_color(image)
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
@@ -137,7 +182,7 @@ def _decode_with_pillow(data: bytes, channels: int, name: str, at_least: int | N
             turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)  # by a quarter
             upright = _on_white(_eight_bits(ImageOps.exif_transpose(image)), "RGB" if channels == 3 else "L")
     except UnidentifiedImageError as error:  # its message holds a memory address
-        raise UnreadableImageError(name, "not an image") from error
+        raise UnreadableImageError(name, _NO_IMAGE) from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged bytes
         raise UnreadableImageError(name, str(error) or type(error).__name__) from error
     pixels = np.array(upright)
@@ -145,6 +190,13 @@ def _decode_with_pillow(data: bytes, channels: int, name: str, at_least: int | N
     if part == 1:  # what `image.size` was, is stored or upright, depending on the format
         return Decoded(planes, (float(upright.height), float(upright.width)))
     return Decoded(planes, (width / part, height / part) if turned else (height / part, width / part))
+
+
+def _check_not_raw(image: "Image.Image") -> None:
+    """A raw photo is a TIFF whose first picture is a thumbnail of those behind it, which Pillow does not reach."""
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_REDUCED, 0) & 1 and _FURTHER in tags:
+        raise ValueError("a raw photo, of which only a thumbnail can be read: convert it first")
 
 
 def _scale_transparent_color(image: "Image.Image") -> None:

@@ -1,30 +1,131 @@
-"""Which files of a folder are images."""
+"""Which files of a folder are images, as far as their names tell; `prepare` goes by what is in them."""
 
 import os
+import stat
 from collections.abc import Collection, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+EXTENSIONS = frozenset(
+    f".{ending}"
+    for line in (
+        "apng avif bmp dib gif heic heics heif heifs hif ico j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx",
+        "mpo pbm pcx pgm png pnm ppm psd qoi sgi tga tif tiff webp",
+    )
+    for ending in line.split()
+)
+"""Endings of files that are expected to be images: where one is none, something is wrong with it."""
+
+OTHERS = frozenset(
+    f".{ending}"
+    for line in (
+        "avi bib csv db doc docx eps gz h5 hdf5 htm html ini ipynb js json jsonl log m4a mat md mkv mov mp3 mp4 mpeg",
+        "mpg npy npz parquet pdf pickle pkl pt pth py rst rtf safetensors sh sqlite svg tar tex tgz toml tsv txt wav",
+        "webm wmf xls xlsx xml xmp xz yaml yml zip",
+    )
+    for ending in line.split()
+)
+"""Endings of files that are expected to be none."""
+
+HIDDEN = "hidden"
+SPECIAL = "not a regular file"
+UPWARDS = "a link to a folder that it is in"
 
 
-def image_paths(folder: Path, extensions: Collection[str] = EXTENSIONS) -> Iterator[str]:
-    """Paths, relative to `folder`, of the image files (or others) in it at any depth, in no particular order.
+class Entry(NamedTuple):
+    """Something in a folder that is no folder.
 
-    Hidden files and folders are left out. Links to folders are followed, but not upwards.
+    Attributes:
+        path: relative to the folder.
+        fault: why it is none of the files to look into, or empty.
     """
-    return _walk(folder, extensions, "", ())
+
+    path: str
+    fault: str = ""
 
 
-def _walk(folder: Path, extensions: Collection[str], prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+def entries(folder: Path, hidden: bool = True) -> Iterator[Entry]:
+    """Everything in a folder, at any depth, in no particular order. Links to folders are followed, but not upwards.
+
+    A link to nowhere, or in a circle, is a file: whoever reads it will say what is wrong.
+
+    Args:
+        hidden: whether to name hidden files, and those in hidden folders, too.
+
+    Raises:
+        OSError: some folder cannot be looked through.
+    """
+    yield from _walk(folder, "", (), hidden, "")
+
+
+def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], hidden: bool, fault: str) -> Iterator[Entry]:
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
+        yield Entry(prefix.rstrip("/"), fault or UPWARDS)
         return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
+    with os.scandir(folder) as found:
+        for entry in found:
+            reason = fault or (HIDDEN if entry.name.startswith(".") else "")
+            if reason and not hidden:
                 continue
-            if entry.is_dir():
-                yield from _walk(Path(entry.path), extensions, f"{prefix}{entry.name}/", (*above, here))
-            elif Path(entry.name).suffix.lower() in extensions:
-                yield prefix + entry.name
+            if _is_folder(entry):
+                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, here), hidden, reason)
+            else:
+                yield Entry(prefix + entry.name, reason or (SPECIAL if _is_special(entry) else ""))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, or into a folder that is closed
+        return False
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    return not entry.is_file(follow_symlinks=False) and is_special(Path(entry.path))
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path leads to a pipe, a socket or a device, which a program may wait for without end."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    if is_special(path):
+        raise OSError(0, SPECIAL, str(path))
+    return path.read_bytes()
+
+
+def files_with(folder: Path, extensions: Collection[str]) -> Iterator[str]:
+    """Paths, relative to `folder`, of the files in it that have one of these endings; hidden ones are left out."""
+    return (
+        entry.path for entry in entries(folder, hidden=False) if not entry.fault and ending(entry.path) in extensions
+    )
+
+
+def image_paths(folder: Path) -> Iterator[str]:
+    """Paths, relative to `folder`, of the files in it that may be images, for all that their names tell.
+
+    No file is opened. Hidden ones are left out, and those whose ending stands for something else, such as a text.
+    """
+    return (entry.path for entry in entries(folder, hidden=False) if not entry.fault and may_be_image(entry.path))
+
+
+def may_be_image(path: str) -> bool:
+    """Whether the ending of a path leaves it open that the file is an image."""
+    return ending(path) not in OTHERS
+
+
+def ending(path: str) -> str:
+    """The ending of a path in small letters, with its dot."""
+    return PurePosixPath(path).suffix.lower()

@@ -10,7 +10,7 @@ import hashlib
 import os
 import weakref
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +31,7 @@ class Images:
         count: number of images N.
         shape: (C, H, W) of raw images, None for encoded ones.
         channels: 1 or 3.
+        skipped: number of files that were beside the images and are none of them.
         mean, std: per-channel statistics of the pixels scaled to [0, 1], as lists; None where they are not known.
     """
 
@@ -55,6 +56,7 @@ class Images:
         self.shape: tuple[int, int, int] | None = tuple(self.manifest["shape"]) if self.manifest["shape"] else None
         self.mean: list[float] | None = self.manifest["mean"]
         self.std: list[float] | None = self.manifest["std"]
+        self.skipped: int = self.manifest.get("skipped", 0)
         self.sha256: str = self.manifest["sha256"]
         if path.stat().st_size != self.manifest["bytes"]:
             raise DeepclustError(
@@ -145,8 +147,12 @@ def write_raw(folder: Path, blocks: Iterable[npt.NDArray[np.uint8]], shape: tupl
     return count
 
 
-def write_encoded(folder: Path, files: Iterable[bytes], channels: int) -> int:
-    """Write encoded images as the prepared split `folder`, byte for byte; return their number."""
+def write_encoded(folder: Path, files: Iterable[bytes], channels: int, skipped: Callable[[], int] = lambda: 0) -> int:
+    """Write encoded images as the prepared split `folder`, byte for byte; return their number.
+
+    Args:
+        skipped: tells, when all images have come, how many files were left out.
+    """
     with _writing(folder) as writer:
         offsets = array("q", [0])
         for data in files:
@@ -163,6 +169,7 @@ def write_encoded(folder: Path, files: Iterable[bytes], channels: int) -> int:
             "mean": None,
             "std": None,
             "offsets_at": offsets[-1] + padding,
+            "skipped": skipped(),
         }
     return len(offsets) - 1
 

@@ -111,6 +111,8 @@ class ImageFileOptions(Options):
     on_error: Literal["fail", "skip"] = "fail"
     """What to do if images do not decode: fail, naming them, or leave them out and list them in `skipped.csv`, beside
     the labels."""
+    skip_limit: float = Field(default=0.5, ge=0, le=1)
+    """The largest share of the images that `on_error: skip` may leave out; more than that is an error."""
 
 
 class OwnImageOptions(ImageFileOptions):

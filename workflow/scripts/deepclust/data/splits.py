@@ -11,11 +11,14 @@ once, in order.
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from deepclust.common.image_files import read_regular
 
 UNKNOWN = -1
 """Label of an image whose class is not known."""
@@ -62,7 +65,7 @@ class EncodedFile:
     @classmethod
     def stored(cls, name: str, label: int, path: Path) -> "EncodedFile":
         """A file of its own, read when it is wanted."""
-        return cls(name, label, path.read_bytes, path)
+        return cls(name, label, partial(read_regular, path), path)
 
     @classmethod
     def loaded(cls, name: str, label: int, data: bytes) -> "EncodedFile":
@@ -78,9 +81,11 @@ class EncodedSplit:
         classes: None: classes have no names but their numbers.
         channels: 1 or 3: what they are decoded to.
         skip_unreadable: leave out images that do not decode, instead of failing; None: official sets have none.
+        skip_limit: the largest share of images that may be left out.
         shape: (C, H, W) of all images, to store them as pixels.
         shuffle: put them into the opaque order of their names, by way of a temporary copy. For files that come in an
             order that could tell their classes and cannot be read in any other.
+        passed_over: name and reason of whatever else is where the files are; complete when these have been read.
     """
 
     classes: Sequence[str] | None
@@ -89,6 +94,8 @@ class EncodedSplit:
     skip_unreadable: bool | None = None
     shape: tuple[int, int, int] | None = None
     shuffle: bool = False
+    skip_limit: float = 1.0
+    passed_over: list[tuple[str, str]] = field(default_factory=list)
 
 
 def opaque_order(names: Iterable[str]) -> list[str]:

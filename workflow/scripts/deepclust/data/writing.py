@@ -4,6 +4,7 @@ import csv
 import os
 import tempfile
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -40,8 +41,8 @@ def write_split(
     Args:
         images: folder of `images.bin` and `images.json` (see `deepclust.common.images`).
         labels: folder of `labels.npy` (int32 [N], -1: unknown), `classes.json` (names of the classes, empty if the
-            images have no labels), `ids.csv` (image id → name) and, if images were left out, `skipped.csv` (name,
-            reason).
+            images have no labels), `ids.csv` (image id → name) and, if there is more than the images, `skipped.csv`
+            (name and reason of every other file).
         count: number of images that there must be, if known.
         threads: threads that decode images; 0: one per CPU.
 
@@ -60,8 +61,9 @@ def write_split(
         else:
             encoded = writer.encoded(split, threads or os.cpu_count() or 1)
             ordered = _reorder(encoded, writer.shuffle, images) if split.shuffle else encoded
-            write_encoded(images, ordered, split.channels)
+            write_encoded(images, ordered, split.channels, skipped=writer.count_skipped)
         writer.write_labels(labels)
+        writer.tell_skipped(labels)
     except BaseException:
         _remove(files)
         raise
@@ -96,6 +98,7 @@ class _SplitWriter:
         self.names = Names()
         self.order: npt.NDArray[np.integer] | None = None
         self.skipped: list[tuple[str, str]] = []
+        self.passed_over: list[tuple[str, str]] = []
 
     def raw(self, split: RawSplit) -> Iterator[npt.NDArray[np.uint8]]:
         with self.progress.task("prepare", self.count, "images") as task:
@@ -126,8 +129,21 @@ class _SplitWriter:
         write_array(folder / "labels.npy", labels[order])
         write_json(folder / "classes.json", self._class_names())
         _write_table(folder / "ids.csv", ["id", "path"], ((id, self.names[row]) for id, row in enumerate(order)))
-        if self.skipped:
-            _write_table(folder / "skipped.csv", ["path", "reason"], self.skipped)
+        if self.skipped or self.passed_over:
+            _write_table(folder / "skipped.csv", ["path", "reason"], sorted(self.skipped + self.passed_over))
+
+    def count_skipped(self) -> int:
+        """Number of files besides the images, when all have come."""
+        return len(self.skipped) + len(self.passed_over)
+
+    def tell_skipped(self, folder: Path) -> None:
+        """Say how many files were there besides the images, and why they are none."""
+        reasons = Counter(reason for _, reason in self.skipped + self.passed_over)
+        if reasons:
+            listed = some_of([f"{count} {reason}" for reason, count in reasons.most_common()], _SHOWN)
+            files = "1 file" if self.count_skipped() == 1 else f"{self.count_skipped():,} files"
+            counts = f"{len(self.names):,} images, {files} skipped"
+            self.progress.warn(f"{counts} ({listed}): {folder / 'skipped.csv'} names them")
 
     def _checked(self, split: EncodedSplit, threads: int) -> Iterator[bytes | npt.NDArray[np.uint8]]:
         total = len(split.files) if isinstance(split.files, Sequence) else self.count
@@ -139,6 +155,7 @@ class _SplitWriter:
                     self._collect(file.name, file.label)
                     yield data
                 task.advance()
+        self.passed_over = split.passed_over
         self._check_skipped(split)
         self._check_count()
 
@@ -155,16 +172,19 @@ class _SplitWriter:
         return [str(number) for number in range(max(self.labels, default=UNKNOWN) + 1)]
 
     def _check_skipped(self, split: EncodedSplit) -> None:
-        if self.skipped and not (split.skip_unreadable and self.names):
-            some = some_of([f"{name} ({reason})" for name, reason in self.skipped], _SHOWN)
-            raise DeepclustError(
-                f"{len(self.skipped)} of {len(self.skipped) + len(self.names)} images do not decode: {some}: "
-                + (
-                    "is it the official archive?"
-                    if split.skip_unreadable is None
-                    else "replace or remove them, or set on_error: skip"
-                )
-            )
+        total = len(self.skipped) + len(self.names)
+        limit = split.skip_limit if split.skip_unreadable and self.names else 0
+        if not self.skipped or len(self.skipped) / total <= limit:
+            return
+        some = some_of([f"{name} ({reason})" for name, reason in self.skipped], _SHOWN)
+        fix = "replace or remove them"
+        if split.skip_unreadable is None:
+            fix = "is it the official archive?"
+        elif not split.skip_unreadable:
+            fix += ", or set on_error: skip"
+        elif self.names:
+            fix += f", or set skip_limit, which is {split.skip_limit:g}, to a larger share"
+        raise DeepclustError(f"{len(self.skipped)} of {total} images do not decode: {some}: {fix}")
 
     def _check_count(self) -> None:
         if self.count is not None and len(self.names) != self.count:

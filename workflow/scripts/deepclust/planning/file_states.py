@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from deepclust.common.files import sha256_file
-from deepclust.common.image_files import EXTENSIONS, image_paths
+from deepclust.common.image_files import files_with, image_paths
 
 SMALL = 10**6  # bytes of a file whose content every plan looks at; Snakemake's own limit for that is the same
 
@@ -27,10 +27,12 @@ def file_state(path: Path) -> str:
 def listing_digest(folder: Path, watch: str = "images") -> str:
     """Digest of the names, sizes and modification times of all files of a kind below a folder.
 
+    Of images, those that may be some: what a file holds is known only when it is prepared.
+
     Args:
         watch: `images`, or the ending of the files.
     """
-    return files_digest(folder, image_paths(folder, EXTENSIONS if watch == "images" else {watch}))
+    return files_digest(folder, image_paths(folder) if watch == "images" else files_with(folder, {watch}))
 
 
 def files_digest(folder: Path, names: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deepclust.common.errors import DeepclustError, some_of
-from deepclust.common.image_files import image_paths
+from deepclust.common.image_files import files_with
 from deepclust.common.image_lists import read_list
 
 _SHOWN = 3
@@ -44,7 +44,7 @@ def _shared(options: dict[str, Any], key: str, watch: str) -> str:
     if not (path.is_dir() and test.is_dir()):
         return ""
     if watch.startswith("."):
-        return _same_files(*([folder / name for name in image_paths(folder, {watch})] for folder in (path, test)))
+        return _same_files(*([folder / name for name in files_with(folder, {watch})] for folder in (path, test)))
     return _same_folders(path, test)
 
 

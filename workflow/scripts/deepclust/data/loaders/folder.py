@@ -8,12 +8,14 @@ from pathlib import Path
 
 from pydantic import DirectoryPath
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.image_files import EXTENSIONS, image_paths
+from deepclust.common.errors import DeepclustError, some_of
 from deepclust.data.classes import in_alphabetical_order
 from deepclust.data.facts import DatasetFacts, OwnImageOptions
+from deepclust.data.folders import FolderContent
 from deepclust.data.names import printable
 from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit, opaque_order
+
+_SHOWN = 3  # other files named in an error
 
 FACTS = DatasetFacts(splits={"train": None, "test": None}, optional_splits={"test": "test_path"})
 
@@ -22,8 +24,9 @@ class Options(OwnImageOptions):
     """Options of a folder of images."""
 
     path: DirectoryPath
-    """Folder of images: jpg, jpeg, png, webp, bmp, gif, tif or tiff, at any depth. Its subfolders are the classes;
-    images without subfolders have no labels. Hidden and other files are ignored."""
+    """Folder of images, of whatever format Pillow or pillow-heif reads, at any depth. Its subfolders are the classes;
+    images without subfolders have no labels. Hidden and other files are left out and listed in `skipped.csv`, beside
+    the labels."""
     test_path: DirectoryPath | None = None
     """Folder of test images, laid out like `path`; without it there is no test split."""
     class_folders: bool = True
@@ -41,8 +44,10 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
     folder = options.test_path if split == "test" else options.path
     if folder is None:
         raise DeepclustError("a folder of images has a test split only where test_path is given")
-    train = _labelled(options.path, options.class_folders)
-    test = _labelled(options.test_path, options.class_folders) if options.test_path else {}
+    content = {path: FolderContent(path) for path in (options.path, options.test_path) if path is not None}
+    labelled = {path: _labelled(path, found, options.class_folders) for path, found in content.items()}
+    train = labelled[options.path]
+    test = labelled[options.test_path] if options.test_path else {}
     labels = test if split == "test" else train
     classes, numbers = in_alphabetical_order(label for label in [*train.values(), *test.values()] if label is not None)
     files = [
@@ -50,20 +55,25 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
         for name in opaque_order(labels)
     ]
     known = [] if None in labels.values() else [printable(label) for label in classes]
-    return EncodedSplit(known, options.channels, files, skip_unreadable=options.on_error == "skip")
+    return EncodedSplit(
+        known,
+        options.channels,
+        files,
+        skip_unreadable=options.on_error == "skip",
+        skip_limit=options.skip_limit,
+        passed_over=content[folder].passed_over,
+    )
 
 
-def _labelled(folder: Path, class_folders: bool) -> dict[str, str | None]:
+def _labelled(folder: Path, content: FolderContent, class_folders: bool) -> dict[str, str | None]:
     """The images of a folder: path relative to it → name of the class, None where there are no classes."""
     labels: dict[str, str | None] = {}
-    try:
-        for name in image_paths(folder):
-            top, separator, _ = name.partition("/")
-            labels[name] = top if separator and class_folders else None
-    except OSError as error:
-        raise DeepclustError(f"{folder} cannot be read: {error.strerror} ({error.filename})") from error
+    for name in content.images:
+        top, separator, _ = name.partition("/")
+        labels[name] = top if separator and class_folders else None
     if not labels:
-        raise DeepclustError(f"{folder} holds no images ({', '.join(sorted(EXTENSIONS))})")
+        others = [f"{name} ({reason})" for name, reason in sorted(content.passed_over)]
+        raise DeepclustError(f"{folder} holds no images{f', only {some_of(others, _SHOWN)}' if others else ''}")
     direct = sum(label is None for label in labels.values())
     if 0 < direct < len(labels):
         raise DeepclustError(

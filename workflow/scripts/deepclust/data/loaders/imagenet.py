@@ -5,7 +5,6 @@ classes. The validation images are the test split. Only new and removed files ar
 a hash of the path, classes the order of their WordNet ids.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,9 +12,9 @@ from typing import Literal
 from pydantic import DirectoryPath, FilePath
 
 from deepclust.common.errors import DeepclustError
-from deepclust.common.image_files import EXTENSIONS
 from deepclust.common.tables import explain_text_errors, open_table
 from deepclust.data.facts import DatasetFacts, ImageFileOptions, Variant
+from deepclust.data.folders import FolderContent
 from deepclust.data.names import printable
 from deepclust.data.splits import EncodedFile, EncodedSplit, opaque_order
 from deepclust.data.wnids import SUBSETS
@@ -75,15 +74,23 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
         DeepclustError: the folder lacks a class or is not laid out like ImageNet.
     """
     wnids = _wnids(options)
+    passed_over: list[tuple[str, str]] = []
     if split == "train" or options.val_labels is None:
         folder = options.path / ("train" if split == "train" else "val")
-        labels = {name: wnid for wnid in wnids for name in _images(folder, wnid)}
+        labels = {name: wnid for wnid in wnids for name in _images(folder, wnid, passed_over)}
     else:
         folder, wanted = options.path / "val", set(wnids)
         labels = {name: wnid for name, wnid in _kaggle(options.val_labels) if wnid in wanted}
     numbers = {wnid: number for number, wnid in enumerate(wnids)}
     files = (EncodedFile.stored(printable(name), numbers[labels[name]], folder / name) for name in opaque_order(labels))
-    return EncodedSplit(wnids, options.channels, files, skip_unreadable=options.on_error == "skip")
+    return EncodedSplit(
+        wnids,
+        options.channels,
+        files,
+        skip_unreadable=options.on_error == "skip",
+        skip_limit=options.skip_limit,
+        passed_over=passed_over,
+    )
 
 
 def _wnids(options: Options) -> list[str]:
@@ -97,23 +104,21 @@ def _wnids(options: Options) -> list[str]:
     if options.subset != "all":
         return sorted(SUBSETS[options.subset])
     train = options.path / "train"
-    wnids = sorted(entry.name for entry in os.scandir(train) if entry.is_dir()) if train.is_dir() else []
+    wnids = sorted(path.name for path in train.iterdir() if path.is_dir()) if train.is_dir() else []
     if len(wnids) != 1000:
         raise DeepclustError(f"{train} holds {len(wnids)} folders of classes, expected ImageNet's 1000")
     return wnids
 
 
-def _images(folder: Path, wnid: str) -> Iterator[str]:
+def _images(folder: Path, wnid: str, passed_over: list[tuple[str, str]]) -> Iterator[str]:
+    """The images of a class; what else is there is added to `passed_over`."""
     try:
-        with os.scandir(folder / wnid) as entries:
-            for entry in entries:
-                if Path(entry.name).suffix.lower() in EXTENSIONS and not entry.name.startswith("."):
-                    yield f"{wnid}/{entry.name}"
-    except OSError as error:
+        content = FolderContent(folder / wnid)
+    except DeepclustError as error:
         hint = ": if it has no folders of classes, name Kaggle's LOC_val_solution.csv as val_labels"
-        raise DeepclustError(
-            f"{folder / wnid} cannot be read: {error.strerror}{hint if folder.name == 'val' else ''}"
-        ) from error
+        raise DeepclustError(f"{error}{hint if folder.name == 'val' else ''}") from error
+    passed_over += [(f"{wnid}/{name}", reason) for name, reason in content.passed_over]
+    return (f"{wnid}/{name}" for name in content.images)
 
 
 def _kaggle(path: Path) -> Iterator[tuple[str, str]]:

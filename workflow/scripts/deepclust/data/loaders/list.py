@@ -55,4 +55,5 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
         EncodedFile.stored(printable(name), numbers.get(labels[name], UNKNOWN), root / name)
         for name in opaque_order(labels)
     )
-    return EncodedSplit(classes, options.channels, files, skip_unreadable=options.on_error == "skip")
+    skip = options.on_error == "skip"
+    return EncodedSplit(classes, options.channels, files, skip_unreadable=skip, skip_limit=options.skip_limit)

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import DirectoryPath, Field
 
 from deepclust.common.errors import DeepclustError
+from deepclust.common.image_files import SPECIAL, is_special
 from deepclust.data.classes import one_order
 from deepclust.data.facts import DatasetFacts, OwnImageOptions
 from deepclust.data.names import printable
@@ -51,21 +52,31 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
         DeepclustError: there are no such files, they are damaged or lack a column, or some name classes differently and
             others not at all.
     """
-    paths = _paths(options, split)
-    others = _paths(options, "train" if split == "test" else "test") if options.test else []
+    paths, passed_over = _paths(options, split)
+    others, _ = _paths(options, "train" if split == "test" else "test") if options.test else ([], [])
     train, test = (others, paths) if split == "test" else (paths, others)
     classes, numbers = _one_order({path: _classes(path, options) for path in [*train, *test]})
     files = (file for path in paths for file in _rows(path, options, numbers[path]))
-    skip = options.on_error == "skip"
-    return EncodedSplit(classes, options.channels, files, skip_unreadable=skip, shuffle=True)
+    return EncodedSplit(
+        classes,
+        options.channels,
+        files,
+        skip_unreadable=options.on_error == "skip",
+        skip_limit=options.skip_limit,
+        shuffle=True,
+        passed_over=passed_over,
+    )
 
 
-def _paths(options: Options, split: str) -> list[Path]:
+def _paths(options: Options, split: str) -> tuple[list[Path], list[tuple[str, str]]]:
+    """The files of a split, and what else is called like them."""
     pattern = options.test if split == "test" else options.train
-    paths = sorted(options.path.glob(pattern)) if pattern else []
+    found = sorted(options.path.glob(pattern)) if pattern else []
+    paths = [path for path in found if not is_special(path)]
     if not paths:
         raise DeepclustError(f"{options.path} holds no files {pattern} for the {split} split")
-    return paths
+    others = set(found) - set(paths)
+    return paths, [(printable(str(path.relative_to(options.path))), SPECIAL) for path in sorted(others)]
 
 
 def _one_order(names: Mapping[Path, list[str] | None]) -> tuple[list[str] | None, dict[Path, list[int] | None]]:

@@ -13,9 +13,10 @@ from pathlib import Path
 from pydantic import DirectoryPath
 
 from deepclust.common.errors import DeepclustError
-from deepclust.common.image_files import EXTENSIONS, image_paths
+from deepclust.common.image_files import EXTENSIONS, ending
 from deepclust.data.archives import TarMember, tar_members
 from deepclust.data.facts import DatasetFacts, OwnImageOptions
+from deepclust.data.folders import look_through
 from deepclust.data.names import printable
 from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit
 
@@ -44,24 +45,34 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
     folder = options.test_path if split == "test" else options.path
     if folder is None:
         raise DeepclustError("tar shards have a test split only where test_path is given")
-    shards = sorted(image_paths(folder, {".tar"}))
+    found = [entry for entry in look_through(folder, hidden=False) if ending(entry.path) == ".tar"]
+    shards = sorted(path for path, fault in found if not fault)
     if not shards:
         raise DeepclustError(f"{folder} holds no shards (*.tar)")
-    skip = options.on_error == "skip"
-    return EncodedSplit(None, options.channels, _files(folder, shards), skip_unreadable=skip, shuffle=options.shuffle)
+    passed_over = [(printable(path), fault) for path, fault in found if fault]
+    return EncodedSplit(
+        None,
+        options.channels,
+        _files(folder, shards, passed_over),
+        skip_unreadable=options.on_error == "skip",
+        skip_limit=options.skip_limit,
+        shuffle=options.shuffle,
+        passed_over=passed_over,
+    )
 
 
-def _files(folder: Path, shards: Sequence[str]) -> Iterator[EncodedFile]:
+def _files(folder: Path, shards: Sequence[str], passed_over: list[tuple[str, str]]) -> Iterator[EncodedFile]:
     empty = True
     for shard in shards:
-        for file in _samples(folder, shard):
+        for file in _samples(folder, shard, passed_over):
             empty = False
             yield file
     if empty:
         raise DeepclustError(f"the shards in {folder} hold no images ({', '.join(sorted(EXTENSIONS))})")
 
 
-def _samples(folder: Path, shard: str) -> Iterator[EncodedFile]:
+def _samples(folder: Path, shard: str, passed_over: list[tuple[str, str]]) -> Iterator[EncodedFile]:
+    """The images of a shard; samples without one are added to `passed_over`."""
     # Left out before they are grouped: macOS puts `._000.png` between the label and the image of 000.
     members = (member for member in tar_members(folder / shard) if not _is_ignored(member))
     seen: set[str] = set()
@@ -70,9 +81,8 @@ def _samples(folder: Path, shard: str) -> Iterator[EncodedFile]:
         label = UNKNOWN
         found: dict[str, str] = {}  # the member that is its image, or its label
         for member in sample:
-            ending = posixpath.splitext(member.name)[1].lower()
-            what = "label" if ending == ".cls" else "image"
-            if what == "image" and ending not in EXTENSIONS:
+            what = "label" if ending(member.name) == ".cls" else "image"
+            if what == "image" and ending(member.name) not in EXTENSIONS:
                 continue
             if what in found or (what == "image" and key in seen):
                 raise DeepclustError(f"{member.archive}: {_twice(key, what, found.get(what), member.name)}")
@@ -83,7 +93,9 @@ def _samples(folder: Path, shard: str) -> Iterator[EncodedFile]:
                 image = f"{printable(shard)}/{member.name}", member.read()
         if image is None and label != UNKNOWN:
             raise DeepclustError(f"{folder / shard}: no image stands beside the label of {key}")
-        if image is not None:
+        if image is None:
+            passed_over.append((f"{printable(shard)}/{key}", "no image"))
+        else:
             seen.add(key)
             yield EncodedFile.loaded(image[0], label, image[1])
 

@@ -1,0 +1,61 @@
+"""What is in a folder of images: the images, and whatever else is there."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from deepclust.common.decoding import why_no_image
+from deepclust.common.errors import DeepclustError
+from deepclust.common.image_files import EXTENSIONS, Entry, ending, entries
+from deepclust.data.names import printable
+
+
+class FolderContent:
+    """The files of a folder: each is an image or is passed over.
+
+    Attributes:
+        images: paths relative to the folder; files that decode, whatever they are called, and files that are called
+            images, whether they decode or not.
+        passed_over: all others, with the reason.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Look through a folder, and into files whose ending is not that of an image.
+
+        Raises:
+            DeepclustError: some folder cannot be read.
+        """
+        self.images: list[str] = []
+        self.passed_over: list[tuple[str, str]] = []
+        doubtful: list[str] = []
+        for path, fault in look_through(folder):
+            if fault:
+                self._pass_over(path, fault)
+            else:
+                (self.images if ending(path) in EXTENSIONS else doubtful).append(path)
+        for path, reason in _look_into(folder, doubtful):
+            if reason is None:
+                self.images.append(path)
+            else:
+                self._pass_over(path, reason)
+
+    def _pass_over(self, path: str, reason: str) -> None:
+        self.passed_over.append((printable(path), reason))
+
+
+def look_through(folder: Path, hidden: bool = True) -> Iterator[Entry]:
+    """Everything in a folder; see `deepclust.common.image_files.entries`.
+
+    Raises:
+        DeepclustError: some folder cannot be read.
+    """
+    try:
+        yield from entries(folder, hidden)
+    except OSError as error:
+        raise DeepclustError(f"{folder} cannot be read: {error.strerror} ({error.filename})") from error
+
+
+def _look_into(folder: Path, paths: list[str]) -> Iterator[tuple[str, str | None]]:
+    """Every file, and why it is no image."""
+    with ThreadPoolExecutor() as pool:
+        yield from zip(paths, pool.map(why_no_image, [folder / path for path in paths]))
