@@ -12,6 +12,7 @@ from deepclust.common.errors import DeepclustError
 from deepclust.common.image_files import image_paths
 from deepclust.common.limits import most_clusters, shorter_side
 from deepclust.planning import pretrained
+from deepclust.planning.class_folders import meant_splits
 from deepclust.planning.downloads import local_path, looked_in
 from deepclust.planning.experiment_options import LONGEST_FILE_NAME
 from deepclust.planning.overlaps import check_overlap
@@ -265,6 +266,7 @@ class _Checker:
             yield from self.check_paths(f"datasets.{name}", options, "loader")
             yield from self.check_source(name, options)
             yield from check_overlap(f"datasets.{name}", options, self.facts(name) or {})
+            yield from self.check_class_folders(f"datasets.{name}", options)
         for name, options in self.section("backbones").items():
             yield from self.check_paths(f"backbones.{name}", options, "method")
             yield from self.check_backbone(name, options)
@@ -293,6 +295,18 @@ class _Checker:
                 yield f"{where}.{key}: there is no file {value}{meant}"
             elif "path" in formats and not Path(value).exists():
                 yield f"{where}.{key}: there is no file or folder {value}{looked_in(value)}"
+
+    def check_class_folders(self, where: str, options: Config) -> Iterator[str]:
+        """Folders of classes that are called as splits are, or `images`, and hardly classes."""
+        folders = {key: options.get(key) for key in ("path", "test_path")} if options.get("class_folders") else {}
+        try:
+            meant = meant_splits({key: Path(path) for key, path in folders.items() if isinstance(path, str)})
+        except OSError:
+            return  # said where the images are counted
+        if meant is not None:
+            found, paths = meant
+            fix = "; ".join(f"{key}: {path}" for key, path in paths.items())
+            yield f"{where}.{found}: write {fix} (or class_folders: false, for images without labels)"
 
     def check_source(self, name: str, options: Config) -> Iterator[str]:
         facts = self.facts(name)
