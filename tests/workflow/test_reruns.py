@@ -199,6 +199,7 @@ CHANGES = {
     "datasets.shapes.class_folders": (False, ["prepare shapes train"]),
     "datasets.shapes.channels": (3, ["prepare shapes train"]),
     "datasets.shapes.on_error": ("skip", ["prepare shapes train"]),
+    "datasets.shapes.skip_limit": (0.9, ["prepare shapes train"]),
     "datasets.shapes.on_overlap": ("keep", []),  # there is no test split
     "backbones.small.image_size": (10, ["pixels small"]),
     **{f"backbones.simclr.{key}": (value, ["pretrain simclr"]) for key, value in PRETRAINING.items()},

@@ -94,6 +94,7 @@ rule evaluate:
         labels=split_files("score", LABELS),
         classes=split_files("score", CLASSES),
         ids=split_files("all", IDS),
+        manifests=split_files("score", MANIFESTS),
         probe="results/evaluation/{dataset}/{backbones}/probe/{protocol}.json",
     output:
         metrics=f"results/evaluation/{RUN}/metrics.json",
@@ -114,7 +115,7 @@ rule evaluate:
         "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
         " --clusters {input.clusters} --seeds_log {input.seeds} --cost {input.cost} --probe {input.probe}"
         " --features {input.features} --neighbors {input.neighbors} --labels {input.labels} --classes {input.classes}"
-        " --ids {input.ids} --assignments {output.assignments} --output {output.metrics} {params.options} > {log} 2>&1"
+        " --ids {input.ids} --manifests {input.manifests} --assignments {output.assignments} --output {output.metrics} {params.options} > {log} 2>&1"
 
 
 rule leaderboard:

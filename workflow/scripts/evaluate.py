@@ -28,6 +28,8 @@ class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic
     """`labels.npy` of the scored splits; none without labels."""
     classes: list[Path] | None = None
     """`classes.json` of the scored splits; none without labels."""
+    manifests: list[Path] | None = None
+    """`images.json` of the scored splits, which tell how many files were skipped."""
     probe: Path | None = None
     """Ceilings on the same features."""
     cost: Path | None = None
@@ -90,6 +92,7 @@ def main(arguments: Arguments, job: Job) -> None:
         "run": {**run, "k": k, "split": "+".join(arguments.score), "published_as": arguments.published_as},
         "classes": classes,
         **result,
+        "skipped": sum(read_json(path).get("skipped", 0) for path in arguments.manifests or []),
         "selected": log["selected"],
         "criterion": log["criterion"],
         "probe": probe,
@@ -111,6 +114,7 @@ def main(arguments: Arguments, job: Job) -> None:
         *(arguments.labels or []),
         *(arguments.classes or []),
         *(arguments.ids or []),
+        *(arguments.manifests or []),
     ]
     read += [path for path in (arguments.probe, arguments.cost) if path is not None]
     job.inputs = {str(path): path for path in read}

@@ -87,7 +87,7 @@ def test_what_is_left_out_is_in_neither_split(tmp_path, loader):
     flags = write(
         tmp_path / "set", loader, [(0, b"gone"), (0, b""), (0, IMAGES[0])], [(0, b"gone"), (0, b""), (0, IMAGES[1])]
     )
-    result = prepare_test(tmp_path, loader, [*flags, "--on_error", "skip"])
+    result = prepare_test(tmp_path, loader, [*flags, "--on_error", "skip", "--skip_limit", "0.7"])
     assert result.returncode == 0, result.stderr
     assert "training images" not in result.stderr
 

@@ -167,6 +167,15 @@ def test_the_summary_is_over_the_seeds_that_succeeded(scored):
     assert scored["gap"] == pytest.approx(dict.fromkeys(("knn", "linear"), 1 - scored["summary"]["acc"]["mean"]))
 
 
+def test_files_that_were_skipped_are_counted(run, tmp_path):
+    write_json(run / "images.json", {"skipped": 7})
+    write_json(run / "raw.json", {})
+    manifests = [run / "images.json", run / "raw.json", run / "images.json"]
+    result = evaluate(run, tmp_path / "metrics.json", manifests=manifests)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "metrics.json").read_text())["skipped"] == 14
+
+
 def test_the_same_command_gives_the_same_file(run, scored):
     assert evaluate(run, run / "again.json", probe=run / "probe.json").returncode == 0
     assert (run / "again.json").read_bytes() == (run / "metrics.json").read_bytes()

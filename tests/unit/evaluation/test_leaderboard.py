@@ -80,6 +80,13 @@ def test_a_row(metrics):
     assert (row["seconds"], row["peak_memory_mb"], row["device"]) == ("3.1", "250.0", "a CPU, of sorts")
 
 
+def test_files_that_were_skipped_stand_beside_the_images(metrics):
+    path = metrics()
+    content = json.loads(path.read_text()) | {"skipped": 30}
+    path.write_text(json.dumps(content))
+    assert [(row["images"], row["skipped"]) for row in table([path, metrics()])] == [("360", "30"), ("360", "0")]
+
+
 def test_rows_are_ordered_the_best_first(metrics):
     files = [
         metrics(acc=0.3, head="low"),

@@ -149,6 +149,14 @@ def test_closing_table(tmp_path):
     assert "+" not in closing_table(tmp_path / "leaderboard.csv", tmp_path / "report.html", []).replace("± ", "")
 
 
+def test_the_closing_table_tells_what_was_skipped(tmp_path):
+    header, *rows = TABLE.splitlines()
+    lines = [f"{header},images,skipped", *(f"{row},6,30" for row in rows), f"{rows[0]},6,0".replace("d,", "e,", 1)]
+    (tmp_path / "leaderboard.csv").write_text("\n".join(lines))
+    text = closing_table(tmp_path / "leaderboard.csv", tmp_path / "report.html", [])
+    assert text.count("skipped") == 1 and "d (test): 6 images, 30 skipped" in text
+
+
 def test_gains_in_the_closing_table_are_over_the_best_raw_pixels(tmp_path):
     worse = "d,small,kmeans,10,experiment,held-out,test,1,0.5,,0.6,,0.5,,torch=2\n"
     header, *rows = TABLE.splitlines(keepends=True)

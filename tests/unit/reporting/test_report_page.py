@@ -92,6 +92,12 @@ def test_what_jobs_used_is_shown_where_it_is_known(render):
     assert "#jobs" not in html
 
 
+def test_files_that_were_skipped_stand_beside_the_images(render):
+    text = "".join(render({"skipped": 1200})[0].text)
+    assert "held-out: 30 images (test), 1,200 files skipped" in text
+    assert "skipped" not in "".join(render({})[0].text)
+
+
 def test_the_choice_among_heads_stands_beside_its_oracle(render):
     """The second head has the higher modularity, the first the higher accuracy."""
     found, _ = render({"errors": 0}, {"head": "temi", "errors": 3, "modularity": 0.7}, {"head": "scan", "errors": 9})

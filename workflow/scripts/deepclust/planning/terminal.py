@@ -176,7 +176,14 @@ def closing_table(leaderboard: Path, page: Path, floors: Sequence[str]) -> str:
         lines.append(cells + ([gain] if any(gains) else []))
     more = f"\n  … and {len(rows) - len(shown)} more rows in {leaderboard}" if len(rows) > len(shown) else ""
     where = f"\n\n  Report: {page}   Table: {leaderboard}" if page.exists() else f"\n\n  Table: {leaderboard}"
-    return "\n" + _columns(lines) + more + where + _version_warning(rows) + "\n"
+    return "\n" + _columns(lines) + more + _skipped(rows) + where + _version_warning(rows) + "\n"
+
+
+def _skipped(rows: list[dict[str, str]]) -> str:
+    """How many files beside the images were skipped, of every dataset that has such."""
+    found = [row for row in rows if int(row.get("skipped") or 0)]
+    lines = [f"{row['dataset']} ({row['split']}): {row['images']} images, {row['skipped']} skipped" for row in found]
+    return "".join(f"\n  {line}" for line in dict.fromkeys(lines))
 
 
 def _clusters(row: dict[str, str]) -> str:

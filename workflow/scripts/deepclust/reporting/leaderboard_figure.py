@@ -110,7 +110,7 @@ def _description(group: Sequence[Run], rows: Sequence[_Row]) -> str:
     some = group[0]
     parts = [f"{shown} of {len(group)} runs" if shown < len(group) else f"{len(group)} run{'s' if shown > 1 else ''}"]
     if len({(run.protocol, run.split) for run in group}) == 1:
-        parts.append(f"{some.protocol}, {some.images:,} images ({some.split})")
+        parts.append(f"{some.protocol}, {some.images:,} images ({some.split}){some.skipped_text}")
     if len({run.k_text for run in group}) == 1:
         parts.append(f"k = {some.k_text}")
     return ", ".join(parts)

@@ -140,7 +140,7 @@ def _facts_of(group: Sequence[Run]) -> str:
     facts = [f"{len(some.classes)} classes" if some.classes else "no labels"]
     if len({(run.protocol, run.split) for run in group}) == 1:
         labelled = f", {some.labelled:,} of them labelled" if 0 < some.labelled < some.images else ""
-        facts.insert(0, f"{some.protocol}: {some.images:,} images ({some.split}){labelled}")
+        facts.insert(0, f"{some.protocol}: {some.images:,} images ({some.split}){labelled}{some.skipped_text}")
     if len({run.k_text for run in group}) == 1:
         facts.append(f"k = {some.k_text}")
     return ", ".join(facts)

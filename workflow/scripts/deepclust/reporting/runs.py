@@ -60,6 +60,7 @@ class Run:
         published_as: the dataset's name in the literature, empty where it has none.
         images: number of scored images.
         labelled: how many of them have a label.
+        skipped: number of files that were beside the images and are none of them.
         classes: names of the classes, empty without labels.
         summary: `mean` and `std` over seeds, and `low` and `high` of the bootstrap interval, by metric; what could not
             be computed is missing.
@@ -82,6 +83,7 @@ class Run:
     published_as: str
     images: int
     labelled: int
+    skipped: int
     classes: list[str]
     seeds: list[SeedResult]
     failed: list[int]
@@ -97,6 +99,11 @@ class Run:
         """Where its results are, below the folder of a stage."""
         k = "auto" if self.k_by == "auto" else self.k
         return f"{self.dataset}/{'+'.join(self.backbones)}/{self.head}/k{k}-{self.protocol}"
+
+    @property
+    def skipped_text(self) -> str:
+        """`, 3 files skipped`, to stand behind the number of images; nothing where none was."""
+        return f", {self.skipped:,} file{'s' if self.skipped > 1 else ''} skipped" if self.skipped else ""
 
     @property
     def k_text(self) -> str:
@@ -152,6 +159,7 @@ def _run(content: dict[str, Any]) -> Run:
         published_as=names.get("published_as") or "",
         images=int(content["images"]),
         labelled=int(content["labelled"]),
+        skipped=int(content.get("skipped", 0)),
         classes=_class_names(content),
         seeds=[_seed(entry) for entry in content["seeds"]],
         failed=list(content["failed"]),
