@@ -2,14 +2,17 @@
 
 Van Gansbeke et al., SCAN: Learning to Classify Images without Labels, ECCV 2020, arxiv.org/abs/2005.12320. The defaults
 are those of the paper's runs with a frozen backbone (ImageNet): 10 linear heads, 50 neighbors, entropy weight 5, SGD
-with learning rate 5, batches of 1024, 100 epochs. Self-labelling: `deepclust.heads.self_labelling`.
+with learning rate 5 and momentum 0.9, batches of 1024 (512 for 50 classes), 100 epochs. Self-labelling:
+`deepclust.heads.self_labelling`.
 
-Departures, because features are frozen:
-- No augmentation: an image's neighbor is its only other view.
+Departures:
+- No augmentation: an image's neighbor is its only other view. Therefore an image is never paired with itself; the
+  authors' code draws from the image and its neighbors.
 - The paper keeps the head and epoch with the lowest loss (consistency less entropy, unweighted) on the evaluation
-  split. Here it is measured on up to 10,000 images of the training splits, with their 5 nearest neighbors, so that
-  nothing is chosen on images that are scored.
-- The features are centred and scaled to length 1: the learning rate is meant for features of about that length.
+  split, with 5 neighbors and the image itself. Here it is measured on up to 10,000 images of the training splits, with
+  their 5 nearest neighbors, so that nothing is chosen on images that are scored.
+- The features are centred and scaled to length 1, since the learning rate suits features of about that length; there
+  they are as they are (`normalize: none`).
 """
 
 from collections.abc import Iterator, Sequence

@@ -3,9 +3,9 @@
 Adaloglou, Michels, Kalisch, Kollmann 2023, "Exploring the Limits of Deep Image Clustering using Pretrained Models"
 (BMVC), arXiv 2303.17896. Options are the published settings.
 
-Departures and constants of our own: an epoch leaves out the images that fill no batch; p_k is updated after each step,
-from the teacher's probabilities of images and neighbors; gains start at 1 as in DINO's head. The kept head is the one
-with the lowest training loss of the last epoch, as published; no checkpoint is chosen by a score.
+Departures: p_k is updated after each step, in the authors' code before its loss; the warm-up begins at the first step's
+share of the highest learning rate, there at 0. The kept head is the one with the lowest training loss of the last epoch,
+as published; no checkpoint is chosen by a score.
 """
 
 import functools

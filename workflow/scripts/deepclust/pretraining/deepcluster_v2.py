@@ -5,7 +5,8 @@ the prototypes that a view's embedding is compared with, and are not trained. Th
 CIFAR (da Costa et al. 2022).
 
 Departures: the first banks hold embeddings of images without augmentation, so both are the same then: features by the
-network in evaluation mode, projections normalised over many images; banks are kept in float16; bf16 networks.
+network in evaluation mode, projections normalised over many images; images left over at the end of an epoch keep their
+embeddings and have a label in the next, which there they lose; banks are kept in float16; bf16 networks.
 """
 
 import copy

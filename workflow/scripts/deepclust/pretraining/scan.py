@@ -4,8 +4,10 @@ SCAN: Learning to Classify Images without Labels, ECCV 2020, arXiv 2005.12320. S
 without clusters (SimCLR) and from the neighbors in its features; strong augmentation. The defaults are those for
 CIFAR-10. `selflabel` is the step after it.
 
-Departures: the last epoch is kept, not the one with the lowest loss on the images that are scored; views show the whole
-stored square, resized, where the published ones crop it to the size of a view (the same for images of that size).
+Departures: an image is paired with its neighbors only, where the authors' code draws from these and the image itself;
+neighbors are searched in the backbone's features, there (for small images) in the outputs of SimCLR's projector; the
+last epoch is kept, not the one with the lowest loss on the images that are scored; views show the whole stored square,
+resized, where the published ones crop it to the size of a view (the same for images of that size).
 """
 
 import torch

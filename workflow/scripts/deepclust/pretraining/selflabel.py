@@ -3,9 +3,9 @@
 SCAN: Learning to Classify Images without Labels, ECCV 2020, arXiv 2005.12320. Starts from a backbone with clusters of
 its own (SCAN, SeCu). The defaults are those for CIFAR-10.
 
-Departures: the images of the plain view are seen in one pass of their own; a batch without any confident image changes
-nothing; views show the whole stored square, resized, where the published ones crop it. A projector that comes with the
-clusters is trained on without its batch normalisation, which is folded in.
+Departures: a batch without any confident image changes nothing, where the authors' code stops; views show the whole
+stored square, resized, where the published ones crop it. A projector that comes with the clusters is trained on without
+its batch normalisation, which is folded in.
 """
 
 import torch

@@ -1,6 +1,9 @@
 """SimCLR: two views of an image attract each other and repel all other images' (Chen et al. 2020, arXiv 2002.05709).
 
 The defaults are SCAN's setting for CIFAR (Van Gansbeke et al. 2020): SGD instead of LARS, temperature 0.1, no blur.
+
+Departures from SCAN's code: both views are compared with all others, as in SimCLR, there only the first; the learning
+rate falls to 0, there to a thousandth of the highest.
 """
 
 import torch
