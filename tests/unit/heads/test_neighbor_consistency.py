@@ -1,17 +1,21 @@
 """SCAN and the two-stage system, which share their training."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
+from torch import nn
 
 from deepclust.common.progress import Progress
 from deepclust.heads import scan, training, two_stage
 from deepclust.heads.head import TrainingData
-from deepclust.heads.neighbor_consistency import scan_loss
+from deepclust.heads.neighbor_consistency import ConsistencyTraining, scan_loss
 from deepclust.heads.self_labelling import SelfLabelling
+from deepclust.heads.stacked import Rows, draw_each
 
 FAST = {"epochs": 40, "batch_size": 256, "heads": 3}
 
@@ -61,6 +65,52 @@ def test_loss_against_numpy():
     np.testing.assert_allclose(tensors[0].grad.numpy(), gradient.swapaxes(2, 3), atol=1e-5)
     gradient = -anchors / dot[..., None] / 40
     np.testing.assert_allclose(tensors[1].grad.numpy(), gradient.swapaxes(2, 3), atol=1e-5)
+
+
+def test_steps_equal_those_of_the_authors_code():
+    """Losses, training and choice of wvangansbeke/Unsupervised-Classification in words of our own, for linear heads.
+
+    On given weights and pairs; the choice is by training images here, and no pair is of an image with itself.
+    """
+    generator = np.random.default_rng(0)
+    features = torch.from_numpy(generator.normal(size=(30, 6)).astype(np.float32))
+    neighbors = torch.from_numpy(generator.integers(0, 30, (30, 4)))
+    options = scan.Options(epochs=3, batch_size=10, heads=2, learning_rate=0.5)
+    rows = Rows(features.numpy(), torch.device("cpu"))
+    rows.values = features  # float32, whatever the machine is fast at
+    judged = neighbors[:, :2]
+    ours = ConsistencyTraining(rows, neighbors, judged, [5], 4, options)
+    heads = [nn.Linear(6, 4) for _ in range(2)]
+    for head, weight, bias in zip(heads, *(parameter.detach()[0] for parameter in ours.heads)):
+        head.load_state_dict({"weight": weight, "bias": bias})
+    sgd = torch.optim.SGD([p for head in heads for p in head.parameters()], lr=0.5, momentum=0.9)
+    best = {"objective": torch.inf}
+    for step in range(9):
+        anchors = ours._orders(step // 3)[0, 10 * (step % 3) :][:10]
+        [columns] = draw_each([5], step, torch.device("cpu"), functools.partial(torch.randint, 4, (10,)))
+        losses = []
+        for head in heads:
+            own, other = (head(features[images]).softmax(1) for images in (anchors, neighbors[anchors, columns[0]]))
+            similarity = (own * other).sum(1)
+            consistency = nn.functional.binary_cross_entropy(similarity, torch.ones_like(similarity))
+            losses.append(consistency - 5 * torch.special.entr(own.mean(0).clamp(min=1e-8)).sum())
+        sgd.zero_grad()
+        sum(losses).backward()
+        sgd.step()
+        assert ours.step(step).item() == pytest.approx((sum(losses) / 2).item(), rel=1e-4)
+        for parameter, name in zip(ours.heads, ("weight", "bias")):
+            expected = torch.stack([getattr(head, name) for head in heads])
+            torch.testing.assert_close(parameter[0], expected, rtol=1e-3, atol=1e-5)
+        if step % 3 == 2:
+            for head in heads:
+                with torch.no_grad():
+                    p = head(features).softmax(1)
+                    similarity = (p @ p.T).gather(1, judged)
+                objective = -similarity.log().mean() - torch.special.entr(p.mean(0)).sum()
+                if objective < best["objective"]:
+                    best = {"objective": objective, "weight": head.weight.detach().clone()}
+            assert ours.buffers["objective"].item() == pytest.approx(best["objective"].item(), rel=1e-4)
+            torch.testing.assert_close(ours.chosen[0][0, 0].detach(), best["weight"], rtol=1e-3, atol=1e-5)
 
 
 def test_loss_does_not_depend_on_the_order_of_clusters_or_images():

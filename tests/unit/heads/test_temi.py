@@ -198,23 +198,34 @@ def fp32_training(features, neighbors, seeds, k, **options):
     return temi.TemiTraining(rows, torch.from_numpy(neighbors).long(), seeds, k, temi.Options(**SMALL | options))
 
 
-def test_steps_equal_a_plain_implementation():
-    """Students by AdamW, teachers and p_k by moving averages, the last layer frozen in the first epoch."""
+def test_steps_equal_those_of_the_authors_code():
+    """Losses and loop of HHU-MMBS/TEMI-official-BMVC2023 in words of our own, on given weights and pairs.
+
+    Students by AdamW, teachers and p_k by moving averages, the last layer frozen in the first epoch. Two departures:
+    p_k is updated after the step, and the warm-up begins at its first share.
+    """
     generator = np.random.default_rng(0)
     features = generator.normal(size=(40, 6)).astype(np.float32)
     neighbors = generator.integers(0, 40, (40, 3)).astype(np.int32)
     ours = fp32_training(features, neighbors, [5], 4, batch_size=10, weight_decay=0.1)
     students = [PlainHead(6, 4).take([p[0, h].detach() for p in ours.students]) for h in range(2)]
     teachers = copy.deepcopy(students)
-    prior = np.full((2, 4), 0.25)
+    prior = torch.full((2, 4), 0.25)
     decayed = [p for head in students for p in head.parameters() if p.ndim > 1]
     others = [p for head in students for p in head.parameters() if p.ndim == 1]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0}])
     for step in range(6):
         pairs = ours._pairs(step // 4)[step % 4, 0]
         inputs = torch.from_numpy(features)[pairs]
-        student, teacher = (torch.stack([head(inputs).T for head in heads])[None] for heads in (students, teachers))
-        loss = temi.temi_loss(student, teacher.detach(), torch.from_numpy(prior).float()[None], 0.6, 0.1)
+        with torch.no_grad():
+            taught = [(head(inputs) / 0.1).softmax(1) for head in teachers]
+        weight = sum((t[:10] * t[10:]).sum(1) for t in taught) / len(taught)
+        losses = []
+        for head, t, p_k in zip(students, taught, prior):
+            q = (head(inputs) / 0.1).softmax(1)
+            terms = [((own * other) ** 0.6 / p_k).sum(1) for own, other in ((q[:10], t[10:]), (q[10:], t[:10]))]
+            losses.append(-sum((weight * term.log()).mean() for term in terms) / 2)
+        loss = torch.stack(losses)
         optimizer.zero_grad()
         loss.mean().backward()
         if step < 4:
@@ -223,8 +234,7 @@ def test_steps_equal_a_plain_implementation():
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * 10 / 256 * (step + 1) / 8
         optimizer.step()
-        probabilities = softmax(teacher[0].detach().numpy() / 0.1, axis=1)
-        prior = 0.9 * prior + 0.1 * probabilities.mean(2)
+        prior = 0.9 * prior + 0.1 * torch.stack([t.mean(0) for t in taught])
         with torch.no_grad():
             for own, other in zip(teachers, students):
                 for a, b in zip(own.parameters(), other.parameters()):

@@ -4,8 +4,8 @@ Adaloglou, Michels, Kalisch, Kollmann 2023, "Exploring the Limits of Deep Image 
 (BMVC), arXiv 2303.17896. Options are the published settings.
 
 Departures: p_k is updated after each step, in the authors' code before its loss; the warm-up begins at the first step's
-share of the highest learning rate, there at 0. The kept head is the one with the lowest training loss of the last epoch,
-as published; no checkpoint is chosen by a score.
+share of the highest learning rate, there at 0. The kept head is the one with the lowest training loss of the last
+epoch, as published; no checkpoint is chosen by a score.
 """
 
 import functools

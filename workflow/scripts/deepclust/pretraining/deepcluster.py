@@ -3,7 +3,8 @@
 The defaults are the published setting for ImageNet with AlexNet, 10,000 clusters.
 
 Departures: features are whitened by components of at most 131,072 images; a network without an activation to leave out
-at its end (a ResNet) is clustered on its pooled features; images that fill no batch are not seen; bf16 networks.
+at its end (a ResNet) is clustered on its pooled features; whitened features are float16; images that fill no batch are
+not seen; bf16 networks.
 """
 
 import time

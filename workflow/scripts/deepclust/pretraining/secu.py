@@ -5,7 +5,8 @@ An absent cluster's centre gets no gradient; the backbone learns from the labels
 The defaults are the published setting for CIFAR-10.
 
 Departures: bf16 networks and float32 losses instead of float16 under a gradient scaler; images left over at the end of
-an epoch wait for the next one, and an image without a label yet takes its new one, as all do in epoch 0.
+an epoch wait for the next one, and an image without a label yet takes its new one, as all do in epoch 0; the rise of
+the network's rate begins at 0, there at that of its second step.
 """
 
 import math
