@@ -64,6 +64,49 @@ def test_the_backbone_is_found_wherever_it_stands(wrapped, vit, tmp_path):
     assert same(found.tensors, vit)
 
 
+@pytest.mark.parametrize("counted", ["throughout", "in each chunk"])
+@pytest.mark.parametrize("before", ["", "teacher.backbone."])
+def test_blocks_in_chunks(counted, before):
+    """As DINOv2 is trained: four chunks of three blocks, with the names of all blocks or of those of the chunk."""
+    with torch.device("meta"):  # names and shapes are enough
+        network = build_network({"name": "timm", "model": "vit_tiny_patch16_224", "arguments": {}})
+
+    def chunked(name):
+        words = name.split(".")
+        if words[0] == "blocks":
+            number = int(words[1])
+            words[1] = f"{number // 3}.{number if counted == 'throughout' else number % 3}"
+        return before + ".".join(words)
+
+    expected = network.state_dict()
+    tensors = {chunked(name): tensor for name, tensor in expected.items()}
+    if before:
+        tensors |= {name.replace("teacher", "student"): tensor for name, tensor in tensors.items()}
+    found = fit(network, tensors, None, None)
+    assert not found.problems and found.prefix == before
+    assert {name for name in expected if found.tensors[name] is not tensors[chunked(name)]} == set()
+
+
+@pytest.mark.parametrize("left_out", [0, 1, 2])
+@pytest.mark.parametrize("before", ["", "encoder.", "module.encoder_q."])
+def test_children_that_nn_sequential_numbers(before, left_out, resnet):
+    """As `nn.Sequential(*list(resnet.children())[:-1])` names them, with what else a method saved beside them."""
+    children = dict(resnet.named_children())
+    layers = torch.nn.Sequential(*list(children.values())[: len(children) - left_out])
+    beside = {"projector.0.weight": torch.zeros(2), "fc.0.bias": torch.zeros(2)}
+    tensors = below(before, layers) | beside
+    found = fit(resnet, tensors, None, None)
+    assert not found.problems and found.prefix == before
+    assert same(found.tensors, resnet)
+
+
+def test_numbered_children_of_other_shapes(resnet):
+    """The error lists the names that are in the file."""
+    layers = torch.nn.Sequential(*resnet.children())
+    found = fit(resnet, {**below("", layers), "0.0.weight": torch.zeros(3)}, None, None)
+    assert "0.0.weight" in found.problems["unexpected"] and "conv1.0.weight" in found.problems["missing"]
+
+
 def test_safetensors_need_no_suffix(vit, tmp_path):
     save_file(below("", vit), tmp_path / "weights")
     assert same(loaded(tmp_path / "weights", vit).tensors, vit)

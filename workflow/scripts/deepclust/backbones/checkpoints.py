@@ -8,6 +8,7 @@ import argparse
 import pickle
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,10 @@ _HEADS = re.compile(
     r"(head|heads|head_dist|fc|classifier|pre_logits|projection_head|projector|proj_head|prototypes\d*|pred|predictor"
     r"|decoder\w*|mask_token|masked_embed|projection_mlp|contrastive_head|online_classifier|queue|queue_ptr)(\.|$)"
 )
+
+
+_CHUNKED = re.compile(r"((?:.*\.)?blocks\.)(\d+)\.(\d+)(\..*)")  # before, chunk, block, after
+_NUMBERED = re.compile(r"((?:[^.\d][^.]*\.)*)(\d+)(\..*)")  # before, number, after
 
 
 class _Number:
@@ -129,7 +134,7 @@ def _flat(content: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
 def fit(
     network: nn.Module, tensors: Tensors, prefix: str | None, convert: Callable[[Tensors, nn.Module], Tensors] | None
 ) -> Fit:
-    """The best fit of a file's tensors to a network.
+    """The best fit of a file's tensors to a network, by their names or by what other codes make of these.
 
     Args:
         tensors: from `read_tensors`.
@@ -139,6 +144,39 @@ def fit(
     Raises:
         DeepclustError: several networks in the file fit equally well.
     """
+    found = _fit(network, tensors, prefix, convert)
+    for spelled in (_without_chunks(tensors), _by_name(network, tensors)) if found.misfits else ():
+        if len(spelled) == len(tensors):  # else two names have become one
+            other = _fit(network, spelled, prefix, convert)
+            found = found if other.misfits else other
+    return found
+
+
+def _without_chunks(tensors: Tensors) -> Tensors:
+    """`blocks.1.6.` as `blocks.6.`: DINOv2 was trained with its blocks in chunks, which are numbered before them."""
+    found = {name: match for name in tensors if (match := _CHUNKED.fullmatch(name))}
+    blocks = sorted({(match[1], int(match[2]), int(match[3])) for match in found.values()})
+    earlier = Counter[str]()
+    places = {}
+    for before, chunk, block in blocks:
+        places[before, chunk, block] = earlier[before]
+        earlier[before] += 1
+    names = {n: f"{m[1]}{places[m[1], int(m[2]), int(m[3])]}{m[4]}" for n, m in found.items()}
+    return {names.get(name, name): tensor for name, tensor in tensors.items()}
+
+
+def _by_name(network: nn.Module, tensors: Tensors) -> Tensors:
+    """`4.0.conv1.weight` as `layer1.0.conv1.weight`: `nn.Sequential(*network.children())` numbers the children."""
+    children = [name for name, _ in network.named_children()]
+    matches = {name: match for name in tensors if (match := _NUMBERED.fullmatch(name))}
+    names = {n: f"{m[1]}{children[int(m[2])]}{m[3]}" for n, m in matches.items() if int(m[2]) < len(children)}
+    return {names.get(name, name): tensor for name, tensor in tensors.items()}
+
+
+def _fit(
+    network: nn.Module, tensors: Tensors, prefix: str | None, convert: Callable[[Tensors, nn.Module], Tensors] | None
+) -> Fit:
+    """The best fit of tensors with names as they are; see `fit`."""
     prefixes = [prefix.rstrip(".") + "." if prefix else ""] if prefix is not None else _prefixes(network, tensors)
     fits = [_fit_below(network, tensors, item, convert) for item in prefixes]
     fewest = min(item.misfits for item in fits)
