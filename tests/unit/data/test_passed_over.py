@@ -19,7 +19,7 @@ from deepclust.common.images import Images
 from deepclust.common.progress import Progress
 from deepclust.data.loaders import folder, list, parquet, shards
 from deepclust.data.writing import write_split
-from deepclust.planning.parameters import listing_digest
+from deepclust.planning.file_states import listing_digest
 from deepclust.planning.plan import splits_of
 from deepclust.planning.validation import Schema
 

@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Collection, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 EXTENSIONS = frozenset(
@@ -127,5 +127,7 @@ def may_be_image(path: str) -> bool:
 
 
 def ending(path: str) -> str:
-    """The ending of a path in small letters, with its dot."""
-    return PurePosixPath(path).suffix.lower()
+    """The ending of a path in small letters, with its dot; many times as fast as by `pathlib`."""
+    name = path[path.rfind("/") + 1 :]
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
