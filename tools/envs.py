@@ -41,7 +41,9 @@ ENVIRONMENTS = {
     "report": [
         *FRAME,
         "jinja2",
+        "manimgx-fonts",
         "matplotlib",
+        "noto-cjk-sans-otc",
         "openTSNE",
         "pillow",
         "pillow-heif",

@@ -9,12 +9,12 @@ from scipy.sparse import csr_array
 
 from deepclust.common.scores import show, show_share
 from deepclust.reporting.runs import NO_CLASS, Run
-from deepclust.reporting.style import ACCENT, INK, MUTED, RULE, new_figure, note, printable
+from deepclust.reporting.style import ACCENT, INK, LONGEST_NAME, MUTED, RULE, new_figure, note, printable, widest
 
 TEXT_LIMIT = 25  # rows or columns with a percentage in every cell
 NAME_LIMIT = 60  # rows or columns with names
 PIXEL_LIMIT = 250  # rows or columns drawn as such; of more, neighbors share a pixel
-_NAME_WIDTH = 28  # characters
+_NAME_ROOM = 0.9  # inches for the names of classes that all sizes have
 
 
 def run_overview(run: Run) -> Figure:
@@ -30,7 +30,9 @@ def _confusion(run: Run) -> Figure:
     shared = -(-max(rows, columns) // PIXEL_LIMIT)
     percent = _percent(chosen.confusion, order, shared)
 
-    figure = new_figure(*_size(rows, columns))
+    names = [printable(name, LONGEST_NAME) for name in run.classes] if rows <= NAME_LIMIT else []
+    width, height = _size(rows, columns)
+    figure = new_figure(width + max(0.0, widest(names) - _NAME_ROOM), height, layout="compressed")
     axes = figure.subplots()
     # Small confusions matter; a square root lifts them.
     image = axes.imshow(
@@ -42,7 +44,7 @@ def _confusion(run: Run) -> Figure:
     )
     axes.set_aspect("equal" if max(rows, columns) <= 3 * min(rows, columns) else "auto")
     _cell_borders(axes, rows, columns)
-    _class_names(axes, run.classes, rows)
+    _class_names(axes, names, rows)
     _cluster_names(axes, run, order)
     if max(rows, columns) <= TEXT_LIMIT:
         _write_percentages(axes, percent)
@@ -95,12 +97,9 @@ def _cell_borders(axes: Axes, rows: int, columns: int) -> None:
         axes.tick_params(which="minor", length=0)
 
 
-def _class_names(axes: Axes, classes: list[str], rows: int) -> None:
-    axes.set_ylabel(f"class ({rows:,})" if rows > NAME_LIMIT else "class")
-    if rows > NAME_LIMIT:
-        axes.set_yticks([])
-    else:
-        axes.set_yticks(range(rows), [printable(name, _NAME_WIDTH) for name in classes], color=INK)
+def _class_names(axes: Axes, names: list[str], rows: int) -> None:
+    axes.set_ylabel("class" if names else f"class ({rows:,})")
+    axes.set_yticks(range(len(names)), names, color=INK)
 
 
 def _cluster_names(axes: Axes, run: Run, order: list[int]) -> None:

@@ -10,14 +10,19 @@ from deepclust.common.scores import show_share
 from deepclust.common.seeding import derive_seed
 from deepclust.reporting.runs import NO_CLASS, Run
 from deepclust.reporting.scored import Scored
-from deepclust.reporting.style import DPI, ERROR, INK, MUTED, new_figure, printable
+from deepclust.reporting.style import DPI, ERROR, INK, LONGEST_NAME, MUTED, new_figure, printable, widest
 
 # Pixels of the figure
 _THUMBNAIL = 96
 _GAP = 12
 _OUTLINE = 5
-_TEXT = 400
+_TEXT = 400  # at least
+_MARGIN = 16
 _HEADER = 108
+
+# Points
+_TITLE_SIZE = 8.5
+_DETAIL_SIZE = 7
 
 
 def gallery(run: Run, scored: Scored, images: int, most_clusters: int) -> Figure:
@@ -28,7 +33,10 @@ def gallery(run: Run, scored: Scored, images: int, most_clusters: int) -> Figure
         most_clusters: rows at most; of more clusters, those are shown that lie evenly from the largest to the smallest.
     """
     shown = _choose(run, scored, most_clusters)
-    width = _TEXT + images * (_THUMBNAIL + _GAP)
+    texts = {cluster: _describe(run, scored, cluster) for cluster in shown}
+    text = max(_TEXT, 2 * _MARGIN + round(DPI * _text_width(list(texts.values()))))
+    heading = _heading(run, scored, len(shown))
+    width = max(text + images * (_THUMBNAIL + _GAP), 2 * _MARGIN + round(DPI * widest(heading)))
     height = _HEADER + len(shown) * (_THUMBNAIL + 2 * _GAP)
     figure = new_figure(width / DPI, height / DPI, layout=None)
     canvas = np.full((height, width, 3), 255, np.uint8)
@@ -36,14 +44,16 @@ def gallery(run: Run, scored: Scored, images: int, most_clusters: int) -> Figure
         top = _HEADER + row * (_THUMBNAIL + 2 * _GAP)
         members = np.flatnonzero(scored.assignments == cluster)
         for column, index in enumerate(_sample(members, images, run.path, cluster)):
-            left = _TEXT + column * (_THUMBNAIL + _GAP)
+            left = text + column * (_THUMBNAIL + _GAP)
             _paste(canvas, scored.decode(int(index)), left, top)
             if _is_error(run, cluster, int(scored.labels[index])):
                 _outline(canvas, left, top)
-        _describe(figure, run, scored, cluster, (top + _THUMBNAIL / 2) / height)
+        _write(figure, *texts[cluster], (top + _THUMBNAIL / 2) / height)
     # One pixel of the canvas is one pixel of the file, so that small images stay sharp.
     figure.figimage(canvas, zorder=-1)
-    _title(figure, run, scored, len(shown), height)
+    indent = _MARGIN / width
+    figure.text(indent, 1 - 22 / height, heading[0], va="top", fontsize=9, fontweight="bold")
+    figure.text(indent, 1 - 56 / height, heading[1], va="top", fontsize=8, color=MUTED)
     return figure
 
 
@@ -85,7 +95,8 @@ def _outline(canvas: npt.NDArray[np.uint8], left: int, top: int) -> None:
     canvas[top : top + _THUMBNAIL, left : left + _THUMBNAIL] = inner
 
 
-def _describe(figure: Figure, run: Run, scored: Scored, cluster: int, center: float) -> None:
+def _describe(run: Run, scored: Scored, cluster: int) -> tuple[str, str]:
+    """Title and detail of a cluster."""
     labels = scored.labels[scored.assignments == cluster]
     known = labels[labels >= 0]
     title, detail = f"cluster {cluster}", f"{len(labels):,} image{'' if len(labels) == 1 else 's'}"
@@ -94,21 +105,30 @@ def _describe(figure: Figure, run: Run, scored: Scored, cluster: int, center: fl
         if matched == NO_CLASS:
             detail += ", no class"
         else:
-            title = printable(run.classes[matched], 24)
+            title = printable(run.classes[matched], LONGEST_NAME)
             detail = f"cluster {cluster}: {detail}"
             if len(known):
                 detail += f", {show_share((known == matched).mean(), 0)} % right"
-    left, up, half_line = 16 / DPI / figure.get_figwidth(), 1 - center, 5 / DPI / figure.get_figheight()
-    figure.text(left, up + half_line, title, va="bottom", color=INK, fontsize=8.5, fontweight="bold")
-    figure.text(left, up - half_line, detail, va="top", color=MUTED, fontsize=7)
+    return title, detail
 
 
-def _title(figure: Figure, run: Run, scored: Scored, shown: int, height: int) -> None:
-    left = 16 / DPI / figure.get_figwidth()
+def _text_width(texts: list[tuple[str, str]]) -> float:
+    """Inches that titles and details take."""
+    titles, details = zip(*texts)
+    return max(widest(titles, _TITLE_SIZE, "bold"), widest(details, _DETAIL_SIZE))
+
+
+def _write(figure: Figure, title: str, detail: str, center: float) -> None:
+    left, up, half_line = _MARGIN / DPI / figure.get_figwidth(), 1 - center, 5 / DPI / figure.get_figheight()
+    figure.text(left, up + half_line, title, va="bottom", color=INK, fontsize=_TITLE_SIZE, fontweight="bold")
+    figure.text(left, up - half_line, detail, va="top", color=MUTED, fontsize=_DETAIL_SIZE)
+
+
+def _heading(run: Run, scored: Scored, shown: int) -> tuple[str, str]:
+    """Title of the figure, and its explanation, which is the longer one."""
     total = len(run.chosen.sizes)
     what = "every cluster" if shown == total else f"{shown} of {total:,} clusters of all sizes"
-    figure.text(left, 1 - 22 / height, f"Random images of {what}", va="top", fontsize=9, fontweight="bold")
     explanation = f"seed {run.selected}"
     if run.chosen.matching and scored.labelled:
         explanation += "; a cluster has the name of its matched class, outlined images are of another class"
-    figure.text(left, 1 - 56 / height, explanation, va="top", fontsize=8, color=MUTED)
+    return f"Random images of {what}", explanation

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from deepclust.common.errors import DeepclustError
-from deepclust.reporting.style import CATEGORIES, RULE, new_figure, note, printable
+from deepclust.reporting.style import CATEGORIES, LONGEST_NAME, RULE, legend_below, new_figure, note, printable
 
 
 def read_layers(path: Path) -> dict[int, float]:
@@ -34,12 +34,14 @@ def layer_figure(tables: Mapping[str, Mapping[int, float]]) -> Figure:
     axes = figure.subplots()
     for index, (name, accuracies) in enumerate(tables.items()):
         color, values = CATEGORIES[index % len(CATEGORIES)], [100 * value for value in accuracies.values()]
-        axes.plot(list(accuracies), values, color=color, marker="o", linewidth=1.4, label=printable(name, 60))
+        axes.plot(
+            list(accuracies), values, color=color, marker="o", linewidth=1.4, label=printable(name, 2 * LONGEST_NAME)
+        )
     axes.set_title("Linear probe per layer", pad=18)
     note(axes, "accuracy in percent of a linear classifier behind each stage, fitted with labels")
     axes.set_xlabel("layer (of a ResNet: 0 for the stem, then its stages)")
     axes.xaxis.set_major_locator(MaxNLocator(13, integer=True))
     axes.grid(axis="y", color=RULE)
     axes.tick_params(length=0)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    legend_below(figure, axes, columns=2)
     return figure

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from deepclust.common.scores import scale, show
 from deepclust.reporting.published import Published, comparable
 from deepclust.reporting.runs import Run, by_dataset, seed_spread
-from deepclust.reporting.style import ACCENT, ERROR, INK, MUTED, RULE, new_figure, note, printable
+from deepclust.reporting.style import ACCENT, ERROR, INK, LONGEST_NAME, MUTED, RULE, new_figure, note, printable, widest
 
 MOST_DATASETS = 20  # the first by name; a picture can only be so high
 MOST_RUNS = 25  # per dataset
@@ -20,6 +20,7 @@ METRIC_NAMES = {"acc": "ACC, percent", "silhouette": "silhouette"}
 
 _ROW = 0.235  # inches
 _HEAD = 0.95
+_DOTS = 5.2
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,24 @@ def leaderboard_figure(runs: Sequence[Run], published: Sequence[Published]) -> F
         rows += _published_rows(group, published) if rows else []
         panels.append((dataset, group, rows))
     lines = [max(1, len(rows)) for _, _, rows in panels]
-    figure = new_figure(8.2, 0.5 + _HEAD * len(panels) + _ROW * sum(lines))
+    figure = new_figure(_width(panels), 0.5 + _HEAD * len(panels) + _ROW * sum(lines))
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=lines)[:, 0]
     for panel, (dataset, group, rows) in zip(axes, panels):
         _draw(panel, rows)
-        panel.set_title(printable(dataset, 60), pad=18)
+        panel.set_title(printable(dataset, LONGEST_NAME), pad=18)
         note(panel, _description(group, rows))
         panel.set_xlabel(METRIC_NAMES[group[0].metric])
     _legend(figure, [row for _, _, rows in panels for row in rows])
     if len(groups) > MOST_DATASETS:
         figure.suptitle(f"{MOST_DATASETS} of {len(groups)} datasets; the table has all", fontsize=8, color=MUTED)
     return figure
+
+
+def _width(panels: Sequence[tuple[str, Sequence[Run], Sequence[_Row]]]) -> float:
+    """Inches that leave the dots their room beside long names, and titles theirs above the dots."""
+    titles = [printable(dataset, LONGEST_NAME) for dataset, _, _ in panels]
+    labels = [row.label for _, _, rows in panels for row in rows]
+    return max(8.2, widest(labels) + max(_DOTS, widest(titles, 9, "bold") + 0.7))
 
 
 def _run_rows(group: Sequence[Run]) -> list[_Row]:
@@ -74,12 +82,12 @@ def _run_rows(group: Sequence[Run]) -> list[_Row]:
         numbers = {name: scale(metric) * value for name, value in run.summary.get(metric, {}).items()}
         if run.metric != metric or not (run.failure or "mean" in numbers):
             continue
-        parts = ["+".join(run.backbones), run.head]
+        parts = [printable("+".join(run.backbones), LONGEST_NAME), printable(run.head, LONGEST_NAME)]
         parts += [f"k = {run.k_text}"] if several_k else []
         parts += [run.protocol] if several_protocols else []
         rows.append(
             _Row(
-                label=printable(" · ".join(parts), 48),
+                label=" · ".join(parts),
                 text="every seed failed" if run.failure else seed_spread(run, metric),
                 score=numbers.get("mean"),
                 std=numbers.get("std"),
@@ -96,7 +104,7 @@ def _published_rows(group: Sequence[Run], published: Sequence[Published]) -> lis
     found = comparable(published, group[0].published_as, {run.protocol for run in group}, "acc", MOST_PUBLISHED)
     return [
         _Row(
-            label=printable(f"{result.method} · {result.backbone}", 48),
+            label=" · ".join(printable(name, LONGEST_NAME) for name in (result.method, result.backbone)),
             text=f"{show(result.scores['acc'], 'acc')}  {result.protocol}",
             score=100 * result.scores["acc"],
             published=True,

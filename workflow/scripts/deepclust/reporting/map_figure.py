@@ -9,9 +9,22 @@ from matplotlib.lines import Line2D
 from deepclust.common.errors import DeepclustError
 from deepclust.reporting.runs import NO_CLASS, Run
 from deepclust.reporting.scored import Scored
-from deepclust.reporting.style import INK, RULE, category_style, new_figure, note, printable
+from deepclust.reporting.style import (
+    INK,
+    LEGEND_ROW,
+    LONGEST_NAME,
+    RULE,
+    category_style,
+    new_figure,
+    note,
+    printable,
+    widest,
+)
 
 LEGEND_LIMIT = 30  # categories; more cannot be told apart by colour and marker anyway
+_LEGEND_ROOM = 1.6  # inches that all sizes have
+_HANDLE = 0.4  # inches beside the text of an entry
+_WIDE = 2.2  # inches of a column that has none beside it
 RING_LIMIT = 1 / 3  # of the images; more rings hide what they mark
 
 
@@ -32,9 +45,9 @@ def map_figure(run: Run, scored: Scored, ids: npt.NDArray[np.int64], coordinates
     both = scored.labelled and bool(run.chosen.matching)
     total = len(run.chosen.sizes)
     names = run.classes if both else [f"cluster {cluster}" for cluster in range(total)]
-    legend = len(names) <= LEGEND_LIMIT
+    names = [printable(name, LONGEST_NAME) for name in names] if len(names) <= LEGEND_LIMIT else []
 
-    figure = new_figure((7.8 if both else 4.0) + (1.3 if legend else 0), 4.4)
+    figure = new_figure((7.8 if both else 4.0) + (1.3 if names else 0), 4.4)
     panels = figure.subplots(1, 2 if both else 1, squeeze=False)[0]
     _scatter(panels[0], coordinates, np.asarray([look[cluster] for cluster in clusters]))
     panels[0].set_title("Clusters", pad=18)
@@ -49,7 +62,7 @@ def map_figure(run: Run, scored: Scored, ids: npt.NDArray[np.int64], coordinates
         panels[1].set_title("Classes", pad=18)
         same = "a cluster looks like its class"
         note(panels[1], f"{same}; ringed: in the cluster of another" if ringed else same)
-    if legend:
+    if names:
         _legend(figure, names)
     return figure
 
@@ -91,8 +104,9 @@ def _legend(figure: Figure, names: list[str]) -> None:
     handles = []
     for index, name in enumerate(names):
         color, marker = category_style(index)
-        handles.append(
-            Line2D([], [], color=color, marker=marker, linestyle="", markersize=5, label=printable(name, 22))
-        )
-    columns = 1 if len(names) <= 20 else 2
+        handles.append(Line2D([], [], color=color, marker=marker, linestyle="", markersize=5, label=name))
+    column = widest(names) + _HANDLE
+    columns = 1 if len(names) <= 20 or column > _WIDE else 2
+    figure.set_figheight(max(figure.get_figheight(), LEGEND_ROW * len(names) / columns + 0.5))
+    figure.set_figwidth(figure.get_figwidth() + max(0.0, columns * column - _LEGEND_ROOM))
     figure.legend(handles=handles, loc="outside right center", ncols=columns, handletextpad=0.2)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from deepclust.reporting.style import CATEGORIES, MUTED, RULE, new_figure, note, printable
+from deepclust.reporting.style import CATEGORIES, LONGEST_NAME, MUTED, RULE, legend_below, new_figure, note, printable
 
 # title, what a reader should know, and for each kind of line the path to its value in a snapshot's scores
 _PANELS = (
@@ -31,7 +31,7 @@ def snapshots_figure(scores: Mapping[str, Scores]) -> Figure:
     for axes, (title, explanation, solid, dashed) in zip(panels.flat, _PANELS):
         for index, (name, snapshots) in enumerate(scores.items()):
             color = CATEGORIES[index % len(CATEGORIES)]
-            _line(axes, snapshots, solid, color=color, linestyle="-", label=printable(name, 40))
+            _line(axes, snapshots, solid, color=color, linestyle="-", label=printable(name, LONGEST_NAME))
             _line(axes, snapshots, dashed, color=color, linestyle=(0, (4, 2)))
         axes.set_title(title, pad=18)
         note(axes, explanation)
@@ -44,8 +44,7 @@ def snapshots_figure(scores: Mapping[str, Scores]) -> Figure:
     for axes in panels[-1]:
         axes.set_xlabel("epoch")
     if len(scores) > 1:
-        handles, labels = panels.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=min(4, len(scores)))
+        legend_below(figure, panels.flat[0])
     return figure
 
 

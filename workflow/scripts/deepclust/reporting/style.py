@@ -1,16 +1,17 @@
 """One look for all figures: colours that colour-blind readers can tell apart, quiet axes, reproducible files."""
 
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
 from deepclust.common.files import atomic_path
+from deepclust.reporting.fonts import drawable, families, text_width
 
 DPI = 200  # twice the resolution of a page at 100 pixels per inch, for sharp displays
 
@@ -35,8 +36,10 @@ CATEGORIES = (
 )
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "*")
 
-# Matplotlib brings only DejaVu Sans; class names may be in scripts that it lacks. The first that is installed is used.
-_OTHER_SCRIPTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "PingFang SC", "Microsoft YaHei")
+LONGEST_NAME = 60  # characters; figures make room for so many
+
+_LEGEND_HANDLE = 0.65  # inches beside the text of an entry
+LEGEND_ROW = 0.17  # inches
 
 _SETTINGS: Any = {
     "axes.axisbelow": True,
@@ -75,8 +78,7 @@ _SETTINGS: Any = {
 def new_figure(width: float, height: float, layout: str | None = "constrained") -> Figure:
     """An empty figure of `width` × `height` inches in the common style (which is set for the whole process)."""
     matplotlib.rcParams.update(_SETTINGS)
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    matplotlib.rcParams["font.family"] = ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in installed)][:2]
+    matplotlib.rcParams["font.family"] = list(families())
     return Figure(figsize=(width, height), layout=layout)  # type: ignore[arg-type]
 
 
@@ -87,12 +89,37 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def printable(name: str, width: int = 0) -> str:
-    """`name` on one line without control characters, shortened in the middle to `width` characters; 0: not at all."""
-    text = " ".join("".join(" " if unicodedata.category(c) in {"Cc", "Zl", "Zp"} else c for c in name).split())
+    """`name` on one line without control characters, shortened in the middle to `width` characters; 0: not at all.
+
+    Characters that no font has are told by their number, `U+20000`.
+    """
+    line = " ".join("".join(" " if unicodedata.category(c) in {"Cc", "Zl", "Zp"} else c for c in name).split())
+    text = drawable(line)
     if width and len(text) > width:
         head = (width - 1 + 1) // 2
         text = f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
     return text
+
+
+def widest(names: Iterable[str], size: float = 8, weight: str = "normal") -> float:
+    """Inches that the widest of `names` takes, 0 without any."""
+    return max((text_width(name, size, weight) for name in names), default=0.0)
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
+    """A legend of the lines in `axes` below the figure, which grows by what it does not have room for.
+
+    Args:
+        columns: at most; fewer where names are long.
+    """
+    handles, names = axes.get_legend_handles_labels()
+    if not names:
+        return
+    column = widest(names) + _LEGEND_HANDLE
+    figure.set_figwidth(max(figure.get_figwidth(), column))
+    columns = max(1, min(columns, len(names), int(figure.get_figwidth() / column)))
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * (-(-len(names) // columns) - 1))
+    figure.legend(handles, names, loc="outside lower left", ncols=columns)
 
 
 def category_style(index: int) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from deepclust.common.errors import DeepclustError
-from deepclust.reporting.style import CATEGORIES, MUTED, RULE, new_figure, note, printable
+from deepclust.reporting.style import CATEGORIES, LONGEST_NAME, MUTED, RULE, legend_below, new_figure, note, printable
 
 _LINES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 
@@ -79,8 +79,7 @@ def training_figure(logs: Mapping[str, Log]) -> Figure:
         if len(keys) - _COLUMNS <= number < len(keys):  # nothing is below
             axes.set_xlabel("epoch")
     if len(logs) > 1:
-        handles, labels = panels.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=min(4, len(logs)))
+        legend_below(figure, panels.flat[0])
     return figure
 
 
@@ -97,7 +96,7 @@ def _panel(axes: Axes, logs: Mapping[str, Log], key: str) -> None:
         x, y = np.asarray(points, float).reshape(-1, 2).T
         color, line = CATEGORIES[index % len(CATEGORIES)], _LINES[index // len(CATEGORIES) % len(_LINES)]
         marker = "o" if len(x) == 1 else ""
-        axes.plot(x, y, color=color, linestyle=line, marker=marker, linewidth=1.4, label=printable(name, 40))
+        axes.plot(x, y, color=color, linestyle=line, marker=marker, linewidth=1.4, label=printable(name, LONGEST_NAME))
     axes.grid(axis="y", color=RULE)
     axes.tick_params(length=0)
     if key in _FROM_ZERO:

@@ -1,0 +1,58 @@
+"""Fonts for names in many scripts, which characters they have, and how wide a text is in them."""
+
+import logging
+import unicodedata
+from functools import cache
+from pathlib import Path
+
+import manimgx_fonts
+import noto_cjk_sans_otc
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+
+_DPI = 200  # that widths are measured at: glyphs are placed on whole pixels
+
+
+@cache
+def families() -> tuple[str, ...]:
+    """Names of the fonts in the order in which they are asked for a character: DejaVu Sans, then Noto's."""
+    # Most have no bold face; that they are drawn without need not be said for each of them.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    names = ["DejaVu Sans"]
+    files = sorted(Path(str(manimgx_fonts.__file__)).parent.glob("*.ttf"))
+    for file in [*files, Path(str(noto_cjk_sans_otc.FONT_PATH))]:
+        known = len(fontManager.ttflist)
+        fontManager.addfont(file)
+        names.append(fontManager.ttflist[known].name)  # a collection's faces have the same characters
+    return tuple(dict.fromkeys(names))
+
+
+@cache
+def _characters() -> frozenset[int]:
+    return frozenset(code for name in families() for code in get_font(findfont(name)).get_charmap())
+
+
+def drawable(text: str) -> str:
+    """`text` with `U+20000` for a character that no font has; of these, the invisible ones are left out."""
+    return "".join(c if ord(c) in _characters() else _code_point(c) for c in text)
+
+
+def _code_point(character: str) -> str:
+    invisible = unicodedata.category(character) == "Cf" or "VARIATION SELECTOR" in unicodedata.name(character, "")
+    return "" if invisible else f"U+{ord(character):04X}"
+
+
+def text_width(text: str, size: float = 8, weight: str = "normal") -> float:
+    """Inches that one line of `text` takes.
+
+    Args:
+        size: of the font, in points.
+    """
+    font = FontProperties(family=list(families()), size=size, weight=weight)
+    width: float = _renderer().get_text_width_height_descent(text, font, ismath=False)[0]
+    return width / _DPI
+
+
+@cache
+def _renderer() -> RendererAgg:
+    return RendererAgg(1, 1, _DPI)
