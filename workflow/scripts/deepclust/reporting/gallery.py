@@ -39,18 +39,15 @@ def gallery(run: Run, scored: Scored, images: int, most_clusters: int) -> Figure
     width = max(text + images * (_THUMBNAIL + _GAP), 2 * _MARGIN + round(DPI * widest(heading)))
     height = _HEADER + len(shown) * (_THUMBNAIL + 2 * _GAP)
     figure = new_figure(width / DPI, height / DPI, layout=None)
-    canvas = np.full((height, width, 3), 255, np.uint8)
     for row, cluster in enumerate(shown):
         top = _HEADER + row * (_THUMBNAIL + 2 * _GAP)
         members = np.flatnonzero(scored.assignments == cluster)
         for column, index in enumerate(_sample(members, images, run.path, cluster)):
             left = text + column * (_THUMBNAIL + _GAP)
-            _paste(canvas, scored.decode(int(index)), left, top)
-            if _is_error(run, cluster, int(scored.labels[index])):
-                _outline(canvas, left, top)
+            tile = _tile(scored.decode(int(index)), _is_error(run, cluster, int(scored.labels[index])))
+            # One pixel of the tile is one pixel of the file, so that small images stay sharp.
+            figure.figimage(tile, left - _OUTLINE, height - top - _THUMBNAIL - _OUTLINE, zorder=-1)
         _write(figure, *texts[cluster], (top + _THUMBNAIL / 2) / height)
-    # One pixel of the canvas is one pixel of the file, so that small images stay sharp.
-    figure.figimage(canvas, zorder=-1)
     indent = _MARGIN / width
     figure.text(indent, 1 - 22 / height, heading[0], va="top", fontsize=9, fontweight="bold")
     figure.text(indent, 1 - 56 / height, heading[1], va="top", fontsize=8, color=MUTED)
@@ -76,23 +73,26 @@ def _is_error(run: Run, cluster: int, label: int) -> bool:
     return label >= 0 and bool(run.chosen.matching) and run.chosen.matching[cluster] != label
 
 
-def _paste(canvas: npt.NDArray[np.uint8], image: npt.NDArray[np.uint8], left: int, top: int) -> None:
-    """Draw `image`, [C, H, W], in the middle of its square, shrunk smoothly or enlarged to visible pixels."""
+def _tile(image: npt.NDArray[np.uint8], outlined: bool) -> npt.NDArray[np.uint8]:
+    """`image`, [C, H, W], in the middle of its square, shrunk smoothly or enlarged to visible pixels, and its outline.
+
+    Returns:
+        uint8 [T, T, 3], T = _THUMBNAIL + 2 * _OUTLINE.
+    """
     pixels = np.repeat(image, 3, axis=0) if len(image) == 1 else image
     height, width = pixels.shape[1:]
     scale = _THUMBNAIL / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     resampling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
     thumbnail = np.asarray(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).resize(size, resampling))
-    x, y = left + (_THUMBNAIL - size[0]) // 2, top + (_THUMBNAIL - size[1]) // 2
-    canvas[y : y + size[1], x : x + size[0]] = thumbnail
-
-
-def _outline(canvas: npt.NDArray[np.uint8], left: int, top: int) -> None:
-    color = np.round(255 * np.asarray(to_rgb(ERROR))).astype(np.uint8)
-    inner = canvas[top : top + _THUMBNAIL, left : left + _THUMBNAIL].copy()
-    canvas[top - _OUTLINE : top + _THUMBNAIL + _OUTLINE, left - _OUTLINE : left + _THUMBNAIL + _OUTLINE] = color
-    canvas[top : top + _THUMBNAIL, left : left + _THUMBNAIL] = inner
+    side = _THUMBNAIL + 2 * _OUTLINE
+    color = np.round(255 * np.asarray(to_rgb(ERROR if outlined else "white"))).astype(np.uint8)
+    tile = np.broadcast_to(color, (side, side, 3)).copy()
+    square = tile[_OUTLINE:-_OUTLINE, _OUTLINE:-_OUTLINE]
+    square[:] = 255
+    x, y = (_THUMBNAIL - size[0]) // 2, (_THUMBNAIL - size[1]) // 2
+    square[y : y + size[1], x : x + size[0]] = thumbnail
+    return tile
 
 
 def _describe(run: Run, scored: Scored, cluster: int) -> tuple[str, str]:
