@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
+from deepclust.reporting import fonts
 from deepclust.reporting.confusion import run_overview
 from deepclust.reporting.fonts import text_width
 from deepclust.reporting.gallery import gallery
@@ -93,3 +94,16 @@ def test_a_character_that_no_font_has_is_told_by_its_number(name, text):
 def test_wide_characters_take_more_room():
     assert 0.9 < text_width("猫" * 60) / (60 * 8 / 72) < 1.1
     assert text_width("i" * 60) < text_width("W" * 60) < text_width("W" * 60, weight="bold")
+
+
+def test_without_packages_of_fonts_characters_are_told_by_number(monkeypatch):
+    caches = fonts.families, fonts._characters
+    for cached in caches:
+        cached.cache_clear()
+    monkeypatch.setattr(fonts, "_PACKAGES", ("no_such_package",))
+    try:
+        assert fonts.families() == ("DejaVu Sans",)
+        assert printable("猫 cat") == "U+732B cat"
+    finally:
+        for cached in caches:
+            cached.cache_clear()

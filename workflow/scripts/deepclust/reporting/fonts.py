@@ -3,13 +3,13 @@
 import logging
 import unicodedata
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-import manimgx_fonts
-import noto_cjk_sans_otc
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
+_PACKAGES = ("manimgx_fonts", "noto_cjk_sans_otc")  # of Noto fonts; without them DejaVu Sans alone is there
 _DPI = 200  # that widths are measured at: glyphs are placed on whole pixels
 
 
@@ -19,12 +19,18 @@ def families() -> tuple[str, ...]:
     # Most have no bold face; that they are drawn without need not be said for each of them.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     names = ["DejaVu Sans"]
-    files = sorted(Path(str(manimgx_fonts.__file__)).parent.glob("*.ttf"))
-    for file in [*files, Path(str(noto_cjk_sans_otc.FONT_PATH))]:
+    for file in _files():
         known = len(fontManager.ttflist)
         fontManager.addfont(file)
         names.append(fontManager.ttflist[known].name)  # a collection's faces have the same characters
     return tuple(dict.fromkeys(names))
+
+
+def _files() -> list[Path]:
+    """Fonts of the packages that are installed; they are only looked into, and no code of theirs runs."""
+    specs = [spec for spec in map(find_spec, _PACKAGES) if spec is not None]
+    folders = [Path(folder) for spec in specs for folder in spec.submodule_search_locations or []]
+    return [file for folder in folders for file in sorted(folder.glob("*.tt[fc]"))]
 
 
 @cache
