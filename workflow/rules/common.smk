@@ -292,10 +292,16 @@ def prepare_options(wildcards):
     return EXPERIMENT.prepare(wildcards.dataset, wildcards.split)
 
 
-@ending
 def listings(wildcards):
     """What is in the folders and files of your own that a dataset is read from."""
-    return EXPERIMENT.listings(wildcards.dataset)
+    return listings_of(wildcards.dataset)
+
+
+@functools.cache
+@ending
+def listings_of(dataset):
+    """The same for all splits, so that they are looked through once in a plan."""
+    return EXPERIMENT.listings(dataset)
 
 
 def backbone_options(wildcards):

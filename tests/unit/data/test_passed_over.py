@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from deepclust.common.decoding import why_no_image
 from deepclust.common.errors import DeepclustError
 from deepclust.common.images import Images
 from deepclust.common.progress import Progress
+from deepclust.data import folders
 from deepclust.data.loaders import folder, list, parquet, shards
 from deepclust.data.writing import write_split
 from deepclust.planning.file_states import listing_digest
@@ -276,3 +278,17 @@ def test_every_loader_of_images_keeps_to_the_limit(tmp_path):
         broken = replace(format.with_members(**{format.image: b"broken"}), count=None)
         with pytest.raises(DeepclustError, match="skip_limit"):
             broken.prepare(tmp_path / loader, on_error="skip", skip_limit=0.01)
+
+
+def test_a_file_is_decoded_once_to_tell_what_it_is(tmp_path, monkeypatch):
+    """A job looks through its folders for the classes of both splits, for what is in both, and for its images."""
+    looked = []
+    monkeypatch.setattr(folders, "why_no_image", lambda path: looked.append(path) or why_no_image(path))
+    for name, content in {"a/1": picture(), "a/2": picture(), "b/3.JPG": picture(), "b/notes": b"no image"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    for _ in range(3):
+        assert sorted(folders.FolderContent(tmp_path).images) == ["a/1", "a/2", "b/3.JPG"]
+    assert sorted(looked) == [tmp_path / name for name in ("a/1", "a/2", "b/notes")]
+    (tmp_path / "b" / "notes").write_bytes(picture())
+    assert "b/notes" in folders.FolderContent(tmp_path).images

@@ -1,5 +1,6 @@
 """What is in a folder of images: the images, and whatever else is there."""
 
+import functools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -58,4 +59,18 @@ def look_through(folder: Path, hidden: bool = True) -> Iterator[Entry]:
 def _look_into(folder: Path, paths: list[str]) -> Iterator[tuple[str, str | None]]:
     """Every file, and why it is no image."""
     with ThreadPoolExecutor() as pool:
-        yield from zip(paths, pool.map(why_no_image, [folder / path for path in paths]))
+        yield from zip(paths, pool.map(_look_once, [folder / path for path in paths]))
+
+
+def _look_once(path: Path) -> str | None:
+    """Why a file is no image. A job looks through its folders several times, and decodes a file once while it stays."""
+    try:
+        status = path.stat()
+    except OSError:
+        return why_no_image(path)
+    return _found(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.cache
+def _found(path: Path, size: int, changed: int) -> str | None:
+    return why_no_image(path)

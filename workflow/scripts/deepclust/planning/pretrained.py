@@ -27,9 +27,7 @@ NETWORKS = BACKBONES / "timm_models.txt"  # generated
 NOT_OPTIONS = frozenset({"paper", "license", "note"})  # what a preset says to people only
 METHOD = "pretrained"
 READING = frozenset({"image_size", "crop_fraction", "pooling", "layers"})  # keys that `features` has as well
-LONGEST_NAME = (
-    LONGEST_FILE_NAME - 55
-)  # bytes of a downloaded file's name, so that endings have room for those beside it
+LONGEST_DOWNLOAD = LONGEST_FILE_NAME - 55  # bytes of a file's name; those beside it have longer endings
 _WITHOUT_CLASS_TOKEN = re.compile(r"resnet|convnext|swin|vit_.*_siglip")
 
 Config = dict[str, Any]
@@ -76,7 +74,7 @@ def download_of(address: str, sha256: str | None) -> Config | None:
 def file_name(address: str) -> str:
     """Name for the file at an address, that needs no quotes in a shell; of a long one the end."""
     name = re.sub(r"[^\w.+=-]", "_", Path(unquote(urlsplit(address).path)).name) or "weights"
-    return name.encode()[-LONGEST_NAME:].decode(errors="ignore")
+    return name.encode()[-LONGEST_DOWNLOAD:].decode(errors="ignore")
 
 
 def parts(options: Config) -> dict[str, tuple[str, str | None]]:

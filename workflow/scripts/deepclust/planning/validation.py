@@ -160,7 +160,8 @@ def _mapping_errors(
             yield f"{_join((*path, key))}: a name must be a text: write it in quotes"
         elif pattern and not re.fullmatch(pattern.strip("^$"), key):
             allowed = f"1 to {LONGEST_NAME} letters, digits, '_', '-', '.' and start with a letter or digit"
-            yield f"{_join((*path, key))}: names hold {allowed}, got {len(key)} characters"
+            length = f", got {len(key)} characters" if len(key) > LONGEST_NAME else ""
+            yield f"{_join((*path, key))}: names hold {allowed}{length}"
         elif key in properties:
             yield from _errors(item, properties[key], schema, (*path, key))
         elif isinstance(others, dict):
