@@ -22,6 +22,7 @@ from deepclust.planning.strict_yaml import check_file
         ('a: "C:\\Images\\x"\n', "between double quotes a backslash begins an escape"),
         ("a: !!python/object/apply:os.system [ls]\n", "line 1"),
         ("? [1, 2]\n: 3\n", "line 1"),
+        ("a: {b: 2020-13-45}\n", "line 1, column 8: month must be in 1..12"),
     ],
 )
 def test_problems_are_one_line_and_say_where(tmp_path, text, named):

@@ -12,6 +12,13 @@ SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class _StrictLoader(SafeLoader):  # type: ignore[misc, valid-type]
     """A YAML loader to which duplicate keys are errors; YAML itself keeps the last one silently."""
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """A value; of one that looks like a date but is none, YAML itself does not say where it stands."""
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
+
     def flatten_mapping(self, node: Any) -> None:
         """Look at the keys of a mapping before `<<` puts others beside them, which they may override.
 
