@@ -7,14 +7,15 @@ from sklearn.datasets import load_digits
 
 ELSEWHERE = {"temi", "turtle", "two_stage"}  # in tests of their own
 
-# Options for 1797 images, and a bound some points below what the heads reached: 0.85, 0.82, 0.54, 0.79, 0.86, 0.88.
+# Options for 1797 images, and a bound some points below what three seeds reached on bf16 units of several kinds (AVX2,
+# AVX512, AMX) and in fp32.
 BOUNDS: dict[str, tuple[dict, float]] = {
-    "agglomerative": ({}, 0.8),
-    "consensus": ({"batch_size": 256}, 0.75),
-    "gmm": ({"normalize": "center"}, 0.5),
-    "kmeans": ({}, 0.74),
-    "scan": ({"epochs": 40, "batch_size": 256}, 0.8),
-    "spectral": ({}, 0.83),
+    "agglomerative": ({}, 0.8),  # 0.846
+    "consensus": ({"batch_size": 256}, 0.75),  # 0.831 to 0.946
+    "gmm": ({"normalize": "center"}, 0.48),  # 0.540 to 0.636
+    "kmeans": ({}, 0.74),  # 0.786 to 0.796
+    "scan": ({"epochs": 40, "batch_size": 256}, 0.8),  # 0.861 to 0.870
+    "spectral": ({}, 0.83),  # 0.883 to 0.884
 }
 
 

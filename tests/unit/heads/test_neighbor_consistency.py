@@ -156,7 +156,7 @@ def test_recovers_the_digits():
     data = load_digits()
     [result] = fit(two_stage, training_data(data.data.astype(np.float32)), 10, epochs=40)
     assignments = two_stage.predict(result.weights, [data.data], two_stage.Options()).assignments
-    assert accuracy(data.target, assignments) > 0.8
+    assert accuracy(data.target, assignments) > 0.77  # 3 seeds, bf16 units and fp32: 0.815 to 0.852
 
 
 @pytest.mark.parametrize("head", [scan, two_stage])

@@ -320,7 +320,7 @@ def test_digits():
     options = {"normalize": "center", "heads": 4}
     [result] = fit(training_data(points), 10, **options)
     prediction = temi.predict(result.weights, [points], temi.Options(**SMALL | options))
-    assert accuracy(digits.target, prediction.assignments) >= 0.85
+    assert accuracy(digits.target, prediction.assignments) >= 0.8  # 3 seeds, bf16 units and fp32: 0.856 to 0.863
     assert prediction.probabilities.dtype == np.float16
     np.testing.assert_allclose(prediction.probabilities.astype(np.float64).sum(1), 1, atol=2e-3)
     assert result.log[-1]["clusters"] == 10

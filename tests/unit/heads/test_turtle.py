@@ -233,7 +233,7 @@ def test_digits():
     points = digits.data.astype(np.float32)
     [result] = fit([points], 10, normalize="standardize", steps=300)
     prediction = turtle.predict(result.weights, [points], turtle.Options(normalize="standardize"))
-    assert accuracy(digits.target, prediction.assignments) >= 0.6
+    assert accuracy(digits.target, prediction.assignments) >= 0.7  # 3 seeds, bf16 units and fp32: 0.775 to 0.792
     assert prediction.probabilities.dtype == np.float16
     np.testing.assert_allclose(prediction.probabilities.astype(np.float64).sum(1), 1, atol=2e-3)
     assert result.log[-1]["clusters"] == 10

@@ -47,7 +47,7 @@ def test_the_seed_decides(train):
 def test_training_lowers_the_loss(train):
     mild = {"crop_scale": (0.9, 1), "flip_probability": 0, "jitter_probability": 0}
     losses = [line["loss"] for line in log_of(train(epochs=8, learning_rate=0.1, augmentation=mild))]
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.5 * losses[0]  # three seeds on AVX2, AVX512 and AMX: 0.16 to 0.27
 
 
 def test_where_images_are_kept_changes_nothing(train, monkeypatch):
