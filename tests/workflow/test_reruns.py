@@ -112,6 +112,7 @@ PRETRAINING = {
     "momentum": 0.8,
     "weight_decay": 0.01,
     "trust": 0.01,
+    "scale_vectors": True,
     "warmup_epochs": 1,
     "seed": 1,
     "precision": "fp32",

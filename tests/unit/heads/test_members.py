@@ -36,7 +36,7 @@ def execute(folder, features, method, options, k=4, train=("train",), members=No
 
 
 def combine(folder, features, members, **changes):
-    options = consensus.Options(members=list(members), batch_size=20, epochs=2, rounds=1, round_epochs=1)
+    options = consensus.Options(members=list(members), neighbors=5, batch_size=20, epochs=2, rounds=1, round_epochs=1)
     return execute(folder, features, "consensus", options, members=members, **changes)
 
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import resource
 import socket
 import subprocess
@@ -78,8 +79,16 @@ class Recorder:
 def peak_memory_mb() -> float:
     """Peak resident memory of this process and its finished children, in MiB."""
     unit = 1 if sys.platform == "darwin" else 1024
-    usage = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return round(usage * unit / 2**20, 1)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return round(max(_own_peak(), children) * unit / 2**20, 1)
+
+
+def _own_peak() -> int:
+    """In the unit of `ru_maxrss`, which on Linux begins at the peak of the process that started this one."""
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)):
+        return int(found[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def package_versions() -> dict[str, str]:
