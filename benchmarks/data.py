@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from deepclust.common.images import Images  # noqa: E402
+from deepclust.core.images import Images  # noqa: E402
 
 
 def synthetic_archive(path: Path) -> Path:

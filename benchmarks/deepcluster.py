@@ -16,13 +16,13 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
-from deepclust.common.device import choose_device, has_fast_bf16
-from deepclust.common.networks import build_network
+from deepclust.core.device import choose_device, has_fast_bf16
+from deepclust.models.networks import build_network
 from deepclust.pretraining import deepcluster
-from deepclust.pretraining.cluster_sampling import uniform_order
-from deepclust.pretraining.method import ImageFacts
-from deepclust.pretraining.streamed_kmeans import assign, kmeans
-from deepclust.pretraining.whitening import whitened_features
+from deepclust.pretraining.engine.method import ImageFacts
+from deepclust.pretraining.parts.cluster_sampling import uniform_order
+from deepclust.pretraining.parts.streamed_kmeans import assign, kmeans
+from deepclust.pretraining.parts.whitening import whitened_features
 
 COUNT, CLUSTERS, BATCH = 50_000, 1000, 256
 MANY, DIMENSION = 1_280_000, 256

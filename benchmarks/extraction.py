@@ -29,20 +29,20 @@ from timing import Row
 SCRIPTS = Path(__file__).resolve().parents[1] / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from deepclust.common.torchvision_ops import declare_missing_operators  # noqa: E402
+from deepclust.models.torchvision_ops import declare_missing_operators  # noqa: E402
 
 declare_missing_operators()
 
 from timm.data import create_transform  # noqa: E402
 
-from deepclust.common.descriptions import SPEC_KEYS  # noqa: E402
-from deepclust.common.images import Images, write_encoded, write_raw  # noqa: E402
-from deepclust.common.models import Model, save_model  # noqa: E402
-from deepclust.common.networks import build_network  # noqa: E402
-from deepclust.common.progress import Progress  # noqa: E402
+from deepclust.core.images import Images, write_encoded, write_raw  # noqa: E402
+from deepclust.core.progress import Progress  # noqa: E402
 from deepclust.features.batches import read_batches  # noqa: E402
 from deepclust.features.extract import extract  # noqa: E402
 from deepclust.features.options import ExtractionOptions  # noqa: E402
+from deepclust.models.description import SPEC_KEYS  # noqa: E402
+from deepclust.models.model import Model, save_model  # noqa: E402
+from deepclust.models.networks import build_network  # noqa: E402
 
 CPU = torch.device("cpu")
 MODEL, SIDE, BATCH = "vit_small_patch14_dinov2", 112, 32

@@ -88,9 +88,9 @@ def scikit_learn(path: Path) -> Callable:
 
 def head(name: str, path: Path, neighbors: Path | None, seeds: int, k: int, options: dict) -> Callable:
     """A head of the project; the best objective."""
-    from deepclust.common import registry
-    from deepclust.common.progress import Progress
-    from deepclust.heads.head import TrainingData
+    from deepclust.core import registry
+    from deepclust.core.progress import Progress
+    from deepclust.heads.kit.head import TrainingData
 
     module = registry.load("heads", name)
     near = None if neighbors is None else [np.load(neighbors)]
@@ -101,7 +101,7 @@ def head(name: str, path: Path, neighbors: Path | None, seeds: int, k: int, opti
 
 def search(path: Path, output: Path, recall: float, half_whiten: bool = False) -> Callable:
     """The neighbor search; its recall."""
-    from deepclust.common.progress import Progress
+    from deepclust.core.progress import Progress
     from deepclust.features.neighbors import find_neighbors
     from deepclust.features.options import NeighborOptions
 

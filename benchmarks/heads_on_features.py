@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow" / "scripts"))
 
-from deepclust.common.progress import Progress
-from deepclust.common.rows import scale_rows
+from deepclust.core.progress import Progress
+from deepclust.core.rows import scale_rows
 from deepclust.evaluation.metrics import Comparison
 from deepclust.evaluation.options import ProbeOptions
 from deepclust.evaluation.probes import LabelledFeatures, knn_accuracy, linear_accuracy
 from deepclust.features.neighbors import find_neighbors as search_neighbors
 from deepclust.features.options import NeighborOptions
-from deepclust.heads.head import Partition, TrainingData, load_head
+from deepclust.heads.kit.head import Partition, TrainingData, load_head
 
 NEIGHBORS = 50
 FEW = 10_000  # with fewer training images, a batch of 1024 would be nearly an epoch

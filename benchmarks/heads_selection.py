@@ -17,9 +17,9 @@ from heads_on_features import HEADS, METHODS, Data, read
 from heads_table import Table
 from sklearn.linear_model import LogisticRegression
 
-from deepclust.common.modularity import modularity
 from deepclust.evaluation.metrics import Comparison
-from deepclust.heads.normalization import fit_normalization, normalized_blocks
+from deepclust.heads.kit.modularity import modularity
+from deepclust.heads.kit.normalization import fit_normalization, normalized_blocks
 
 SELECTIONS = ((0.0, 0.0), (0.9, 0.5), (0.9, 0.8), (0.99, 0.9))  # least probability, least share of equal neighbors
 ROUNDS = 2

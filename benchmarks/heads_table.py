@@ -31,9 +31,9 @@ from heads_on_features import (
 )
 from scipy.stats import spearmanr
 
-from deepclust.common.device import choose_device, device_name
-from deepclust.common.modularity import modularity
-from deepclust.heads.head import Partition
+from deepclust.core.device import choose_device, device_name
+from deepclust.heads.kit.head import Partition
+from deepclust.heads.kit.modularity import modularity
 
 COLUMNS = ("features", "head", "seed", "acc", "nmi", "ari", "objective", "cpu_seconds", "seconds", "device", "failure")
 CEILINGS = ("20-NN", "linear probe")

@@ -26,9 +26,10 @@ from heads_on_features import find_neighbors, fit, read
 from timing import Row, seconds
 from torch import nn
 
-from deepclust.common.device import choose_device
-from deepclust.heads import monitors, temi
-from deepclust.heads.stacked import Rows, product_dtype
+from deepclust.core.device import choose_device
+from deepclust.heads import temi
+from deepclust.heads.kit import monitors
+from deepclust.heads.kit.stacked import Rows, product_dtype
 
 K, STEPS, ROUNDS = 10, 3, 4
 OPTIONS = temi.Options()

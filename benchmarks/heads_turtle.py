@@ -18,9 +18,9 @@ from timing import Row, seconds
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from deepclust.common.device import choose_device
+from deepclust.core.device import choose_device
 from deepclust.heads import turtle
-from deepclust.heads.stacked import Rows
+from deepclust.heads.kit.stacked import Rows
 
 K, STEPS, ROUNDS = 10, 4, 6
 OPTIONS = turtle.Options()

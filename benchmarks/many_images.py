@@ -22,7 +22,7 @@ OPEN = """
 import sys, time, resource
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from deepclust.common.images import Images
+from deepclust.core.images import Images
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()
 images = Images(Path(sys.argv[2]))

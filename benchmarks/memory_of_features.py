@@ -61,7 +61,7 @@ def png(image: np.ndarray) -> bytes:
 
 def write_images(folder: Path, storage: str, count: int) -> None:
     """A prepared split."""
-    from deepclust.common.images import write_encoded, write_raw
+    from deepclust.core.images import write_encoded, write_raw
 
     if storage == "raw":
         write_raw(folder, (image[None] for image in noise(count)), (3, SIDE, SIDE))
@@ -71,9 +71,9 @@ def write_images(folder: Path, storage: str, count: int) -> None:
 
 def write_backbone(model: Path) -> None:
     """A small network with random weights."""
-    from deepclust.common.descriptions import SPEC_KEYS
-    from deepclust.common.models import save_model
-    from deepclust.common.networks import build_network
+    from deepclust.models.description import SPEC_KEYS
+    from deepclust.models.model import save_model
+    from deepclust.models.networks import build_network
 
     architecture = {"name": "resnet10_w32", "stem": "imagenet", "in_channels": 3}
     spec = dict.fromkeys(SPEC_KEYS) | {"architecture": architecture, "image_size": SIDE, "interpolation": "bilinear"}

@@ -29,8 +29,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from deepclust.common.files import write_array, write_json  # noqa: E402
-from deepclust.common.images import write_raw  # noqa: E402
+from deepclust.core.files import write_array, write_json  # noqa: E402
+from deepclust.core.images import write_raw  # noqa: E402
 from deepclust.data.loaders import cifar10  # noqa: E402
 
 IMAGES = 5000

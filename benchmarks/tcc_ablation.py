@@ -37,18 +37,19 @@ sys.path.insert(0, str(SCRIPTS))
 import torch  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from deepclust.common.device import choose_device  # noqa: E402
-from deepclust.common.errors import DeepclustError  # noqa: E402
-from deepclust.common.images import Images, write_raw  # noqa: E402
-from deepclust.common.models import Model  # noqa: E402
-from deepclust.common.progress import Progress  # noqa: E402
-from deepclust.data.cifar import read_records  # noqa: E402
+from deepclust.core.device import choose_device  # noqa: E402
+from deepclust.core.errors import DeepclustError  # noqa: E402
+from deepclust.core.images import Images, write_raw  # noqa: E402
+from deepclust.core.progress import Progress  # noqa: E402
+from deepclust.data.formats.cifar import read_records  # noqa: E402
 from deepclust.heads import native  # noqa: E402
-from deepclust.heads.head import TrainingData  # noqa: E402
-from deepclust.pretraining import engine, tcc  # noqa: E402
-from deepclust.pretraining.augmentation import Augmentation  # noqa: E402
-from deepclust.pretraining.native import FILE, read_native  # noqa: E402
-from deepclust.pretraining.options import AugmentationOptions  # noqa: E402
+from deepclust.heads.kit.head import TrainingData  # noqa: E402
+from deepclust.models.model import Model  # noqa: E402
+from deepclust.pretraining import tcc  # noqa: E402
+from deepclust.pretraining.engine import pretraining as engine  # noqa: E402
+from deepclust.pretraining.engine.native import FILE, read_native  # noqa: E402
+from deepclust.pretraining.engine.options import AugmentationOptions  # noqa: E402
+from deepclust.pretraining.views.augmentation import Augmentation  # noqa: E402
 
 CLASSES = 10
 COMMON = {"architecture": "resnet10_w32", "stem": "stl", "instance_queue": 512}

@@ -21,17 +21,17 @@ sys.path.insert(0, str(SCRIPTS))
 
 import torch  # noqa: E402
 
-from deepclust.common.device import choose_device  # noqa: E402
-from deepclust.common.images import Images, write_raw  # noqa: E402
-from deepclust.common.models import Model, build_network  # noqa: E402
-from deepclust.common.progress import Progress  # noqa: E402
-from deepclust.common.training_log import TrainingLog  # noqa: E402
+from deepclust.core.device import choose_device  # noqa: E402
+from deepclust.core.images import Images, write_raw  # noqa: E402
+from deepclust.core.progress import Progress  # noqa: E402
+from deepclust.models.model import Model, build_network  # noqa: E402
 from deepclust.pretraining import scan, secu, simclr, tcc  # noqa: E402
-from deepclust.pretraining.checkpoint import StateFolder  # noqa: E402
-from deepclust.pretraining.image_store import ImageStore  # noqa: E402
-from deepclust.pretraining.method import ImageFacts  # noqa: E402
-from deepclust.pretraining.snapshots import Snapshots  # noqa: E402
-from deepclust.pretraining.trainer import Trainer  # noqa: E402
+from deepclust.pretraining.engine.checkpoint import StateFolder  # noqa: E402
+from deepclust.pretraining.engine.image_store import ImageStore  # noqa: E402
+from deepclust.pretraining.engine.method import ImageFacts  # noqa: E402
+from deepclust.pretraining.engine.snapshots import Snapshots  # noqa: E402
+from deepclust.pretraining.engine.trainer import Trainer  # noqa: E402
+from deepclust.pretraining.engine.training_log import TrainingLog  # noqa: E402
 
 BATCH = 128
 STEPS = 50  # timed together on a GPU

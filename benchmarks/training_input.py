@@ -25,12 +25,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from training import make_trainer
 
-from deepclust.common.device import choose_device
-from deepclust.common.images import Images, write_encoded, write_raw
-from deepclust.common.progress import Progress
-from deepclust.common.torchvision_ops import declare_missing_operators
+from deepclust.core.device import choose_device
+from deepclust.core.images import Images, write_encoded, write_raw
+from deepclust.core.progress import Progress
+from deepclust.models.torchvision_ops import declare_missing_operators
 from deepclust.pretraining import simclr
-from deepclust.pretraining.image_store import ImageStore
+from deepclust.pretraining.engine.image_store import ImageStore
 
 BATCH = 128
 NETWORKS = {"resnet10_w32, stl stem": ("resnet10_w32", "stl", 8), "ResNet-18": ("resnet18", "cifar", 2)}  # and steps

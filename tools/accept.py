@@ -27,7 +27,7 @@ from dry_run import ROOT, dry_run
 
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from deepclust.common.files import write_json
+from deepclust.core.files import write_json
 
 CODE_ITEM = re.compile(r"[A-Za-z0-9_.]+:[0-9a-f]{16}")
 

@@ -16,7 +16,7 @@ START, END = "<!-- generated from presets.yaml: begin -->\n", "<!-- generated fr
 def network_names() -> str:
     """Names of timm's networks, and of all that it has weights for, one a line."""
     sys.path.insert(0, str(ROOM.parents[1]))
-    from deepclust.common.torchvision_ops import declare_missing_operators
+    from deepclust.models.torchvision_ops import declare_missing_operators
 
     declare_missing_operators()
     import timm

@@ -18,12 +18,12 @@ sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 from pydantic import create_model  # noqa: E402
 
 from backbones import NETWORKS, PAGE, network_names, page_with_table  # noqa: E402
-from deepclust.common.options import Options  # noqa: E402
+from deepclust.core.options import Options  # noqa: E402
 from deepclust.evaluation.options import EvaluationOptions  # noqa: E402
 from deepclust.features.options import ExtractionOptions, NeighborOptions  # noqa: E402
-from deepclust.heads.options import ChooseKOptions  # noqa: E402
+from deepclust.heads.kit.options import ChooseKOptions  # noqa: E402
 from deepclust.planning.experiment_options import NAME_PATTERN, RunOptions  # noqa: E402
-from deepclust.pretraining.launcher_options import LauncherOptions  # noqa: E402
+from deepclust.pretraining.launch.launcher_options import LauncherOptions  # noqa: E402
 from deepclust.reporting.options import ReportOptions  # noqa: E402
 from envs import environment_files  # noqa: E402
 

@@ -21,9 +21,9 @@ from dry_run import ROOT, dry_run
 
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from deepclust.common.errors import some_of
+from deepclust.core.errors import some_of
 from deepclust.planning.plan import splits_of
-from deepclust.planning.submission import request_of
+from deepclust.slurm.checks import request_of
 from plan_disk import disk_lines
 
 MOST = 3  # reasons named per rule

@@ -85,7 +85,7 @@ def write_weights(path):
     """Random weights for the experiment's vision transformer, as a training script leaves them."""
     import torch
 
-    from deepclust.common.networks import build_network
+    from deepclust.models.networks import build_network
 
     torch.manual_seed(0)
     options = yaml.safe_load(EXPERIMENT)["backbones"]["fetched"]

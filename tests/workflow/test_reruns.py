@@ -15,7 +15,7 @@ import grimp
 import pytest
 import yaml
 
-from deepclust.common.code import HARMLESS
+from deepclust.core.fingerprint import HARMLESS
 from small_experiment import EXPERIMENT, ROOT, environment, name, snakemake
 
 LIBRARY = ROOT / "workflow" / "scripts"

@@ -13,18 +13,18 @@ sys.path.insert(0, str(SCRIPTS))
 from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 
-from deepclust.common.code import code_digest, code_params
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import sha256_file, write_text
+from deepclust.core.fingerprint import code_digest, code_params
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import sha256_file, write_text
 from deepclust.planning.downloads import announcement, planned_downloads
 from deepclust.planning.environment import place_errors, prefer_this_python
 from deepclust.planning.experiment_options import NAME_PATTERN
 from deepclust.planning.frozen import freeze, thaw
 from deepclust.planning.parameters import HALF_WHITENED, Parameters
 from deepclust.planning.plan import PROTOCOLS, ExperimentError, make_plan
-from deepclust.planning.slurm import gpus_of
+from deepclust.slurm.cluster import gpus_of
 from deepclust.planning.strict_yaml import check_file, experiment_text
-from deepclust.planning.submission import folder_errors, launcher_errors, profile_errors, submit_to_slurm
+from deepclust.slurm.checks import folder_errors, launcher_errors, profile_errors, submit_to_slurm
 from deepclust.planning.terminal import Watcher, closing_table, log_notes
 
 prefer_this_python()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from deepclust.common.job import Job, JobArguments, run_job
-from deepclust.heads.options import ChooseKOptions
+from deepclust.core.command import Job, JobArguments, run_job
+from deepclust.heads.kit.options import ChooseKOptions
 
 
 class Arguments(JobArguments, ChooseKOptions):  # type: ignore[misc]  # pydantic merges the configs
@@ -26,10 +26,10 @@ def main(arguments: Arguments, job: Job) -> None:
 
     import numpy as np
 
-    from deepclust.common.device import choose_device, device_name
-    from deepclust.common.errors import DeepclustError
-    from deepclust.common.files import write_json
-    from deepclust.heads.choosing_k import choose_k
+    from deepclust.core.device import choose_device, device_name
+    from deepclust.core.errors import DeepclustError
+    from deepclust.core.files import write_json
+    from deepclust.heads.kit.choosing_k import choose_k
 
     options = ChooseKOptions(**{name: getattr(arguments, name) for name in ChooseKOptions.model_fields})
     names = [f"{split}.{backbone}" for split in arguments.train for backbone in arguments.backbones]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from deepclust.common import registry
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import read_json
-from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.core import registry
+from deepclust.core.command import Job, JobArguments, run_job
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import read_json
 
 
 class Files(JobArguments):
@@ -46,13 +46,13 @@ class Files(JobArguments):
 
 
 def main(arguments: Files, job: Job) -> None:
-    from deepclust.common.code import code_digest
-    from deepclust.common.device import choose_device, device_name
-    from deepclust.heads.clustering import Run, cluster
+    from deepclust.core.device import choose_device, device_name
+    from deepclust.core.fingerprint import code_digest
+    from deepclust.heads.kit.clustering import ClusteringJob, cluster
 
     module = registry.load("heads", arguments.method)
     options = module.Options(**{name: getattr(arguments, name) for name in module.Options.model_fields})
-    run = Run(
+    run = ClusteringJob(
         method=arguments.method,
         options=options,
         k=number_of_clusters(arguments.k, arguments.chosen_k),

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.core.command import Job, JobArguments, run_job
+from deepclust.core.errors import DeepclustError
 
 
 class Arguments(JobArguments):

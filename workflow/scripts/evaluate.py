@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.core.command import Job, JobArguments, run_job
 from deepclust.evaluation.options import NEAREST, ScoringOptions
 
 
@@ -59,7 +59,7 @@ class Arguments(JobArguments, ScoringOptions):  # type: ignore[misc]  # pydantic
 
 
 def main(arguments: Arguments, job: Job) -> None:
-    from deepclust.common.files import read_json, write_json
+    from deepclust.core.files import read_json, write_json
     from deepclust.evaluation.assignments import write_assignments
     from deepclust.evaluation.inputs import per_split, read_class_names
     from deepclust.evaluation.scoring import gap, read_scored, score_run

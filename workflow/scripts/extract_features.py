@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.core.command import Job, JobArguments, run_job
 from deepclust.features.options import ExtractionOptions
 
 
@@ -20,8 +20,8 @@ class Arguments(JobArguments, ExtractionOptions):  # type: ignore[misc]  # pydan
 
 
 def main(arguments: Arguments, job: Job) -> None:
-    from deepclust.common.identity import features_identity
-    from deepclust.common.images import Images
+    from deepclust.core.images import Images
+    from deepclust.models.identity import features_identity
 
     images = Images(arguments.images.parent)
     options = ExtractionOptions(**{name: getattr(arguments, name) for name in ExtractionOptions.model_fields})
@@ -33,8 +33,8 @@ def main(arguments: Arguments, job: Job) -> None:
         job.device = job.parts[0]["device"]
         job.when_done.append(lambda: remove_states(arguments.output))
     else:
-        from deepclust.common.code import code_digest
-        from deepclust.common.device import choose_devices, device_name
+        from deepclust.core.device import choose_devices, device_name
+        from deepclust.core.fingerprint import code_digest
         from deepclust.features.extract import extract
 
         devices = choose_devices()

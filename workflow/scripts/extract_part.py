@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.core.command import Job, JobArguments, run_job
 from deepclust.features.options import ExtractionOptions
 
 
@@ -20,9 +20,9 @@ class Arguments(JobArguments, ExtractionOptions):  # type: ignore[misc]  # pydan
 
 
 def main(arguments: Arguments, job: Job) -> None:
-    from deepclust.common.code import code_digest
-    from deepclust.common.device import choose_devices, device_name
-    from deepclust.common.images import Images
+    from deepclust.core.device import choose_devices, device_name
+    from deepclust.core.fingerprint import code_digest
+    from deepclust.core.images import Images
     from deepclust.features.extract import extract_part
     from deepclust.features.parts import Part
 

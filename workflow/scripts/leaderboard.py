@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.core.command import Job, JobArguments, run_job
 
 
 class Arguments(JobArguments):
@@ -17,7 +17,7 @@ class Arguments(JobArguments):
 def main(arguments: Arguments, job: Job) -> None:
     import sys
 
-    from deepclust.common.files import write_text
+    from deepclust.core.files import write_text
     from deepclust.evaluation.leaderboard import leaderboard, to_csv, version_warnings
 
     rows = leaderboard(arguments.metrics)

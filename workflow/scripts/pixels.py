@@ -5,7 +5,7 @@ from typing import Literal, cast
 
 from pydantic import create_model
 
-from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.core.command import Job, JobArguments, run_job
 
 
 class Files(JobArguments):

@@ -5,7 +5,7 @@ The figures of a run whose every seed failed say so.
 
 from pathlib import Path
 
-from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.core.command import Job, JobArguments, run_job
 from deepclust.reporting.options import RunFigureOptions
 
 

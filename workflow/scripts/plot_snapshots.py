@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.core.command import Job, JobArguments, run_job
 
 
 class Arguments(JobArguments):
@@ -15,7 +15,7 @@ class Arguments(JobArguments):
 
 
 def main(arguments: Arguments, job: Job) -> None:
-    from deepclust.common.files import read_json
+    from deepclust.core.files import read_json
     from deepclust.reporting.snapshots import snapshots_figure
     from deepclust.reporting.style import save_figure
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from deepclust.common import registry
-from deepclust.common.errors import DeepclustError
-from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.core import registry
+from deepclust.core.command import Job, JobArguments, run_job
+from deepclust.core.errors import DeepclustError
 
 
 class Files(JobArguments):

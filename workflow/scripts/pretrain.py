@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from deepclust.common import registry
-from deepclust.common.code import code_digest
-from deepclust.common.job import Job, JobArguments, on_terminate, run_job
-from deepclust.common.progress import Progress
-from deepclust.common.time_limit import default_checkpoint_seconds
-from deepclust.pretraining.launcher_options import LauncherOptions
+from deepclust.core import registry
+from deepclust.core.command import Job, JobArguments, on_terminate, run_job
+from deepclust.core.fingerprint import code_digest
+from deepclust.core.progress import Progress
+from deepclust.core.time_limit import default_checkpoint_seconds
+from deepclust.pretraining.launch.launcher_options import LauncherOptions
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     import torch
 
-    from deepclust.pretraining import engine
-    from deepclust.pretraining.distributed import Team
-    from deepclust.pretraining.options import PretrainingOptions
+    from deepclust.pretraining.engine import pretraining as engine
+    from deepclust.pretraining.engine.distributed import Team
+    from deepclust.pretraining.engine.options import PretrainingOptions
 
 
 # Read when PyTorch is loaded. Where one of several processes ends, PyTorch lets the others warn of the lost connection,
@@ -60,7 +60,7 @@ class Files(JobArguments):
 
 
 def main(arguments: Files, job: Job) -> None:
-    from deepclust.pretraining import distributed
+    from deepclust.pretraining.engine import distributed
 
     if distributed.started_by_a_launcher():
         distributed.die_with_parent()
@@ -68,7 +68,7 @@ def main(arguments: Files, job: Job) -> None:
         submit(arguments, job)
         return
     elif (count := distributed.processes_here(arguments.processes)) > 1:
-        from deepclust.pretraining import torchrun
+        from deepclust.pretraining.launch import torchrun
 
         job.recorded = False
         torchrun.run([__file__, *job.argv], count)
@@ -80,8 +80,8 @@ def main(arguments: Files, job: Job) -> None:
 
 def submit(arguments: Files, job: Job) -> None:
     """Let a job of its own train, and wait for it."""
-    from deepclust.pretraining import engine
-    from deepclust.pretraining.submission import Submission, task_arguments
+    from deepclust.pretraining.engine import pretraining as engine
+    from deepclust.pretraining.launch.submission import Submission, task_arguments
 
     job.recorded = False
     _, options, files, code = training(arguments)
@@ -93,8 +93,8 @@ def submit(arguments: Files, job: Job) -> None:
 
 def training(arguments: Files) -> "tuple[ModuleType, PretrainingOptions, engine.Files, str]":
     """Method, its options, files, and digest of the code."""
-    from deepclust.common.images import Images
-    from deepclust.pretraining import engine
+    from deepclust.core.images import Images
+    from deepclust.pretraining.engine import pretraining as engine
 
     module = registry.load("pretraining", arguments.method)
     options = module.Options(**{name: getattr(arguments, name) for name in module.Options.model_fields})
@@ -113,9 +113,9 @@ def training(arguments: Files) -> "tuple[ModuleType, PretrainingOptions, engine.
 
 def train(arguments: Files, job: Job, device: "torch.device", team: "Team") -> None:
     """Train as one of the processes of a team."""
-    from deepclust.common.device import device_name
-    from deepclust.pretraining import engine
-    from deepclust.pretraining.native import FILE as NATIVE
+    from deepclust.core.device import device_name
+    from deepclust.pretraining.engine import pretraining as engine
+    from deepclust.pretraining.engine.native import FILE as NATIVE
 
     module, options, files, code = training(arguments)
     session = engine.Session(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.core.command import Job, JobArguments, run_job
 from deepclust.evaluation.options import ProbeOptions
 
 
@@ -24,7 +24,7 @@ class Arguments(JobArguments, ProbeOptions):  # type: ignore[misc]  # pydantic m
 def main(arguments: Arguments, job: Job) -> None:
     import time
 
-    from deepclust.common.files import write_json
+    from deepclust.core.files import write_json
     from deepclust.evaluation.inputs import per_split
     from deepclust.evaluation.probes import Split, probe
 

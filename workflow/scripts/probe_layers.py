@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.core.command import Job, JobArguments, run_job
 from deepclust.evaluation.options import LayerProbeOptions
 
 
@@ -29,12 +29,12 @@ def main(arguments: Arguments, job: Job) -> None:
     import csv
     import io
 
-    from deepclust.common.device import choose_device, device_name
-    from deepclust.common.files import write_text
-    from deepclust.common.images import Images
-    from deepclust.common.models import Model
+    from deepclust.core.device import choose_device, device_name
+    from deepclust.core.files import write_text
+    from deepclust.core.images import Images
     from deepclust.evaluation.inputs import read_labels
     from deepclust.evaluation.layer_probes import LabelledImages, probe_layers
+    from deepclust.models.model import Model
 
     def labelled(images: list[Path], labels: list[Path]) -> LabelledImages:
         return LabelledImages.of([Images(path.parent) for path in images], [read_labels(path) for path in labels])

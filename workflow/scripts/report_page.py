@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.core.command import Job, JobArguments, run_job
 from deepclust.reporting.options import PageOptions
 
 
@@ -46,7 +46,7 @@ class Arguments(JobArguments, PageOptions):  # type: ignore[misc]  # pydantic me
 
 
 def main(arguments: Arguments, job: Job) -> None:
-    from deepclust.common.files import write_text
+    from deepclust.core.files import write_text
     from deepclust.reporting.job_use import read_use, use_table
     from deepclust.reporting.page import read_config, render_page
     from deepclust.reporting.published import read_published

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deepclust.common.job import Job, JobArguments, run_job
+from deepclust.core.command import Job, JobArguments, run_job
 from deepclust.evaluation.options import ProbeOptions, SnapshotOptions
 
 
@@ -26,9 +26,9 @@ class Arguments(JobArguments, ProbeOptions, SnapshotOptions):  # type: ignore[mi
 
 
 def main(arguments: Arguments, job: Job) -> None:
-    from deepclust.common.device import choose_devices, device_name
-    from deepclust.common.errors import DeepclustError
-    from deepclust.common.files import read_json, remove_tree, write_json
+    from deepclust.core.device import choose_devices, device_name
+    from deepclust.core.errors import DeepclustError
+    from deepclust.core.files import read_json, remove_tree, write_json
 
     options = ProbeOptions(**{name: getattr(arguments, name) for name in ProbeOptions.model_fields})
     epochs = {int(path.name.removeprefix("epoch-")): path for path in arguments.snapshots.glob("epoch-*")}
@@ -59,16 +59,16 @@ def score_snapshot(
     """Features of one snapshot, and what they are worth. Only the scores are kept."""
     import numpy as np
 
-    from deepclust.common.code import code_digest
-    from deepclust.common.device import choose_devices
-    from deepclust.common.files import remove_tree
-    from deepclust.common.images import Images
+    from deepclust.core.device import choose_devices
+    from deepclust.core.files import remove_tree
+    from deepclust.core.fingerprint import code_digest
+    from deepclust.core.images import Images
     from deepclust.evaluation.probes import Split
     from deepclust.evaluation.snapshots import cluster_scores, probe_scores
     from deepclust.features.extract import extract
     from deepclust.features.options import ExtractionOptions
     from deepclust.heads import kmeans, native
-    from deepclust.heads.head import TrainingData
+    from deepclust.heads.kit.head import TrainingData
 
     features: dict[Path, Path] = {}
     for images in dict.fromkeys([arguments.images_train, arguments.images_score]):

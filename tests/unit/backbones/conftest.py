@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from deepclust.common.networks import build_network
+from deepclust.models.networks import build_network
 from hub_server import Hub
 from tiny_vit import TINY
 

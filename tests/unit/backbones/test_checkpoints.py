@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from deepclust.backbones.checkpoints import fit, read_tensors
-from deepclust.common.errors import DeepclustError
-from deepclust.common.networks import build_network
+from deepclust.core.errors import DeepclustError
+from deepclust.models.networks import build_network
 from tiny_vit import TINY
 
 CLASSIFYING = {"num_classes": 5}, {}

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from deepclust.backbones.addresses import HubFile, hub_file
-from deepclust.common.errors import DeepclustError
+from deepclust.core.addresses import HubFile, hub_file
+from deepclust.core.errors import DeepclustError
 from hub_server import TOKEN, Repository
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "workflow" / "scripts"
 FETCH = """
 import sys, time
-from deepclust.backbones.addresses import hub_file
+from deepclust.core.addresses import hub_file
 from deepclust.backbones.hub import fetch_from_hub
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
 time.sleep = lambda seconds: None  # the client waits between attempts
 try:
     print(*fetch_from_hub(hub_file(sys.argv[1]), Progress()))

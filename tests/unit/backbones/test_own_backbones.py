@@ -8,10 +8,10 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from deepclust.backbones.pretrained import Options, fetch
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import sha256_file
-from deepclust.common.models import Model
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import sha256_file
+from deepclust.core.progress import Progress
+from deepclust.models.model import Model
 
 UNUSABLE = [
     ("architecture", [{}, {"name": 5}, "resnet18"]),

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from deepclust.backbones import pixels
-from deepclust.common.models import Model
+from deepclust.models.model import Model
 
 SCRIPT = Path(__file__).resolve().parents[3] / "workflow" / "scripts" / "pixels.py"
 

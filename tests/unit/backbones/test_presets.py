@@ -9,10 +9,10 @@ import torch
 import yaml
 
 from deepclust.backbones import pretrained
-from deepclust.backbones.addresses import hub_file
 from deepclust.backbones.checkpoints import fit
-from deepclust.common.networks import build_network
-from deepclust.common.torchvision_ops import declare_missing_operators
+from deepclust.core.addresses import hub_file
+from deepclust.models.networks import build_network
+from deepclust.models.torchvision_ops import declare_missing_operators
 from deepclust.planning.pretrained import check_pretrained
 
 PRESETS = yaml.safe_load(Path(pretrained.__file__).with_name("presets.yaml").read_text())

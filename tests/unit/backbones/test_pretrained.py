@@ -10,10 +10,10 @@ from safetensors.torch import save
 
 from deepclust.backbones.pins import Pin, check_pin, keep_pin, pin_path, read_pin
 from deepclust.backbones.pretrained import Options, fetch
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import sha256_file
-from deepclust.common.models import Model
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import sha256_file
+from deepclust.core.progress import Progress
+from deepclust.models.model import Model
 from hub_server import Repository
 from tiny_vit import TINY
 

@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import save
 
 from deepclust.backbones.pretrained import Options, fetch
-from deepclust.common.images import Images, write_raw
-from deepclust.common.models import Model
-from deepclust.common.progress import Progress
+from deepclust.core.images import Images, write_raw
+from deepclust.core.progress import Progress
 from deepclust.data.downloading import download
 from deepclust.features.extract import extract
 from deepclust.features.options import ExtractionOptions
+from deepclust.models.model import Model
 from hub_server import Repository
 from tiny_vit import TINY
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from deepclust.common import registry
-from deepclust.common.images import Images
-from deepclust.common.progress import Progress
+from deepclust.core import registry
+from deepclust.core.images import Images
+from deepclust.core.progress import Progress
 from deepclust.data.wnids import IMAGENETTE, SUBSETS
 from deepclust.data.writing import write_split
 

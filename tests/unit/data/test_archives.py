@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepclust.common.errors import DeepclustError
-from deepclust.data.archives import read_tar
+from deepclust.core.errors import DeepclustError
+from deepclust.data.formats.archives import read_tar
 
 CONTENTS = {"set/a.bin": random.Random(0).randbytes(3000), "set/b.bin": random.Random(1).randbytes(2000)}
 SIZES = {name: len(content) for name, content in CONTENTS.items()}

@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import sha256_file
-from deepclust.common.images import Images
-from deepclust.common.progress import Progress
-from deepclust.data.cifar import read_records
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import sha256_file
+from deepclust.core.images import Images
+from deepclust.core.progress import Progress
+from deepclust.data.formats.cifar import read_records
 from deepclust.data.loaders import cifar10
 from deepclust.data.writing import write_split
 

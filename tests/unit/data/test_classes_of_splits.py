@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from formats import picture
 
-from deepclust.common import registry
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
+from deepclust.core import registry
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
 from deepclust.data.classes import one_spelling
 from deepclust.data.writing import write_split
 

@@ -1,8 +1,8 @@
 import numpy as np
 from sklearn.datasets import load_digits
 
-from deepclust.common.images import Images
-from deepclust.common.progress import Progress
+from deepclust.core.images import Images
+from deepclust.core.progress import Progress
 from deepclust.data.loaders import digits
 from deepclust.data.writing import write_split
 

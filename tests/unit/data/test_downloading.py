@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepclust.common.code import SCRIPTS
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import read_json, sha256_file
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import read_json, sha256_file
+from deepclust.core.fingerprint import SCRIPTS
+from deepclust.core.progress import Progress
 from deepclust.data.downloading import Patience, download
 from deepclust.data.partial import Checksum
 

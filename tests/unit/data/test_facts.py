@@ -6,8 +6,8 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from deepclust.common import registry
-from deepclust.common.code import SCRIPTS
+from deepclust.core import registry
+from deepclust.core.fingerprint import SCRIPTS
 from deepclust.data import loaders
 from deepclust.data.facts import Archive, ArchiveOptions, DatasetFacts, FilesOptions, Variant
 

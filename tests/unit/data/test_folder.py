@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.images import Images
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError
+from deepclust.core.images import Images
+from deepclust.core.progress import Progress
 from deepclust.data.loaders import folder as loader
 from deepclust.data.writing import write_split
 

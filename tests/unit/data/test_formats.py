@@ -10,10 +10,10 @@ import pytest
 from formats import FORMATS, Link, listed, picture, unpacked
 from PIL import Image
 
-from deepclust.common import registry
-from deepclust.common.decoding import decode_image
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
+from deepclust.core import registry
+from deepclust.core.decoding import decode_image
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
 from deepclust.data import loaders
 from deepclust.data.downloading import download
 from deepclust.data.partial import Checksum

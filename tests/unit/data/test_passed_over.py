@@ -14,16 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from deepclust.common.decoding import why_no_image
-from deepclust.common.errors import DeepclustError
-from deepclust.common.images import Images
-from deepclust.common.progress import Progress
+from deepclust.core.decoding import why_no_image
+from deepclust.core.errors import DeepclustError
+from deepclust.core.images import Images
+from deepclust.core.progress import Progress
 from deepclust.data import folders
 from deepclust.data.loaders import folder, list, parquet, shards
 from deepclust.data.writing import write_split
 from deepclust.planning.file_states import listing_digest
 from deepclust.planning.plan import splits_of
-from deepclust.planning.validation import Schema
+from deepclust.planning.schema import Schema
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (12, 16, 3), np.uint8)

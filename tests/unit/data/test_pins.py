@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from deepclust.common.code import SCRIPTS
-from deepclust.common.errors import DeepclustError
+from deepclust.core.errors import DeepclustError
+from deepclust.core.fingerprint import SCRIPTS
 from deepclust.data.pins import read_pin, write_pin
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepclust.common.code import SCRIPTS, code_digest
-from deepclust.common.files import read_json, sha256_file
-from deepclust.common.images import Images
+from deepclust.core.files import read_json, sha256_file
+from deepclust.core.fingerprint import SCRIPTS, code_digest
+from deepclust.core.images import Images
 
 
 def prepare(folder, *flags):

@@ -9,9 +9,9 @@ import torch
 from formats import tgz
 from PIL import Image
 
-from deepclust.common.code import SCRIPTS
-from deepclust.common.images import Images
-from deepclust.common.progress import Progress
+from deepclust.core.fingerprint import SCRIPTS
+from deepclust.core.images import Images
+from deepclust.core.progress import Progress
 from deepclust.data.loaders import cifar10, folder
 from deepclust.data.writing import write_split
 from deepclust.features.extract import extract

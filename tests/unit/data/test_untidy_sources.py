@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from formats import FORMATS, picture, unpacked
 
-from deepclust.common.errors import DeepclustError
+from deepclust.core.errors import DeepclustError
 from deepclust.data.wnids import SUBSETS
 
 WNID = SUBSETS["imagenet-10"][0]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.images import Images
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError
+from deepclust.core.images import Images
+from deepclust.core.progress import Progress
 from deepclust.data.names import Names, printable
 from deepclust.data.reading import read_checked
 from deepclust.data.splits import EncodedFile, EncodedSplit, RawBlock, RawSplit, opaque_order

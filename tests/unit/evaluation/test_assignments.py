@@ -5,8 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import write_tensors
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import write_tensors
 from deepclust.evaluation import assignments
 from deepclust.evaluation.assignments import COLUMNS, write_assignments
 

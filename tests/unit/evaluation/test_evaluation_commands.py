@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from deepclust.common.code import SCRIPTS
-from deepclust.common.files import write_array, write_json, write_tensors
+from deepclust.core.files import write_array, write_json, write_tensors
+from deepclust.core.fingerprint import SCRIPTS
 
 K = 4
 SEEDS = (0, 1, 2, 5)

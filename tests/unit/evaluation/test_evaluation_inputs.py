@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import write_array, write_json, write_tensors
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import write_array, write_json, write_tensors
 from deepclust.evaluation import inputs
 from deepclust.evaluation.inputs import per_split, read_assignments, read_class_names, read_labels, unit_features
 

@@ -3,13 +3,13 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.images import Images, write_raw
-from deepclust.common.models import Model, save_model
-from deepclust.common.networks import build_network
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError
+from deepclust.core.images import Images, write_raw
+from deepclust.core.progress import Progress
 from deepclust.evaluation.layer_probes import LabelledImages, fit_classifier, probe_layers
 from deepclust.evaluation.options import LayerProbeOptions
+from deepclust.models.model import Model, save_model
+from deepclust.models.networks import build_network
 
 CPU = torch.device("cpu")
 SPEC = dict.fromkeys(

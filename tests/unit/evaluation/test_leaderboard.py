@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from deepclust.common.errors import DeepclustError
+from deepclust.core.errors import DeepclustError
 from deepclust.evaluation.leaderboard import COLUMNS, leaderboard, to_csv, version_warnings
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import write_array
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import write_array
+from deepclust.core.progress import Progress
 from deepclust.evaluation import probes
 from deepclust.evaluation.options import ProbeOptions
 from deepclust.evaluation.probes import Split, probe

@@ -9,17 +9,17 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from deepclust.common.code import SCRIPTS
-from deepclust.common.files import write_array, write_json
-from deepclust.common.images import write_raw
-from deepclust.common.models import SPEC_KEYS, save_model
-from deepclust.common.networks import build_network
-from deepclust.common.progress import Progress
+from deepclust.core.files import write_array, write_json
+from deepclust.core.fingerprint import SCRIPTS
+from deepclust.core.images import write_raw
+from deepclust.core.progress import Progress
 from deepclust.evaluation.inputs import UNKNOWN
 from deepclust.evaluation.options import ProbeOptions
 from deepclust.evaluation.probes import Split
 from deepclust.evaluation.snapshots import cluster_scores, probe_scores
-from deepclust.pretraining.native import NativeHead, write_native
+from deepclust.models.model import SPEC_KEYS, save_model
+from deepclust.models.networks import build_network
+from deepclust.pretraining.engine.native import NativeHead, write_native
 
 
 @pytest.fixture

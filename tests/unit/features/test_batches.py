@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from PIL import Image
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.images import Images, write_encoded, write_raw
-from deepclust.common.preprocessing import resize_and_crop
+from deepclust.core.errors import DeepclustError
+from deepclust.core.images import Images, write_encoded, write_raw
 from deepclust.features.batches import PREFETCHED, read_batches
+from deepclust.models.preprocessing import resize_and_crop
 
 RNG = np.random.default_rng(0)
 

@@ -10,17 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from deepclust.common.descriptions import POOLINGS, SPEC_KEYS
-from deepclust.common.errors import DeepclustError
-from deepclust.common.images import Images, write_encoded, write_raw
-from deepclust.common.models import Model, save_model
-from deepclust.common.networks import build_network
-from deepclust.common.preprocessing import resize_and_crop
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError
+from deepclust.core.images import Images, write_encoded, write_raw
+from deepclust.core.progress import Progress
 from deepclust.features import extract as module
 from deepclust.features import partial
 from deepclust.features.extract import extract
 from deepclust.features.options import ExtractionOptions
+from deepclust.models.description import POOLINGS, SPEC_KEYS
+from deepclust.models.model import Model, save_model
+from deepclust.models.networks import build_network
+from deepclust.models.preprocessing import resize_and_crop
 
 RESNET = {"name": "resnet10_w32", "stem": "cifar", "in_channels": 3}
 CPU = torch.device("cpu")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from deepclust.common.code import SCRIPTS
-from deepclust.common.descriptions import SPEC_KEYS
-from deepclust.common.images import write_raw
-from deepclust.common.models import save_model
-from deepclust.common.networks import build_network
+from deepclust.core.fingerprint import SCRIPTS
+from deepclust.core.images import write_raw
+from deepclust.models.description import SPEC_KEYS
+from deepclust.models.model import save_model
+from deepclust.models.networks import build_network
 
 ARCHITECTURE = {"name": "resnet10_w32", "stem": "cifar", "in_channels": 3}
 

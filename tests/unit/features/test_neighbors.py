@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
-from deepclust.common import rows
-from deepclust.common.code import SCRIPTS
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
+from deepclust.core import rows
+from deepclust.core.errors import DeepclustError
+from deepclust.core.fingerprint import SCRIPTS
+from deepclust.core.progress import Progress
 from deepclust.features import neighbors as module
 from deepclust.features.neighbors import find_neighbors
 from deepclust.features.options import NeighborOptions

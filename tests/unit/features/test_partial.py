@@ -3,7 +3,7 @@ import resource
 import numpy as np
 import pytest
 
-from deepclust.common.errors import DeepclustError
+from deepclust.core.errors import DeepclustError
 from deepclust.features import partial
 from deepclust.features.partial import PartialArray
 

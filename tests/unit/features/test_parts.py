@@ -8,17 +8,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.images import Images, write_raw
-from deepclust.common.models import SPEC_KEYS, save_model
-from deepclust.common.networks import build_network
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError
+from deepclust.core.images import Images, write_raw
+from deepclust.core.progress import Progress
 from deepclust.features import extract as module
 from deepclust.features import partial
 from deepclust.features.extract import extract, extract_part
 from deepclust.features.options import ExtractionOptions
 from deepclust.features.partial import remove_states
 from deepclust.features.parts import Part, join_parts
+from deepclust.models.model import SPEC_KEYS, save_model
+from deepclust.models.networks import build_network
 
 ARCHITECTURE = {"name": "resnet10_w32", "stem": "cifar", "in_channels": 3}
 HOW = {"devices": [torch.device("cpu")], "code": "c0de", "progress": Progress()}

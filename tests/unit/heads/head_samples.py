@@ -7,11 +7,11 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 import deepclust.heads
-from deepclust.common import registry
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
+from deepclust.core import registry
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
 from deepclust.features.neighbors import half_whitened
-from deepclust.heads.head import CombiningOptions, Facts, Partition, TrainingData
+from deepclust.heads.kit.head import CombiningOptions, HeadFacts, Partition, TrainingData
 
 # Options for small sets, where the defaults take long or are meant for large sets.
 OPTIONS: dict[str, dict] = {
@@ -33,7 +33,7 @@ def all_heads():
     names = [info.name for info in pkgutil.iter_modules(deepclust.heads.__path__)]
     modules = {name: importlib.import_module(f"deepclust.heads.{name}") for name in names}
     facts = {name: getattr(module, "FACTS", None) for name, module in modules.items()}
-    return sorted(name for name, said in facts.items() if isinstance(said, Facts) and not said.needs_native)
+    return sorted(name for name, said in facts.items() if isinstance(said, HeadFacts) and not said.needs_native)
 
 
 def scaled(points):

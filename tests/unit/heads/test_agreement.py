@@ -4,10 +4,10 @@ import pytest
 from head_samples import accuracy
 from sklearn.neighbors import NearestNeighbors
 
-from deepclust.common.modularity import cohesion, modularity
-from deepclust.common.rows import blocks
-from deepclust.heads import agreement
-from deepclust.heads.agreement import LinearFit, Votes, alignment, candidates, one_hot
+from deepclust.core.rows import blocks
+from deepclust.heads.kit import agreement
+from deepclust.heads.kit.agreement import LinearFit, Votes, alignment, candidates, one_hot
+from deepclust.heads.kit.modularity import cohesion, modularity
 
 
 @pytest.fixture(scope="module")

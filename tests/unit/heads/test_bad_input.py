@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from head_samples import OPTIONS, accuracy, all_heads, fit, mixture, nearest, predict
 
-from deepclust.common import registry
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
-from deepclust.heads.head import Partition, TrainingData
+from deepclust.core import registry
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
+from deepclust.heads.kit.head import Partition, TrainingData
 
 HEADS = all_heads()
 each_head = pytest.mark.parametrize("name", HEADS)

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from deepclust.common.code import SCRIPTS
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
-from deepclust.heads import choosing_k
-from deepclust.heads.choosing_k import CRITERIA, candidate_numbers, choose_k, stability
-from deepclust.heads.graph import leading_eigenpairs, neighbor_graph
-from deepclust.heads.options import ChooseKOptions
+from deepclust.core.errors import DeepclustError
+from deepclust.core.fingerprint import SCRIPTS
+from deepclust.core.progress import Progress
+from deepclust.heads.kit import choosing_k
+from deepclust.heads.kit.choosing_k import CRITERIA, candidate_numbers, choose_k, stability
+from deepclust.heads.kit.graph import leading_eigenpairs, neighbor_graph
+from deepclust.heads.kit.options import ChooseKOptions
 
 QUICK = {"range": (2, 8), "resamples": 3, "neighbors": 10}
 

@@ -9,9 +9,9 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
-from deepclust.heads import graph as graphs
 from deepclust.heads import spectral
-from deepclust.heads.graph import neighbor_graph
+from deepclust.heads.kit import graph as graphs
+from deepclust.heads.kit.graph import neighbor_graph
 
 
 def assignments(name, points, k, **options):

@@ -9,8 +9,8 @@ from head_samples import all_heads
 from safetensors.numpy import load_file
 
 import cluster
-from deepclust.common import registry
-from deepclust.common.code import SCRIPTS
+from deepclust.core import registry
+from deepclust.core.fingerprint import SCRIPTS
 
 
 def run(folder: Path, *flags: str) -> subprocess.CompletedProcess:

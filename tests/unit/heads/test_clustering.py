@@ -8,14 +8,15 @@ import pytest
 from head_samples import OPTIONS, accuracy, all_heads, mixture, nearest, scaled
 from safetensors.numpy import load_file
 
-from deepclust.common import registry
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
+from deepclust.core import registry
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
 from deepclust.features.neighbors import half_whitened
-from deepclust.heads import kmeans, voting
-from deepclust.heads.clustering import Run, cluster
-from deepclust.heads.head import Facts, HeadOptions, Prediction, SeedResult, TrainingData
-from deepclust.heads.store import predict
+from deepclust.heads import kmeans
+from deepclust.heads.kit import voting
+from deepclust.heads.kit.clustering import ClusteringJob, cluster
+from deepclust.heads.kit.head import HeadFacts, HeadOptions, Prediction, SeedResult, TrainingData
+from deepclust.heads.kit.store import predict
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def splits(tmp_path):
 def make_run(splits, method="kmeans", options=None, seeds=(0, 1), **changes):
     options = options or kmeans.Options(n_init=2)
     facts = {"k": 4, "backbones": ["a", "b"], "train": ["train"], "features": splits, **changes}
-    return Run(method=method, options=options, seeds=list(seeds), **facts)
+    return ClusteringJob(method=method, options=options, seeds=list(seeds), **facts)
 
 
 def execute(run, folder, code="c0de"):
@@ -369,7 +370,7 @@ def test_files_that_do_not_fit_together(splits, tmp_path, break_it, message):
 class _NeighborHead(types.ModuleType):
     """A head as others will be: needs neighbors, gives probabilities, and one of its seeds fails."""
 
-    FACTS = Facts(needs_neighbors=True, max_backbones=2)
+    FACTS = HeadFacts(needs_neighbors=True, max_backbones=2)
 
     class Options(HeadOptions):
         __module__ = "deepclust.heads.neighbor_head"

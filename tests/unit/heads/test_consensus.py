@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 from head_samples import accuracy, nearest
 
-from deepclust.common.progress import Progress
+from deepclust.core.progress import Progress
 from deepclust.features.neighbors import half_whitened
-from deepclust.heads import consensus, consensus_training, training
-from deepclust.heads.head import Partition, TrainingData
+from deepclust.heads import consensus
+from deepclust.heads.kit import consensus_training, training
+from deepclust.heads.kit.head import Partition, TrainingData
 
 OPTIONS = {"members": ["a", "b"], "batch_size": 128, "epochs": 10, "rounds": 1, "round_epochs": 3}
 

@@ -5,11 +5,11 @@ import pytest
 from head_samples import accuracy, mixture, nearest
 from scipy.sparse.csgraph import connected_components
 
-from deepclust.heads import graph as module
-from deepclust.heads import voting
-from deepclust.heads.graph import neighbor_graph
-from deepclust.heads.head import HeadOptions
-from deepclust.heads.voting import VOTERS, filled, landmarks, vote
+from deepclust.heads.kit import graph as module
+from deepclust.heads.kit import voting
+from deepclust.heads.kit.graph import neighbor_graph
+from deepclust.heads.kit.head import HeadOptions
+from deepclust.heads.kit.voting import VOTERS, filled, landmarks, vote
 
 
 def test_weights_of_mutual_and_one_sided_neighbors():

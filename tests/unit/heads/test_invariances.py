@@ -6,8 +6,9 @@ import torch
 from head_samples import fit, mixture, predict
 from sklearn.metrics import adjusted_rand_score
 
-from deepclust.heads import neighbor_consistency, temi, turtle
-from deepclust.heads.stacked import linear
+from deepclust.heads import temi, turtle
+from deepclust.heads.kit import neighbor_consistency
+from deepclust.heads.kit.stacked import linear
 
 S, H, K, D, B = 2, 3, 4, 5, 12
 TEACHER = torch.randn(S, H, K, D, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

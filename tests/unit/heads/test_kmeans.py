@@ -4,10 +4,11 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, make_blobs
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
-from deepclust.heads import kmeans, lloyd
-from deepclust.heads.head import TrainingData
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
+from deepclust.heads import kmeans
+from deepclust.heads.kit import lloyd
+from deepclust.heads.kit.head import TrainingData
 
 
 def fit(features, k, seeds=(0,), **options):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from deepclust.heads import lloyd
-from deepclust.heads.lloyd import Points, assign, iterate, polish
-from deepclust.heads.plusplus import exact_sums, plus_plus
+from deepclust.heads.kit import lloyd
+from deepclust.heads.kit.lloyd import Points, assign, iterate, polish
+from deepclust.heads.kit.plusplus import exact_sums, plus_plus
 
 
 def blobs(count=400, dimension=6, centers=7, seed=0):

@@ -5,12 +5,12 @@ import pytest
 from head_samples import nearest
 from safetensors.numpy import load_file
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import read_json
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import read_json
+from deepclust.core.progress import Progress
 from deepclust.heads import consensus, kmeans
-from deepclust.heads.clustering import Run, cluster
-from deepclust.heads.members import read_members
+from deepclust.heads.kit.clustering import ClusteringJob, cluster
+from deepclust.heads.kit.members import read_members
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def execute(folder, features, method, options, k=4, train=("train",), members=No
     folder.mkdir(exist_ok=True)
     near = folder / "neighbors.npy"
     np.save(near, nearest(np.concatenate([np.load(features[split][0]) for split in train]), 5))
-    run = Run(method, options, k, [0, 1], ["a"], list(train), features, [near], members or {})
+    run = ClusteringJob(method, options, k, [0, 1], ["a"], list(train), features, [near], members or {})
     cluster(run, folder / "clusters.safetensors", folder / "seeds.json", code="c0de", progress=Progress())
     return folder / "clusters.safetensors"
 

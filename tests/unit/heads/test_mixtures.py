@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from head_samples import accuracy, all_heads, fit, mixture, predict
 
-from deepclust.heads import training
+from deepclust.heads.kit import training
 
 HEADS = all_heads()
 

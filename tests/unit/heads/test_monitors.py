@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepclust.heads.monitors import WATCHED, collapse, monitor, unusable_sizes, watched
+from deepclust.heads.kit.monitors import WATCHED, collapse, monitor, unusable_sizes, watched
 
 
 def certain(assignments, k, confidence=1.0):

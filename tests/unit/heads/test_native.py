@@ -6,12 +6,12 @@ import torch
 from safetensors.numpy import save_file
 from torch.nn import functional as F
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
 from deepclust.heads import native
-from deepclust.heads.clustering import Run, cluster
-from deepclust.heads.head import TrainingData
-from deepclust.heads.store import predict
+from deepclust.heads.kit.clustering import ClusteringJob, cluster
+from deepclust.heads.kit.head import TrainingData
+from deepclust.heads.kit.store import predict
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_as_a_run(write, tmp_path):
     run = {**facts, "train": ["train"], "features": {"train": [data]}, "neighbors": {}}
     clusters = tmp_path / "clusters.safetensors"
     with pytest.raises(DeepclustError, match="--native"):
-        cluster(Run(**run), clusters, tmp_path / "seeds.json", code="0", progress=Progress())
-    cluster(Run(**run, native=path), clusters, tmp_path / "seeds.json", code="0", progress=Progress())
+        cluster(ClusteringJob(**run), clusters, tmp_path / "seeds.json", code="0", progress=Progress())
+    cluster(ClusteringJob(**run, native=path), clusters, tmp_path / "seeds.json", code="0", progress=Progress())
     path.unlink()  # the result stands alone
     assert predict(clusters, [features()]).assignments.shape == (40,)

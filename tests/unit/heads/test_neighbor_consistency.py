@@ -10,12 +10,13 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from deepclust.common.progress import Progress
-from deepclust.heads import scan, training, two_stage
-from deepclust.heads.head import TrainingData
-from deepclust.heads.neighbor_consistency import ConsistencyTraining, scan_loss
-from deepclust.heads.self_labelling import SelfLabelling
-from deepclust.heads.stacked import Rows, draw_each
+from deepclust.core.progress import Progress
+from deepclust.heads import scan, two_stage
+from deepclust.heads.kit import training
+from deepclust.heads.kit.head import TrainingData
+from deepclust.heads.kit.neighbor_consistency import ConsistencyTraining, scan_loss
+from deepclust.heads.kit.self_labelling import SelfLabelling
+from deepclust.heads.kit.stacked import Rows, draw_each
 
 FAST = {"epochs": 40, "batch_size": 256, "heads": 3}
 

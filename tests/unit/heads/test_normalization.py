@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis.extra import numpy as hnp
 from sklearn.decomposition import PCA
 
-from deepclust.common import rows
-from deepclust.common.errors import DeepclustError
-from deepclust.common.rows import BLOCK
-from deepclust.heads.head import HeadOptions
-from deepclust.heads.normalization import apply_normalization, fit_normalization
+from deepclust.core import rows
+from deepclust.core.errors import DeepclustError
+from deepclust.core.rows import BLOCK
+from deepclust.heads.kit.head import HeadOptions
+from deepclust.heads.kit.normalization import apply_normalization, fit_normalization
 
 matrices = hnp.arrays(
     np.float32,

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
-from deepclust.heads.self_labelling import confident_labels, weighted_cross_entropy
+from deepclust.heads.kit.self_labelling import confident_labels, weighted_cross_entropy
 
 
 def softmax(logits, axis):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from head_samples import accuracy, mixture, nearest
 
-from deepclust.heads.split_and_merge import moves, two_means
+from deepclust.heads.kit.split_and_merge import moves, two_means
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from deepclust.common.progress import Progress
-from deepclust.heads import stacked, training
-from deepclust.heads.stacked import draw, linear, orders
-from deepclust.heads.states import State, StateFolder
-from deepclust.heads.training import Plan, Training, train
+from deepclust.core.progress import Progress
+from deepclust.heads.kit import stacked, training
+from deepclust.heads.kit.stacked import draw, linear, orders
+from deepclust.heads.kit.states import StackStates, State
+from deepclust.heads.kit.training import Schedule, Training, train
 
 CPU = torch.device("cpu")
-PLAN = Plan(steps=10, epoch=4, k=2, advice="nothing")
+PLAN = Schedule(steps=10, epoch=4, k=2, advice="nothing")
 
 
 class Number(Training):
@@ -107,7 +107,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path, monkeypatch, stack
     whole = run([0, 1])
     with pytest.raises(KeyboardInterrupt):
         run([0, 1], tmp_path, stop_at=6)
-    assert StateFolder(tmp_path).load(0).step == 6
+    assert StackStates(tmp_path).load(0).step == 6
     # Another seed has come meanwhile: it starts anew, beside those that go on.
     resumed = run([0, 2, 1], tmp_path)
     assert resumed[2].log == run([2])[2].log
@@ -166,7 +166,7 @@ def test_seconds_are_those_of_all_attempts_and_shared_in_a_stack(tmp_path, monke
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         run([0, 1], tmp_path, stop_at=6)
-    states = StateFolder(tmp_path)
+    states = StackStates(tmp_path)
     for seed in (0, 1):
         state = states.load(seed)
         assert 0 < float(state.tensors["run/seconds"]) < 60
@@ -179,11 +179,11 @@ def test_seconds_are_those_of_all_attempts_and_shared_in_a_stack(tmp_path, monke
 
 def test_states_come_back_as_they_were(tmp_path):
     tensors = {"a": torch.randn(1, 2, 3), "b/c": torch.tensor([7])}
-    StateFolder(tmp_path).save(4, State(11, "[]", tensors))
-    loaded = StateFolder(tmp_path).load(4)
+    StackStates(tmp_path).save(4, State(11, "[]", tensors))
+    loaded = StackStates(tmp_path).load(4)
     assert (loaded.step, loaded.log) == (11, "[]")
     assert all(torch.equal(loaded.tensors[name], tensors[name]) for name in tensors)
-    assert StateFolder(tmp_path).step(5) == 0
+    assert StackStates(tmp_path).step(5) == 0
 
 
 def test_draws_and_orders_of_a_seed_do_not_depend_on_the_others():

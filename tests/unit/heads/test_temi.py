@@ -9,12 +9,13 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
-from deepclust.heads import temi, training
-from deepclust.heads.head import TrainingData
-from deepclust.heads.stacked import Rows
-from deepclust.heads.stacked_mlp import StackedMLP, build_parameters, last_weight
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
+from deepclust.heads import temi
+from deepclust.heads.kit import training
+from deepclust.heads.kit.head import TrainingData
+from deepclust.heads.kit.stacked import Rows
+from deepclust.heads.kit.stacked_mlp import StackedMLP, build_parameters, last_weight
 
 CPU = torch.device("cpu")
 # Small sets have few steps per epoch, so their teachers must follow faster.

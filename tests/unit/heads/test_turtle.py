@@ -6,11 +6,12 @@ from scipy.special import log_softmax, softmax
 from sklearn.datasets import load_digits, make_blobs
 from torch import nn
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
-from deepclust.heads import training, turtle
-from deepclust.heads.head import TrainingData
-from deepclust.heads.stacked import Rows
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
+from deepclust.heads import turtle
+from deepclust.heads.kit import training
+from deepclust.heads.kit.head import TrainingData
+from deepclust.heads.kit.stacked import Rows
 
 CPU = torch.device("cpu")
 # Small sets are learned in few steps if these are longer.

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deepclust.common.errors import DeepclustError
+from deepclust.core.errors import DeepclustError
 from deepclust.data.loaders.list import Options, read_split
 from deepclust.planning.file_states import folders_digest, listing_digest
 from deepclust.planning.parameters import Parameters
 from deepclust.planning.plan import ExperimentError, make_plan, splits_of
-from deepclust.planning.validation import Schema
+from deepclust.planning.schema import Schema
 
 BASE = yaml.safe_load("""
 datasets: {}

@@ -1,6 +1,6 @@
 import pytest
 
-from deepclust.common.errors import DeepclustError
+from deepclust.core.errors import DeepclustError
 from deepclust.planning import frozen
 
 CONFIG = {"datasets": {"digits": {"loader": "digits", "path": None}}, "seeds": [0, 1]}

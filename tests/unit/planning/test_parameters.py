@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.job import parse_arguments
+from deepclust.core.command import parse_arguments
+from deepclust.core.errors import DeepclustError
 from deepclust.planning.file_states import listing_digest
 from deepclust.planning.parameters import Flags, Parameters
 from deepclust.planning.plan import make_plan
-from deepclust.pretraining.launcher_options import LauncherOptions
+from deepclust.pretraining.launch.launcher_options import LauncherOptions
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from deepclust.common.code import SCRIPTS, reachable_modules
+from deepclust.core.fingerprint import SCRIPTS, reachable_modules
 from deepclust.planning.plan import Schema
 
 PROFILES = Path(__file__).resolve().parents[3] / "profiles"
@@ -20,7 +20,7 @@ def rules_on_a_gpu():
     heads = [each for name, each in definitions.items() if name.startswith("head.") and "x-module" in each]
     loaded = {"cluster": [each["x-module"] for each in heads]}
     for script in SCRIPTS.glob("*.py"):
-        modules = reachable_modules(script.stem, loaded.get(script.stem, ())) - {"deepclust.common.device"}
+        modules = reachable_modules(script.stem, loaded.get(script.stem, ())) - {"deepclust.core.device"}
         paths = [script, *(SCRIPTS.joinpath(*module.split(".")).with_suffix(".py") for module in modules)]
         if any("choose_device" in path.read_text() for path in paths if path.exists()):
             yield script.stem

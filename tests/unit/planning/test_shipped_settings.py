@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deepclust.planning.validation import Schema, check_and_fill
+from deepclust.planning.schema import Schema, check_and_fill
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
 

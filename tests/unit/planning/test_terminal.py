@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from deepclust.common.progress import Progress
+from deepclust.core.progress import Progress
 from deepclust.planning.terminal import Watcher, closing_table, describe, duration, log_notes, running_jobs
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from deepclust.common.code import SCRIPTS
+from deepclust.core.fingerprint import SCRIPTS
 
 ROOT = SCRIPTS.parent.parent
 

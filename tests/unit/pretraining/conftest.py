@@ -7,9 +7,10 @@ import pytest
 import torch
 from teams import Teams
 
-from deepclust.common.images import Images, write_raw
-from deepclust.common.progress import Progress
-from deepclust.pretraining import engine, simclr
+from deepclust.core.images import Images, write_raw
+from deepclust.core.progress import Progress
+from deepclust.pretraining import simclr
+from deepclust.pretraining.engine import pretraining as engine
 
 COUNT = 40
 # What is watched of every method that clusters, without labels, from the second epoch on.

@@ -5,10 +5,10 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.datasets import load_digits
 
-from deepclust.common.models import Model
-from deepclust.common.progress import Progress
+from deepclust.core.progress import Progress
 from deepclust.heads import native
-from deepclust.heads.head import TrainingData
+from deepclust.heads.kit.head import TrainingData
+from deepclust.models.model import Model
 
 CLUSTERS = 5
 

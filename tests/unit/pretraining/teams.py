@@ -14,12 +14,12 @@ from pretrain_processes import start_server
 SERVER = """
 import importlib, json, os, sys, traceback
 import pretrain
-from deepclust.common.job import run_job
-from deepclust.common.torchvision_ops import declare_missing_operators
+from deepclust.core.command import run_job
+from deepclust.models.torchvision_ops import declare_missing_operators
 declare_missing_operators()
 import timm.models.resnet
 import torch.distributed
-import deepclust.pretraining.engine
+import deepclust.pretraining.engine.pretraining
 
 def work(request):
     if "argv" in request:

@@ -3,8 +3,8 @@ import os
 import pytest
 import torch
 
-from deepclust.common.errors import DeepclustError
-from deepclust.pretraining.checkpoint import StateFolder, load_state
+from deepclust.core.errors import DeepclustError
+from deepclust.pretraining.engine.checkpoint import StateFolder, load_state
 
 
 @pytest.fixture

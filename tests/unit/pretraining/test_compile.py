@@ -5,10 +5,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from deepclust.common.errors import DeepclustError
-from deepclust.pretraining import engine
-from deepclust.pretraining.compilation import should_compile
-from deepclust.pretraining.distributed import ALONE, Team
+from deepclust.core.errors import DeepclustError
+from deepclust.pretraining.engine import pretraining as engine
+from deepclust.pretraining.engine.compilation import should_compile
+from deepclust.pretraining.engine.distributed import ALONE, Team
 
 
 class Tiny(nn.Module):

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from deepclust.common.torchvision_ops import declare_missing_operators
-from deepclust.pretraining import color
-from deepclust.pretraining.augmentation import SOLARIZE_THRESHOLD, Augmentation
-from deepclust.pretraining.blur import gaussian_blur, kernel_radius
-from deepclust.pretraining.crop import random_boxes, resampling_matrices, resized_crop
-from deepclust.pretraining.options import AugmentationOptions
+from deepclust.models.torchvision_ops import declare_missing_operators
+from deepclust.pretraining.engine.options import AugmentationOptions
+from deepclust.pretraining.views import color
+from deepclust.pretraining.views.augmentation import SOLARIZE_THRESHOLD, Augmentation
+from deepclust.pretraining.views.blur import gaussian_blur, kernel_radius
+from deepclust.pretraining.views.crop import random_boxes, resampling_matrices, resized_crop
 
 declare_missing_operators()
 F = pytest.importorskip("torchvision.transforms.functional")

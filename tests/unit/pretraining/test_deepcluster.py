@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.images import Images, write_raw
-from deepclust.common.seeding import derive_seed
+from deepclust.core.errors import DeepclustError
+from deepclust.core.images import Images, write_raw
+from deepclust.core.seeding import derive_seed
 from deepclust.pretraining import deepcluster
-from deepclust.pretraining.cluster_sampling import uniform_order
 from deepclust.pretraining.deepcluster import DeepCluster, Options
-from deepclust.pretraining.method import Epoch, ImageFacts
+from deepclust.pretraining.engine.method import Epoch, ImageFacts
+from deepclust.pretraining.parts.cluster_sampling import uniform_order
 
 COUNT, CLUSTERS, DIM = 60, 6, 5
 
@@ -220,7 +220,7 @@ def test_features_of_digits_become_better(train, tmp_path):
     from sklearn.datasets import load_digits
     from sklearn.metrics import normalized_mutual_info_score
 
-    from deepclust.common.models import Model
+    from deepclust.models.model import Model
 
     data = load_digits(n_class=5)
     pixels = (16 * data.images).clip(0, 255).astype(np.uint8)[:, None]

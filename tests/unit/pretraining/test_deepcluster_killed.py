@@ -13,12 +13,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.images import Images
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError
+from deepclust.core.images import Images
+from deepclust.core.progress import Progress
 from deepclust.pretraining import deepcluster, deepcluster_v2, engine, simclr, streamed_kmeans, whitening
-from deepclust.pretraining.checkpoint import load_state
-from deepclust.pretraining.distributed import team_of_environment
+from deepclust.pretraining.engine.checkpoint import load_state
+from deepclust.pretraining.engine.distributed import team_of_environment
 
 COMMON = {"dataset": "noise", "architecture": "resnet10_w32", "epochs": 3, "batch_size": 16, "precision": "fp32"}
 SMALL = {

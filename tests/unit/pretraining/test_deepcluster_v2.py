@@ -10,13 +10,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.seeding import derive_seed
+from deepclust.core.errors import DeepclustError
+from deepclust.core.seeding import derive_seed
 from deepclust.pretraining import deepcluster_v2
 from deepclust.pretraining.deepcluster_v2 import DeepClusterV2, Options
-from deepclust.pretraining.method import Epoch, ImageFacts
-from deepclust.pretraining.multi_crop import MultiCrop, embed_by_size
-from deepclust.pretraining.options import AugmentationOptions, SmallCropOptions
+from deepclust.pretraining.engine.method import Epoch, ImageFacts
+from deepclust.pretraining.engine.options import AugmentationOptions, SmallCropOptions
+from deepclust.pretraining.views.multi_crop import MultiCrop, embed_by_size
 
 COUNT, CLUSTERS, HEADS, DIM = 30, 4, 3, 6
 
@@ -180,7 +180,7 @@ def test_training_with_small_crops(train):
 
 
 def test_equal_images_end_the_training(train, tmp_path):
-    from deepclust.common.images import Images, write_raw
+    from deepclust.core.images import Images, write_raw
 
     write_raw(tmp_path / "same", [np.full((40, 1, 8, 8), 90, np.uint8)], (1, 8, 8))
     with pytest.raises(DeepclustError, match="collapsed in epoch 1"):

@@ -14,10 +14,10 @@ import torch
 from pretrain_processes import SCRIPTS, words
 from safetensors.numpy import load_file
 
-from deepclust.common.images import write_raw
-from deepclust.common.networks import build_network
-from deepclust.common.seeding import derive_seed
-from deepclust.pretraining.checkpoint import load_state
+from deepclust.core.images import write_raw
+from deepclust.core.seeding import derive_seed
+from deepclust.models.networks import build_network
+from deepclust.pretraining.engine.checkpoint import load_state
 
 FLIPPED = 0.05  # share of assignments that rounding may change
 COUNT = 66  # images: 3 batches of 21, and 3 left over; two processes get 10 and 11 of a batch

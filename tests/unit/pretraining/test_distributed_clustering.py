@@ -6,10 +6,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from deepclust.pretraining import deepcluster, deepcluster_v2, whitening
-from deepclust.pretraining.distributed import ALONE, team_of_environment
-from deepclust.pretraining.method import Epoch, ImageFacts
-from deepclust.pretraining.streamed_kmeans import kmeans
-from deepclust.pretraining.whitening import fit_whitening, whitened_features
+from deepclust.pretraining.engine.distributed import ALONE, team_of_environment
+from deepclust.pretraining.engine.method import Epoch, ImageFacts
+from deepclust.pretraining.parts.streamed_kmeans import kmeans
+from deepclust.pretraining.parts.whitening import fit_whitening, whitened_features
 
 CPU = torch.device("cpu")
 COUNT = 1501

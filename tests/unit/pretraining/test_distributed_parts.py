@@ -13,20 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.images import Images
-from deepclust.common.plain_networks import SeededDropout
-from deepclust.common.progress import Progress
-from deepclust.pretraining import deepcluster, distributed, engine, tcc
-from deepclust.pretraining.augmentation import Augmentation
-from deepclust.pretraining.batch_norm import synchronise
-from deepclust.pretraining.distributed import Rehearsal, Team, local_device, other_processes, team_of_environment
-from deepclust.pretraining.gradient_cache import backward
-from deepclust.pretraining.method import ImageFacts
-from deepclust.pretraining.options import AugmentationOptions
+from deepclust.core.errors import DeepclustError
+from deepclust.core.images import Images
+from deepclust.core.progress import Progress
+from deepclust.models.plain_networks import SeededDropout
+from deepclust.pretraining import deepcluster, tcc
+from deepclust.pretraining.engine import distributed
+from deepclust.pretraining.engine import pretraining as engine
+from deepclust.pretraining.engine.batch_norm import synchronise
+from deepclust.pretraining.engine.distributed import Rehearsal, Team, local_device, other_processes, team_of_environment
+from deepclust.pretraining.engine.gradient_cache import backward
+from deepclust.pretraining.engine.method import ImageFacts
+from deepclust.pretraining.engine.options import AugmentationOptions
 from deepclust.pretraining.simclr import Options, SimCLR
-from deepclust.pretraining.strong_augmentation import StrongAugmentation, StrongAugmentationOptions
-from deepclust.pretraining.views import for_each_image, part_of_batch
+from deepclust.pretraining.views.augmentation import Augmentation
+from deepclust.pretraining.views.base import for_each_image, part_of_batch
+from deepclust.pretraining.views.strong_augmentation import StrongAugmentation, StrongAugmentationOptions
 
 CPU = torch.device("cpu")
 

@@ -14,11 +14,11 @@ import psutil
 import pytest
 from pretrain_processes import SCRIPTS
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.images import write_raw
-from deepclust.pretraining import submission
-from deepclust.pretraining.launcher_options import LauncherOptions
-from deepclust.pretraining.submission import Submission, task_arguments
+from deepclust.core.errors import DeepclustError
+from deepclust.core.images import write_raw
+from deepclust.pretraining.launch import submission
+from deepclust.pretraining.launch.launcher_options import LauncherOptions
+from deepclust.pretraining.launch.submission import Submission, task_arguments
 
 SUBMITIT = {"method": "submitit", "cluster": "local", "processes_per_node": 2, "gpus_per_node": 0}
 

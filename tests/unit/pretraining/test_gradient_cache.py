@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from deepclust.pretraining.gradient_cache import backward, frozen_statistics
-from deepclust.pretraining.method import ImageFacts
+from deepclust.pretraining.engine.gradient_cache import backward, frozen_statistics
+from deepclust.pretraining.engine.method import ImageFacts
 from deepclust.pretraining.simclr import Options, SimCLR
 
 FACTS = ImageFacts(12, (6, 6), [0.5], [0.25])

@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.images import Images, write_encoded, write_raw
-from deepclust.common.progress import Progress
-from deepclust.pretraining.image_store import ImageStore
+from deepclust.core.errors import DeepclustError
+from deepclust.core.images import Images, write_encoded, write_raw
+from deepclust.core.progress import Progress
+from deepclust.pretraining.engine.image_store import ImageStore
 
 CPU = torch.device("cpu")
 

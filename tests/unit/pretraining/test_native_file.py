@@ -6,7 +6,7 @@ from safetensors import safe_open
 from torch import nn
 from torch.nn import functional as F
 
-from deepclust.pretraining.native import NativeHead, affine_layers, write_native
+from deepclust.pretraining.engine.native import NativeHead, affine_layers, write_native
 
 
 def trained(*layers):

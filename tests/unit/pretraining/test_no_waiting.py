@@ -10,9 +10,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepclust import pretraining
-from deepclust.pretraining.method import ImageFacts
-from deepclust.pretraining.native import NativeHead
-from deepclust.pretraining.optimization import build_optimizer
+from deepclust.pretraining.engine.method import ImageFacts
+from deepclust.pretraining.engine.native import NativeHead
+from deepclust.pretraining.engine.optimization import build_optimizer
 
 COUNT, BATCH, WIDTH = 64, 16, 16
 # Their results, or the sizes of their results, depend on values. (`tolist` and `numpy` cannot be seen.)

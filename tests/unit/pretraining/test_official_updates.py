@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from deepclust.common import models
+from deepclust.models import model as models
 from deepclust.pretraining import deepcluster, deepcluster_v2, engine, scan, secu, selflabel, simclr
 
 COUNT, BATCH = 40, 10

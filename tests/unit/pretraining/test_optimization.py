@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from deepclust.pretraining.optimization import build_optimizer, cosine_schedule
-from deepclust.pretraining.options import PretrainingOptions
+from deepclust.pretraining.engine.optimization import build_optimizer, cosine_schedule
+from deepclust.pretraining.engine.options import PretrainingOptions
 
 
 def test_schedule_rises_and_falls():

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deepclust.pretraining import power_iteration
-from deepclust.pretraining.power_iteration import nearest, power_iteration_clusters
+from deepclust.pretraining.parts import power_iteration
+from deepclust.pretraining.parts.power_iteration import nearest, power_iteration_clusters
 
 CPU = torch.device("cpu")
 

@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 from pretrain_processes import start_server, words
 
-from deepclust.common import time_limit
-from deepclust.common.images import write_raw
+from deepclust.core import time_limit
+from deepclust.core.images import write_raw
 
 NURSERY = """
 import json, os, sys
 import pretrain
-from deepclust.common.job import run_job
-from deepclust.common.torchvision_ops import declare_missing_operators
+from deepclust.core.command import run_job
+from deepclust.models.torchvision_ops import declare_missing_operators
 declare_missing_operators()
 import timm.models.resnet
-import deepclust.pretraining.engine
+import deepclust.pretraining.engine.pretraining
 for line in sys.stdin:
     argv, log = json.loads(line)
     child = os.fork()

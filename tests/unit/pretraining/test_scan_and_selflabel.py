@@ -7,10 +7,10 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
 
-from deepclust.common.errors import DeepclustError
+from deepclust.core.errors import DeepclustError
 from deepclust.pretraining import scan, secu, selflabel, simclr
-from deepclust.pretraining.method import ImageFacts
-from deepclust.pretraining.native import NativeHead, affine_layers, read_native, write_native
+from deepclust.pretraining.engine.method import ImageFacts
+from deepclust.pretraining.engine.native import NativeHead, affine_layers, read_native, write_native
 from deepclust.pretraining.scan import scan_loss
 from deepclust.pretraining.selflabel import self_label_loss
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.models import build_network, load_weights
-from deepclust.common.seeding import derive_seed
+from deepclust.core.errors import DeepclustError
+from deepclust.core.seeding import derive_seed
+from deepclust.models.model import build_network, load_weights
 from deepclust.pretraining import secu
-from deepclust.pretraining.method import Epoch, ImageFacts
+from deepclust.pretraining.engine.method import Epoch, ImageFacts
 from deepclust.pretraining.secu import Options, SeCu, entropy_changes, positive_cross_entropy, soft_targets
 
 COUNT, DIM, CLUSTERS, HEADS = 12, 6, 3, 2

@@ -6,7 +6,7 @@ import torch
 from native_clusters import CLUSTERS, accuracy, assignments, features_of, few_digits
 from torch.nn import functional as F
 
-from deepclust.common.images import Images, write_raw
+from deepclust.core.images import Images, write_raw
 from deepclust.pretraining import secu
 
 OPTIONS = {

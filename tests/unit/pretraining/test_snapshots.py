@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from deepclust.common.errors import DeepclustError
+from deepclust.core.errors import DeepclustError
 from deepclust.pretraining import secu, simclr
-from deepclust.pretraining.snapshots import Snapshots
+from deepclust.pretraining.engine.snapshots import Snapshots
 
 SECU = {"module": secu, "clusters": 3, "heads": 2, "warmup_epochs": 1}
 

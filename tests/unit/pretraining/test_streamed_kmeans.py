@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deepclust.pretraining.streamed_kmeans import _blocks, assign, iterate, kmeans, split_large
+from deepclust.pretraining.parts.streamed_kmeans import _blocks, assign, iterate, kmeans, split_large
 
 CPU = torch.device("cpu")
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from scipy.stats import chisquare, kstest
 
-from deepclust.common.torchvision_ops import declare_missing_operators
-from deepclust.pretraining import geometry, tone
-from deepclust.pretraining.strong_augmentation import (
+from deepclust.models.torchvision_ops import declare_missing_operators
+from deepclust.pretraining.views import geometry, tone
+from deepclust.pretraining.views.strong_augmentation import (
     OPERATIONS,
     StrongAugmentation,
     StrongAugmentationOptions,

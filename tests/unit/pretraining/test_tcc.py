@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 from torch import nn
 
-from deepclust.common.errors import DeepclustError
+from deepclust.core.errors import DeepclustError
 from deepclust.pretraining import tcc
-from deepclust.pretraining.method import Epoch, ImageFacts
-from deepclust.pretraining.monitors import check_collapse
-from deepclust.pretraining.tcc import TCC, Options
-from deepclust.pretraining.tcc_contrast import (
+from deepclust.pretraining.engine.method import Epoch, ImageFacts
+from deepclust.pretraining.engine.monitors import check_collapse
+from deepclust.pretraining.parts.tcc_contrast import (
     Queue,
     cluster_contrast,
     divergence,
@@ -27,6 +26,7 @@ from deepclust.pretraining.tcc_contrast import (
     relaxed_sample,
     set_vectors,
 )
+from deepclust.pretraining.tcc import TCC, Options
 
 BATCH, DIM, CLUSTERS, COUNT = 5, 4, 3, 12
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.images import Images, write_encoded, write_raw
-from deepclust.common.models import Model
-from deepclust.pretraining import simclr, trainer
+from deepclust.core.errors import DeepclustError
+from deepclust.core.images import Images, write_encoded, write_raw
+from deepclust.models.model import Model
+from deepclust.pretraining import simclr
+from deepclust.pretraining.engine import trainer
 
 CPU = torch.device("cpu")
 
@@ -52,7 +53,7 @@ def test_training_lowers_the_loss(train):
 
 def test_where_images_are_kept_changes_nothing(train, monkeypatch):
     resident = train(name="a")
-    monkeypatch.setattr("deepclust.pretraining.image_store.CPU_BUDGET", 0)
+    monkeypatch.setattr("deepclust.pretraining.engine.image_store.CPU_BUDGET", 0)
     assert train(name="b").weights == resident.weights
 
 

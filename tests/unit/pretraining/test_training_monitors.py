@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import normalized_mutual_info_score
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.models import build_network
+from deepclust.core.errors import DeepclustError
+from deepclust.models.model import build_network
 from deepclust.pretraining import scan
-from deepclust.pretraining.method import ImageFacts
-from deepclust.pretraining.monitors import (
+from deepclust.pretraining.engine.method import ImageFacts
+from deepclust.pretraining.engine.monitors import (
     LIMITS,
     check_collapse,
     cluster_record,

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deepclust.common.errors import DeepclustError
-from deepclust.pretraining import whitening
-from deepclust.pretraining.whitening import fit_whitening, whitened_features
+from deepclust.core.errors import DeepclustError
+from deepclust.pretraining.parts import whitening
+from deepclust.pretraining.parts.whitening import fit_whitening, whitened_features
 
 CPU = torch.device("cpu")
 

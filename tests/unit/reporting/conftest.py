@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from deepclust.common.files import write_array, write_json, write_tensors
-from deepclust.common.images import write_raw
+from deepclust.core.files import write_array, write_json, write_tensors
+from deepclust.core.images import write_raw
 
 CLASSES = ["cat", "dog & <b>wolf</b>", "$x_1$"]
 

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import write_array
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import write_array
 from deepclust.reporting.projection import group_by_backbone, project, read_features, read_map, sample_ids, write_map
 
 

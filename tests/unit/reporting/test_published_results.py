@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from deepclust.common.errors import DeepclustError
+from deepclust.core.errors import DeepclustError
 from deepclust.reporting import published
 from deepclust.reporting.published import PROTOCOLS, Published, comparable, read_published
 

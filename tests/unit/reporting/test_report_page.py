@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import write_json
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import write_json
+from deepclust.core.progress import Progress
 from deepclust.reporting import page
 from deepclust.reporting.embedding import embed, figures_of
 from deepclust.reporting.job_use import JobUse, use_table

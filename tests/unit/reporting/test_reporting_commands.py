@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepclust.common.files import write_array, write_tensors
+from deepclust.core.files import write_array, write_tensors
 from deepclust.reporting import page
 
 ROOM = Path(page.__file__).parent

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.collections import PathCollection
 from PIL import Image
 
-from deepclust.common.errors import DeepclustError
+from deepclust.core.errors import DeepclustError
 from deepclust.reporting.confusion import run_overview
 from deepclust.reporting.failure import failure_figure
 from deepclust.reporting.gallery import gallery

@@ -3,13 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import write_json
-from deepclust.reporting.runs import NO_CLASS, SeedResult, by_dataset, read_run, seed_spread
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import write_json
+from deepclust.reporting.runs import NO_CLASS, SeedScores, by_dataset, read_run, seed_spread
 
 
 def seed_result(sizes, matching):
-    return SeedResult(0, "ok", "", {}, sizes, matching, None, [])
+    return SeedScores(0, "ok", "", {}, sizes, matching, None, [])
 
 
 def test_a_run_is_what_its_metrics_say(write_metrics):

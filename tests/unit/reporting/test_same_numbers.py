@@ -3,7 +3,7 @@
 import json
 import re
 
-from deepclust.common.files import write_json, write_text
+from deepclust.core.files import write_json, write_text
 from deepclust.evaluation.leaderboard import leaderboard, to_csv
 from deepclust.planning.terminal import closing_table
 from deepclust.reporting.confusion import run_overview

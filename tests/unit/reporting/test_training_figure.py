@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deepclust.common.errors import DeepclustError
+from deepclust.core.errors import DeepclustError
 from deepclust.reporting.training import read_log, training_figure
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deepclust.common.errors import DeepclustError
+from deepclust.core.errors import DeepclustError
 
 Tensors = dict[str, Tensor]
 

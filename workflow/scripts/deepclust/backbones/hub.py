@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from deepclust.backbones.addresses import HubFile
-from deepclust.common.errors import DeepclustError, some_of
-from deepclust.common.files import sha256_file
-from deepclust.common.progress import Progress
+from deepclust.core.addresses import HubFile
+from deepclust.core.errors import DeepclustError, some_of
+from deepclust.core.files import sha256_file
+from deepclust.core.progress import Progress
 
 _SHOWN = 8  # files that an error names at most
 

@@ -13,12 +13,12 @@ import torch
 
 from deepclust.backbones.hub import fetch_from_hub
 from deepclust.backbones.sources import Source
-from deepclust.common.descriptions import WEIGHTS, read_description
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import atomic_path, sha256_file, write_json
-from deepclust.common.models import load_weights
-from deepclust.common.networks import build_network
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import atomic_path, sha256_file, write_json
+from deepclust.core.progress import Progress
+from deepclust.models.description import WEIGHTS, read_description
+from deepclust.models.model import load_weights
+from deepclust.models.networks import build_network
 
 
 def fetch_own(

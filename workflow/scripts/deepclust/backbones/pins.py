@@ -8,8 +8,8 @@ import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import read_json, write_json
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import read_json, write_json
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import Field
 
-from deepclust.common.models import save_model
-from deepclust.common.networks import build_network
-from deepclust.common.options import Options as BaseOptions
+from deepclust.core.options import Options as BaseOptions
+from deepclust.models.model import save_model
+from deepclust.models.networks import build_network
 
 
 class Options(BaseOptions):

@@ -16,12 +16,12 @@ from torch import nn
 from deepclust.backbones.checkpoints import Fit, Tensors, fit, read_tensors
 from deepclust.backbones.own import fetch_own
 from deepclust.backbones.sources import Source, obtain
-from deepclust.common.descriptions import INTERPOLATIONS, is_description
-from deepclust.common.errors import DeepclustError, some_of
-from deepclust.common.models import Model, save_model
-from deepclust.common.networks import build_network, set_image_size
-from deepclust.common.options import Options as BaseOptions
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError, some_of
+from deepclust.core.options import Options as BaseOptions
+from deepclust.core.progress import Progress
+from deepclust.models.description import INTERPOLATIONS, is_description
+from deepclust.models.model import Model, save_model
+from deepclust.models.networks import build_network, set_image_size
 
 _SHOWN = 5  # tensors that an error names of each kind
 

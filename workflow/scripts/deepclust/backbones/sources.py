@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deepclust.backbones.addresses import HubFile, hub_file, is_local
 from deepclust.backbones.hub import RevisionError, fetch_from_hub
 from deepclust.backbones.pins import Pin, check_pin, keep_pin, pin_path, read_pin
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import sha256_file
-from deepclust.common.progress import Progress
+from deepclust.core.addresses import HubFile, hub_file, is_local
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import sha256_file
+from deepclust.core.progress import Progress
 
 
 @dataclass(frozen=True)

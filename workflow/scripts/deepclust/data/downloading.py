@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import explain_disk_errors
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import explain_disk_errors
+from deepclust.core.progress import Progress
 from deepclust.data.partial import Checksum, Partial
 from deepclust.data.sources import SourceError, fetch
 

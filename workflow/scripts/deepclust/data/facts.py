@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from deepclust.common.options import Options
+from deepclust.core.options import Options
 
 
 class Archive(BaseModel):

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deepclust.common.decoding import why_no_image
-from deepclust.common.errors import DeepclustError
-from deepclust.common.image_files import EXTENSIONS, Entry, ending, entries
+from deepclust.core.decoding import why_no_image
+from deepclust.core.errors import DeepclustError
+from deepclust.core.image_files import EXTENSIONS, Entry, ending, entries
 from deepclust.data.names import printable
 
 
@@ -45,7 +45,7 @@ class FolderContent:
 
 
 def look_through(folder: Path, hidden: bool = True) -> Iterator[Entry]:
-    """Everything in a folder; see `deepclust.common.image_files.entries`.
+    """Everything in a folder; see `deepclust.core.image_files.entries`.
 
     Raises:
         DeepclustError: some folder cannot be read.

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepclust.common.decoding import UnreadableImageError, decode_reduced
-from deepclust.common.errors import DeepclustError, some_of
-from deepclust.common.progress import Progress
+from deepclust.core.decoding import UnreadableImageError, decode_reduced
+from deepclust.core.errors import DeepclustError, some_of
+from deepclust.core.progress import Progress
 from deepclust.data.names import Names
 from deepclust.data.reading import in_threads
 from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit

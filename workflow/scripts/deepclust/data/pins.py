@@ -6,8 +6,8 @@ A pin is a text file in the form of `sha256sum`, so that `sha256sum --check` rea
 import re
 from pathlib import Path
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import sha256_file, write_text
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import sha256_file, write_text
 from deepclust.data.partial import Checksum
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from deepclust.common.decoding import UnreadableImageError, decode_reduced
+from deepclust.core.decoding import UnreadableImageError, decode_reduced
 from deepclust.data.splits import EncodedFile, EncodedSplit
 
 _AHEAD = 2  # groups of files that are in memory for each thread

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from deepclust.common.progress import Progress
+from deepclust.core.progress import Progress
 from deepclust.data.partial import Origin, Partial
 
 _BLOCK = 1 << 20

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from deepclust.common.image_files import read_regular
+from deepclust.core.image_files import read_regular
 
 UNKNOWN = -1
 """Label of an image whose class is not known."""

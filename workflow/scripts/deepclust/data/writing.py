@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from deepclust.common.errors import DeepclustError, some_of
-from deepclust.common.files import atomic_path, write_array, write_json
-from deepclust.common.images import write_encoded, write_raw
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError, some_of
+from deepclust.core.files import atomic_path, write_array, write_json
+from deepclust.core.images import write_encoded, write_raw
+from deepclust.core.progress import Progress
 from deepclust.data.names import Names
 from deepclust.data.reading import read_checked
 from deepclust.data.splits import UNKNOWN, EncodedSplit, RawSplit, opaque_key
@@ -39,7 +39,7 @@ def write_split(
     Memory holds a few images and an index of all: per image its name and some 30 bytes.
 
     Args:
-        images: folder of `images.bin` and `images.json` (see `deepclust.common.images`).
+        images: folder of `images.bin` and `images.json` (see `deepclust.core.images`).
         labels: folder of `labels.npy` (int32 [N], -1: unknown), `classes.json` (names of the classes, empty if the
             images have no labels), `ids.csv` (image id → name) and, if there is more than the images, `skipped.csv`
             (name and reason of every other file).

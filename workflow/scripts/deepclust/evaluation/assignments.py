@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from deepclust.common.files import atomic_path
+from deepclust.core.files import atomic_path
 from deepclust.evaluation.inputs import check_lengths, read_assignments
 
 COLUMNS = ("split", "id", "path", "cluster", "probability")

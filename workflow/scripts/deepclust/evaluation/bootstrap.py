@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import vstack
 
-from deepclust.common.progress import Task
-from deepclust.common.seeding import derive_seed
+from deepclust.core.progress import Task
+from deepclust.core.seeding import derive_seed
 from deepclust.evaluation.metrics import METRICS, Comparison, Numbers
 
 Interval = tuple[float, float]

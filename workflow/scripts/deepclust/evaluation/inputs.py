@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import read_json
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import read_json
 
 UNKNOWN = -1  # label of an image whose class is not known
 KINDS = {"f": "floating-point numbers", "i": "integers"}  # by dtype.kind

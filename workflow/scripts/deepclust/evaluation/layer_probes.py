@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.images import Images
-from deepclust.common.models import Model
-from deepclust.common.preprocessing import resize_and_crop
-from deepclust.common.progress import Progress
-from deepclust.common.seeding import derive_seed
+from deepclust.core.errors import DeepclustError
+from deepclust.core.images import Images
+from deepclust.core.progress import Progress
+from deepclust.core.seeding import derive_seed
 from deepclust.evaluation.inputs import check_lengths
 from deepclust.evaluation.options import LayerProbeOptions
+from deepclust.models.model import Model
+from deepclust.models.preprocessing import resize_and_crop
 
 BATCH = 128  # images at a time
 BLOCK = 4096  # rows of maps in float32 at a time

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import read_json
-from deepclust.common.head_choice import choose_heads
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import read_json
+from deepclust.evaluation.head_choice import choose_heads
 
 COLUMNS = (
     "dataset",

@@ -5,7 +5,7 @@
 
 from pydantic import Field
 
-from deepclust.common.options import Options
+from deepclust.core.options import Options
 
 NEAREST = 20  # neighbors that clusters are judged by, at most: small classes have few images of their own
 

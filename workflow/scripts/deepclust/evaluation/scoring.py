@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.modularity import modularity
-from deepclust.common.progress import Progress
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
 from deepclust.evaluation.bootstrap import Interval, mean_interval, score_intervals
 from deepclust.evaluation.inputs import (
     UNKNOWN,
@@ -27,6 +26,7 @@ from deepclust.evaluation.inputs import (
 from deepclust.evaluation.labelfree import neighbor_agreement, silhouette, size_entropy, stability
 from deepclust.evaluation.metrics import METRICS, Comparison, accuracy_per_class, contingency, match
 from deepclust.evaluation.options import NEAREST, ScoringOptions
+from deepclust.heads.kit.modularity import modularity
 
 LABEL_FREE = ("silhouette", "neighbor_agreement")
 SUMMARISED = (*METRICS, *LABEL_FREE, "modularity")

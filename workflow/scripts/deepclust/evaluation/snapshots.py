@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deepclust.common.progress import Progress
+from deepclust.core.progress import Progress
 from deepclust.evaluation.inputs import UNKNOWN, read_labels
 from deepclust.evaluation.metrics import Comparison
 from deepclust.evaluation.options import ProbeOptions

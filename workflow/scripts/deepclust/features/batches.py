@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.images import Images
-from deepclust.common.limits import shorter_side
-from deepclust.common.preprocessing import resize_and_crop
+from deepclust.core.errors import DeepclustError
+from deepclust.core.images import Images
+from deepclust.core.limits import shorter_side
 from deepclust.features.ahead import in_order
+from deepclust.models.preprocessing import resize_and_crop
 
 PREFETCHED = 2  # batches that are kept ready
 
@@ -50,7 +50,7 @@ def read_batches(
     differ are they resized here, too.
 
     Args:
-        size: side of the images that the backbone sees, see `deepclust.common.preprocessing.resize_and_crop`; None: it
+        size: side of the images that the backbone sees, see `deepclust.models.preprocessing.resize_and_crop`; None: it
             takes them as they are.
         corners: crop the four corners as well.
 

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from deepclust.common.device import has_fast_bf16
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import sha256_file
-from deepclust.common.images import Images
-from deepclust.common.progress import Progress
+from deepclust.core.device import has_fast_bf16
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import sha256_file
+from deepclust.core.images import Images
+from deepclust.core.progress import Progress
 from deepclust.features.ahead import in_order
 from deepclust.features.batches import Batch, read_batches
 from deepclust.features.options import ExtractionOptions

@@ -7,10 +7,10 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import write_array
-from deepclust.common.progress import Progress
-from deepclust.common.rows import projected, scale_rows, whitening
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import write_array
+from deepclust.core.progress import Progress
+from deepclust.core.rows import projected, scale_rows, whitening
 from deepclust.features.approximate import ApproximateSearch
 from deepclust.features.options import NeighborOptions
 

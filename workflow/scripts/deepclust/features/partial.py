@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import explain_disk_errors, read_json, remove_tree, write_json
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import explain_disk_errors, read_json, remove_tree, write_json
 
 SAVE_SECONDS = 1.0  # between two flushes to disk, the first of which follows the first block
 

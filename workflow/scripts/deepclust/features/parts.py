@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import explain_disk_errors, read_json, remove_tree
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import explain_disk_errors, read_json, remove_tree
 from deepclust.features.partial import PartialArray
 
 

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.models import Model
+from deepclust.core.errors import DeepclustError
 from deepclust.features.batches import Batch
 from deepclust.features.options import ExtractionOptions
+from deepclust.models.model import Model
 
 
 class Features(NamedTuple):

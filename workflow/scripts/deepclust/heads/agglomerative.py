@@ -12,15 +12,15 @@ import numpy.typing as npt
 from pydantic import Field
 from sklearn.cluster import AgglomerativeClustering
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
-from deepclust.common.seeding import derive_seed
-from deepclust.heads.graph import neighbor_graph
-from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
-from deepclust.heads.normalization import fit_normalization
-from deepclust.heads.voting import checked, landmarks, vote
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
+from deepclust.core.seeding import derive_seed
+from deepclust.heads.kit.graph import neighbor_graph
+from deepclust.heads.kit.head import Features, HeadFacts, HeadOptions, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.kit.normalization import fit_normalization
+from deepclust.heads.kit.voting import checked, landmarks, vote
 
-FACTS = Facts(needs_neighbors=True, max_backbones=None)
+FACTS = HeadFacts(needs_neighbors=True, max_backbones=None)
 
 Float32 = npt.NDArray[np.float32]
 
@@ -33,7 +33,7 @@ class Options(HeadOptions):
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """One tree of merges, cut at `k` clusters, for all seeds; see `deepclust.heads.head.Head`.
+    """One tree of merges, cut at `k` clusters, for all seeds; see `deepclust.heads.kit.head.Head`.
 
     The objective is the sum of squared distances to the means of the clusters. The weights are those of the vote.
 
@@ -62,5 +62,5 @@ def _within(rows: Float32, labels: npt.NDArray[np.integer], k: int) -> float:
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """The vote of the nearest training images; see `deepclust.heads.head.Head`."""
+    """The vote of the nearest training images; see `deepclust.heads.kit.head.Head`."""
     return vote(weights, features, options)

@@ -10,8 +10,8 @@ of the members are judged and improved half-way between: on half-whitened featur
    the same cluster and clusters be of similar size (the loss of SCAN, Van Gansbeke et al. 2020,
    arxiv.org/abs/2005.12320).
 3. The classifier with the highest modularity goes through `rounds` of moves: beside it, others are trained for which
-   its least cohesive cluster was dissolved and one of the others split (`deepclust.heads.split_and_merge`). Training
-   alone does not leave a partition in which two classes share a cluster. The highest modularity wins again.
+   its least cohesive cluster was dissolved and one of the others split (`heads.kit.split_and_merge`). Training alone
+   does not leave a partition in which two classes share a cluster. The highest modularity wins again.
 
 No step sees labels. The loss and modularity prefer clusters of similar size. Where the members agree that sizes are
 far from that, a seed fails (`evened_out`): one of the members is better then.
@@ -27,26 +27,26 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 
-from deepclust.common.device import choose_device
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
-from deepclust.heads.agreement import LinearFit, Votes, candidates
-from deepclust.heads.consensus_training import ConsensusTraining, Recipe
-from deepclust.heads.head import (
+from deepclust.core.device import choose_device
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
+from deepclust.heads.kit.agreement import LinearFit, Votes, candidates
+from deepclust.heads.kit.consensus_training import ConsensusTraining, Recipe
+from deepclust.heads.kit.head import (
     CombiningOptions,
-    Facts,
     Features,
+    HeadFacts,
     Prediction,
     SeedResult,
     TrainingData,
     Weights,
 )
-from deepclust.heads.linear_classifier import predict_linear
-from deepclust.heads.normalization import fit_normalization
-from deepclust.heads.stacked import Rows
-from deepclust.heads.training import Plan, Training, train
+from deepclust.heads.kit.linear_classifier import predict_linear
+from deepclust.heads.kit.normalization import fit_normalization
+from deepclust.heads.kit.stacked import Rows
+from deepclust.heads.kit.training import Schedule, Training, train
 
-FACTS = Facts(needs_neighbors=True, max_backbones=None, evens_batches=True)
+FACTS = HeadFacts(needs_neighbors=True, max_backbones=None, evens_batches=True)
 
 ALIKE = 0.1  # members agree on the sizes if at most this share of the images would have to move
 EVENED = 0.4  # share of the images that clusters of other sizes than all members' have moved: 1:10 made even
@@ -81,7 +81,7 @@ class Options(CombiningOptions):
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """One classifier per seed out of the same votes; see `deepclust.heads.head.Head`.
+    """One classifier per seed out of the same votes; see `deepclust.heads.kit.head.Head`.
 
     The objective is the modularity on the graph of `data.neighbors`, negative. The weights are `weight`
     [k, D] and `bias` [k] on the normalised features, float32.
@@ -113,7 +113,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
         return ConsensusTraining(rows, neighbors, votes, linear_fit, stack, recipe)
 
     epoch = max(1, data.count // options.batch_size)
-    plan = Plan(recipe.all_epochs * epoch, epoch, k, "raise entropy_weight or batch_size, or name other members")
+    plan = Schedule(recipe.all_epochs * epoch, epoch, k, "raise entropy_weight or batch_size, or name other members")
     for result in train(start, seeds, plan, device, data.scratch, progress):
         if not result.failure:
             result = replace(result, weights=_unscaled(result.weights) | normalization)
@@ -124,7 +124,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """The cluster with the highest probability; see `deepclust.heads.head.Head`."""
+    """The cluster with the highest probability; see `deepclust.heads.kit.head.Head`."""
     return predict_linear(weights, features, options)
 
 

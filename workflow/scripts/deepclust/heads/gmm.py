@@ -14,16 +14,16 @@ from pydantic import Field
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
-from deepclust.common.rows import blocks, principal_axes
-from deepclust.common.seeding import derive_seed
-from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
-from deepclust.heads.normalization import fit_normalization, normalized_blocks
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
+from deepclust.core.rows import blocks, principal_axes
+from deepclust.core.seeding import derive_seed
+from deepclust.heads.kit.head import Features, HeadFacts, HeadOptions, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.kit.normalization import fit_normalization, normalized_blocks
 
 REGULARIZATION = 1e-4  # of the mean variance of the components
 
-FACTS = Facts(needs_neighbors=False, max_backbones=None)
+FACTS = HeadFacts(needs_neighbors=False, max_backbones=None)
 
 Float32 = npt.NDArray[np.float32]
 
@@ -42,7 +42,7 @@ class Options(HeadOptions):
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """One mixture per seed; see `deepclust.heads.head.Head`.
+    """One mixture per seed; see `deepclust.heads.kit.head.Head`.
 
     The objective is the mean negative log-likelihood of the training images' components. The weights are `origin` [D]
     and `axes` [D, P] of the components, `shares` [k], `means` [k, P] and `factors` ([k, P] or [k, P, P], the Cholesky
@@ -97,7 +97,7 @@ def _fit_seed(points: npt.NDArray[np.float64], k: int, seed: int, options: Optio
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """The most probable cluster of every image, and the probabilities; see `deepclust.heads.head.Head`."""
+    """The most probable cluster of every image, and the probabilities; see `deepclust.heads.kit.head.Head`."""
     mixture = GaussianMixture(len(weights["means"]), covariance_type=options.covariance)
     mixture.weights_, mixture.means_ = weights["shares"], weights["means"]
     mixture.precisions_cholesky_ = weights["factors"]

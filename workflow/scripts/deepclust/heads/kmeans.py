@@ -19,23 +19,23 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from deepclust.common.device import choose_device
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
-from deepclust.common.rows import scale_rows
-from deepclust.common.seeding import derive_seed
-from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
-from deepclust.heads.lloyd import Clustering, Points, assign, iterate, polish
-from deepclust.heads.normalization import fit_normalization, normalized_blocks
-from deepclust.heads.plusplus import plus_plus
-from deepclust.heads.stacked import stacks
+from deepclust.core.device import choose_device
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
+from deepclust.core.rows import scale_rows
+from deepclust.core.seeding import derive_seed
+from deepclust.heads.kit.head import Features, HeadFacts, HeadOptions, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.kit.lloyd import Clustering, Points, assign, iterate, polish
+from deepclust.heads.kit.normalization import fit_normalization, normalized_blocks
+from deepclust.heads.kit.plusplus import plus_plus
+from deepclust.heads.kit.stacked import stacks
 
 # Relative improvement of the objective in one iteration, at which iterations end. Restarts that end at 1e-4 are ranked
 # before their order is settled: the objective of the best then varies more over seeds than that of scikit-learn's.
 TOLERANCE, TOLERANCE_ON_ALL = 1e-6, 1e-4
 SEEDING, SEEDING_PER_CLUSTER = 2**15, 32
 
-FACTS = Facts(needs_neighbors=False, max_backbones=None)
+FACTS = HeadFacts(needs_neighbors=False, max_backbones=None)
 
 Float32 = npt.NDArray[np.float32]
 
@@ -55,7 +55,7 @@ class Options(HeadOptions):
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """One k-means per seed; see `deepclust.heads.head.Head`.
+    """One k-means per seed; see `deepclust.heads.kit.head.Head`.
 
     The objective is the sum of squared distances of the normalised training features to their centroids. The weights
     are `centroids` [k, D] in the space of the normalised features, and those of the normalisation.
@@ -140,7 +140,7 @@ def _sample(points: Points, size: int | None, seed: int) -> Points:
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """The nearest centroid of every image; see `deepclust.heads.head.Head`."""
+    """The nearest centroid of every image; see `deepclust.heads.kit.head.Head`."""
     centroids: Float32 = weights["centroids"]
     center = np.zeros(centroids.shape[1], np.float32) if options.spherical else centroids.mean(axis=0)
     device = choose_device()

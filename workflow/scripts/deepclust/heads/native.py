@@ -19,12 +19,12 @@ import numpy.typing as npt
 from safetensors import safe_open
 from scipy.special import log_softmax
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
-from deepclust.common.rows import BLOCK, scale_rows
-from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
+from deepclust.core.rows import BLOCK, scale_rows
+from deepclust.heads.kit.head import Features, HeadFacts, HeadOptions, Prediction, SeedResult, TrainingData, Weights
 
-FACTS = Facts(needs_neighbors=False, max_backbones=1, needs_native=True)
+FACTS = HeadFacts(needs_neighbors=False, max_backbones=1, needs_native=True)
 
 
 class Options(HeadOptions):
@@ -35,7 +35,7 @@ class Options(HeadOptions):
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """The same clusters for every seed; see `deepclust.heads.head.Head`.
+    """The same clusters for every seed; see `deepclust.heads.kit.head.Head`.
 
     The objective is the mean surprise -log max_k p_k of the training images. The weights are the tensors of
     `native.safetensors` and `normalize`.
@@ -52,7 +52,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """The likeliest cluster of every image; see `deepclust.heads.head.Head`."""
+    """The likeliest cluster of every image; see `deepclust.heads.kit.head.Head`."""
     assignments, probabilities = [], []
     for scores in _scores(weights, features[0]):
         assignments.append(scores.argmax(axis=1).astype(np.int32))

@@ -3,7 +3,7 @@
 Van Gansbeke et al., SCAN: Learning to Classify Images without Labels, ECCV 2020, arxiv.org/abs/2005.12320. The defaults
 are those of the paper's runs with a frozen backbone (ImageNet): 10 linear heads, 50 neighbors, entropy weight 5, SGD
 with learning rate 5 and momentum 0.9, batches of 1024 (512 for 50 classes), 100 epochs. Self-labelling:
-`deepclust.heads.self_labelling`.
+`deepclust.heads.kit.self_labelling`.
 
 Departures:
 - No augmentation: an image's neighbor is its only other view. Therefore an image is never paired with itself; the
@@ -17,12 +17,12 @@ Departures:
 
 from collections.abc import Iterator, Sequence
 
-from deepclust.common.progress import Progress
-from deepclust.heads.head import Facts, Features, Prediction, SeedResult, TrainingData, Weights
-from deepclust.heads.linear_classifier import predict_linear
-from deepclust.heads.neighbor_consistency import ConsistencyOptions, fit_consistency
+from deepclust.core.progress import Progress
+from deepclust.heads.kit.head import Features, HeadFacts, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.kit.linear_classifier import predict_linear
+from deepclust.heads.kit.neighbor_consistency import ConsistencyOptions, fit_consistency
 
-FACTS = Facts(needs_neighbors=True, max_backbones=None, evens_batches=True)
+FACTS = HeadFacts(needs_neighbors=True, max_backbones=None, evens_batches=True)
 
 
 class Options(ConsistencyOptions):
@@ -30,10 +30,10 @@ class Options(ConsistencyOptions):
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """One SCAN per seed; see `deepclust.heads.head.Head` and `fit_consistency`."""
+    """One SCAN per seed; see `deepclust.heads.kit.head.Head` and `fit_consistency`."""
     return fit_consistency(data, k, seeds, options, progress)
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """The cluster with the highest probability; see `deepclust.heads.head.Head`."""
+    """The cluster with the highest probability; see `deepclust.heads.kit.head.Head`."""
     return predict_linear(weights, features, options)

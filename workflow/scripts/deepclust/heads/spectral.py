@@ -15,20 +15,20 @@ import torch
 from pydantic import Field
 from scipy import sparse
 
-from deepclust.common.device import choose_device
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
-from deepclust.common.rows import scale_rows
-from deepclust.common.seeding import derive_seed
+from deepclust.core.device import choose_device
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
+from deepclust.core.rows import scale_rows
+from deepclust.core.seeding import derive_seed
 from deepclust.heads import kmeans
-from deepclust.heads.graph import leading_eigenpairs, neighbor_graph
-from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
-from deepclust.heads.lloyd import Points, assign
-from deepclust.heads.monitors import with_centering
-from deepclust.heads.normalization import fit_normalization
-from deepclust.heads.voting import checked, landmarks, vote
+from deepclust.heads.kit.graph import leading_eigenpairs, neighbor_graph
+from deepclust.heads.kit.head import Features, HeadFacts, HeadOptions, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.kit.lloyd import Points, assign
+from deepclust.heads.kit.monitors import with_centering
+from deepclust.heads.kit.normalization import fit_normalization
+from deepclust.heads.kit.voting import checked, landmarks, vote
 
-FACTS = Facts(needs_neighbors=True, max_backbones=None)
+FACTS = HeadFacts(needs_neighbors=True, max_backbones=None)
 
 Float32 = npt.NDArray[np.float32]
 
@@ -43,7 +43,7 @@ class Options(HeadOptions):
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """One k-means on the common eigenvectors per seed; see `deepclust.heads.head.Head`.
+    """One k-means on the common eigenvectors per seed; see `deepclust.heads.kit.head.Head`.
 
     The objective is that of k-means in the space of the eigenvectors. The weights are those of the vote.
 
@@ -80,5 +80,5 @@ def embedding(graph: sparse.csr_array, k: int) -> Float32:
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """The vote of the nearest training images; see `deepclust.heads.head.Head`."""
+    """The vote of the nearest training images; see `deepclust.heads.kit.head.Head`."""
     return vote(weights, features, options)

@@ -16,18 +16,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from deepclust.common.device import choose_device
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
-from deepclust.common.seeding import derive_seed
-from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
-from deepclust.heads.monitors import watched, with_centering
-from deepclust.heads.normalization import fit_normalization, normalized_blocks
-from deepclust.heads.stacked import Rows, orders
-from deepclust.heads.stacked_mlp import StackedMLP, build_parameters, last_weight
-from deepclust.heads.training import Plan, Training, train
+from deepclust.core.device import choose_device
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
+from deepclust.core.seeding import derive_seed
+from deepclust.heads.kit.head import Features, HeadFacts, HeadOptions, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.kit.monitors import watched, with_centering
+from deepclust.heads.kit.normalization import fit_normalization, normalized_blocks
+from deepclust.heads.kit.stacked import Rows, orders
+from deepclust.heads.kit.stacked_mlp import StackedMLP, build_parameters, last_weight
+from deepclust.heads.kit.training import Schedule, Training, train
 
-FACTS = Facts(needs_neighbors=True, max_backbones=1)
+FACTS = HeadFacts(needs_neighbors=True, max_backbones=1)
 
 ADVICE = "lower beta, raise neighbors or train longer"
 WEIGHTS = ("first", "first_bias", "second", "second_bias", "third")
@@ -210,7 +210,7 @@ def batches(count: int, options: Options) -> tuple[int, int]:
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """TEMI for every seed; see `deepclust.heads.head.Head`.
+    """TEMI for every seed; see `deepclust.heads.kit.head.Head`.
 
     The objective is the mean training loss of the best head in the last epoch. The weights are those of its teacher,
     and those of the normalisation.
@@ -233,14 +233,14 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
         return TemiTraining(rows, neighbors, stack, k, options)
 
     _, epoch = batches(data.count, options)
-    plan = Plan(options.epochs * epoch, epoch, k, with_centering(ADVICE, options))
+    plan = Schedule(options.epochs * epoch, epoch, k, with_centering(ADVICE, options))
     for result in train(start, seeds, plan, device, data.scratch, progress):
         result.weights.update({} if result.failure else normalization)
         yield result
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """Clusters and their probabilities; see `deepclust.heads.head.Head`."""
+    """Clusters and their probabilities; see `deepclust.heads.kit.head.Head`."""
     device = choose_device()
     tensors = {name: torch.from_numpy(np.array(weights[name])).to(device) for name in WEIGHTS}
     count = len(features[0])

@@ -25,18 +25,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 from torch import Tensor, nn
 
-from deepclust.common.device import choose_device
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
-from deepclust.common.rows import blocks
-from deepclust.common.seeding import derive_seed
-from deepclust.heads.head import Facts, Features, HeadOptions, Prediction, SeedResult, TrainingData, Weights
-from deepclust.heads.monitors import watched, with_centering
-from deepclust.heads.normalization import apply_normalization, fit_normalization
-from deepclust.heads.stacked import Rows, draw, orders
-from deepclust.heads.training import Plan, Training, train
+from deepclust.core.device import choose_device
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
+from deepclust.core.rows import blocks
+from deepclust.core.seeding import derive_seed
+from deepclust.heads.kit.head import Features, HeadFacts, HeadOptions, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.kit.monitors import watched, with_centering
+from deepclust.heads.kit.normalization import apply_normalization, fit_normalization
+from deepclust.heads.kit.stacked import Rows, draw, orders
+from deepclust.heads.kit.training import Schedule, Training, train
 
-FACTS = Facts(needs_neighbors=False, max_backbones=None)
+FACTS = HeadFacts(needs_neighbors=False, max_backbones=None)
 
 LOGGED = 100  # steps between two entries of the log
 SCORED = 10_000  # images of the generalization score
@@ -216,7 +216,7 @@ def _fold_accuracy(
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """TURTLE for every seed; see `deepclust.heads.head.Head`.
+    """TURTLE for every seed; see `deepclust.heads.kit.head.Head`.
 
     The objective is 1 - the generalization score. The weights are a task encoder per feature space, [K, D_b + 1] with
     the bias last, and what the normalisation of each space needs.
@@ -238,7 +238,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     def start(stack: Sequence[int]) -> TurtleTraining:
         return TurtleTraining(spaces, stack, k, options)
 
-    plan = Plan(options.steps, LOGGED, k, with_centering("raise gamma", options))
+    plan = Schedule(options.steps, LOGGED, k, with_centering("raise gamma", options))
     for result in train(start, seeds, plan, device, data.scratch, progress):
         if result.failure is not None:
             yield result
@@ -250,7 +250,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """Clusters and their probabilities; see `deepclust.heads.head.Head`."""
+    """Clusters and their probabilities; see `deepclust.heads.kit.head.Head`."""
     device = choose_device()
     names = [f"{s}/encoder" for s in range(len(features))]
     encoders = [torch.from_numpy(np.array(weights[name])).to(device) for name in names]

@@ -18,13 +18,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from deepclust.common.progress import Progress
-from deepclust.heads.head import Facts, Features, Prediction, SeedResult, TrainingData, Weights
-from deepclust.heads.linear_classifier import predict_linear
-from deepclust.heads.neighbor_consistency import ConsistencyOptions, fit_consistency
-from deepclust.heads.self_labelling import SelfLabelling
+from deepclust.core.progress import Progress
+from deepclust.heads.kit.head import Features, HeadFacts, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.kit.linear_classifier import predict_linear
+from deepclust.heads.kit.neighbor_consistency import ConsistencyOptions, fit_consistency
+from deepclust.heads.kit.self_labelling import SelfLabelling
 
-FACTS = Facts(needs_neighbors=True, max_backbones=None, evens_batches=True)
+FACTS = HeadFacts(needs_neighbors=True, max_backbones=None, evens_batches=True)
 
 
 class Options(ConsistencyOptions):
@@ -43,10 +43,10 @@ class Options(ConsistencyOptions):
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """One head per seed; see `deepclust.heads.head.Head` and `fit_consistency`."""
+    """One head per seed; see `deepclust.heads.kit.head.Head` and `fit_consistency`."""
     return fit_consistency(data, k, seeds, options, progress)
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """The cluster with the highest probability; see `deepclust.heads.head.Head`."""
+    """The cluster with the highest probability; see `deepclust.heads.kit.head.Head`."""
     return predict_linear(weights, features, options)

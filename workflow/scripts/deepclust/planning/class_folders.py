@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from deepclust.common.image_files import image_paths
+from deepclust.core.image_files import image_paths
 
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validation", "eval", "dev")  # the first of them that is there is meant

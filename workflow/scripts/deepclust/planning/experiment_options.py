@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from deepclust.common.options import Options
+from deepclust.core.options import Options
 
 # Names become parts of paths and of HTML pages; `+` joins backbones in paths.
 LONGEST_NAME = 100

@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from deepclust.common.files import sha256_file
-from deepclust.common.image_files import files_with, image_paths
+from deepclust.core.files import sha256_file
+from deepclust.core.image_files import files_with, image_paths
 
 SMALL = 10**6  # bytes of a file whose content every plan looks at; Snakemake's own limit for that is the same
 

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import write_text
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import write_text
 
 VARIABLE = "DEEPCLUST_PLAN"  # the environment of jobs tells where the plan is
 

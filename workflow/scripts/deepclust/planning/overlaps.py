@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from deepclust.common.errors import DeepclustError, some_of
-from deepclust.common.image_files import files_with
-from deepclust.common.image_lists import read_list
+from deepclust.core.errors import DeepclustError, some_of
+from deepclust.core.image_files import files_with
+from deepclust.core.image_lists import read_list
 
 _SHOWN = 3
 _MOST_BYTES = 2**24  # of lists that are compared: some 300,000 rows, a second

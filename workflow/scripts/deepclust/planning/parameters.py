@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import sha256_file
-from deepclust.common.image_lists import read_list
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import sha256_file
+from deepclust.core.image_lists import read_list
 from deepclust.planning import pretrained
 from deepclust.planning.downloads import local_path
 from deepclust.planning.file_states import file_state, files_digest, folders_digest, listing_digest
 from deepclust.planning.plan import Config, Plan, Run, copies, reading
-from deepclust.planning.validation import closest, did_you_mean
+from deepclust.planning.schema import closest, did_you_mean
 
 HALF_WHITENED = (
     "half_whitened_neighbors"  # the neighbors that half-whitening heads read, and all clusters are judged by

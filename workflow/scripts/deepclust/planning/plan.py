@@ -8,16 +8,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.image_files import image_paths
-from deepclust.common.limits import most_clusters, shorter_side
+from deepclust.core.errors import DeepclustError
+from deepclust.core.image_files import image_paths
+from deepclust.core.limits import most_clusters, shorter_side
 from deepclust.planning import pretrained
 from deepclust.planning.class_folders import meant_splits
 from deepclust.planning.downloads import local_path, looked_in
 from deepclust.planning.experiment_options import LONGEST_FILE_NAME
 from deepclust.planning.overlaps import check_overlap
+from deepclust.planning.schema import Schema, check_and_fill, did_you_mean, undefined
 from deepclust.planning.strict_yaml import check_file
-from deepclust.planning.validation import Schema, check_and_fill, did_you_mean, undefined
 
 Config = dict[str, Any]
 

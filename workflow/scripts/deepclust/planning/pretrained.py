@@ -13,11 +13,11 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from deepclust.common.descriptions import DESCRIPTION, beside, is_description, read_description
-from deepclust.common.errors import DeepclustError, some_of
+from deepclust.core.errors import DeepclustError, some_of
+from deepclust.models.description import DESCRIPTION, beside, is_description, read_description
 from deepclust.planning.downloads import local_path, looked_in
 from deepclust.planning.experiment_options import LONGEST_FILE_NAME
-from deepclust.planning.validation import closest, did_you_mean
+from deepclust.planning.schema import closest, did_you_mean
 
 PROJECT = Path(__file__).resolve().parents[4]
 BACKBONES = Path(__file__).resolve().parents[1] / "backbones"

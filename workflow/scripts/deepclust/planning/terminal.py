@@ -1,6 +1,6 @@
 """What a person sees while the workflow runs, and at its end.
 
-Jobs write their output to log files and their progress to small files beside them (`deepclust.common.progress`). A
+Jobs write their output to log files and their progress to small files beside them (`deepclust.core.progress`). A
 thread of Snakemake's main process shows these: on a terminal as lines that stay below Snakemake's own messages and are
 repainted in place, elsewhere as a plain line now and then. Only this thread paints, so parallel jobs cannot garble
 each other.
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from deepclust.common.scores import show, show_share
+from deepclust.core.scores import show, show_share
 
 REPAINT = 0.5  # seconds between two repaints on a terminal
 PLAIN = 15.0  # seconds between two lines of one job elsewhere

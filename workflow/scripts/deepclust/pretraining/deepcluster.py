@@ -16,16 +16,16 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepclust.common.plain_networks import dropouts
-from deepclust.common.seeding import derive_seed
-from deepclust.pretraining.cluster_sampling import uniform_order
-from deepclust.pretraining.method import Epoch, ImageFacts, Method
-from deepclust.pretraining.monitors import cluster_record, common_information
-from deepclust.pretraining.options import Architecture, AugmentationOptions, PretrainingOptions
-from deepclust.pretraining.power_iteration import power_iteration_clusters
-from deepclust.pretraining.streamed_kmeans import kmeans
-from deepclust.pretraining.views import for_each_image
-from deepclust.pretraining.whitening import whitened_features
+from deepclust.core.seeding import derive_seed
+from deepclust.models.plain_networks import dropouts
+from deepclust.pretraining.engine.method import Epoch, ImageFacts, Method
+from deepclust.pretraining.engine.monitors import cluster_record, common_information
+from deepclust.pretraining.engine.options import Architecture, AugmentationOptions, PretrainingOptions
+from deepclust.pretraining.parts.cluster_sampling import uniform_order
+from deepclust.pretraining.parts.power_iteration import power_iteration_clusters
+from deepclust.pretraining.parts.streamed_kmeans import kmeans
+from deepclust.pretraining.parts.whitening import whitened_features
+from deepclust.pretraining.views.base import for_each_image
 
 TOP_STD = 0.01  # of the top layer's fresh weights
 

@@ -18,13 +18,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepclust.common.seeding import derive_seed
-from deepclust.pretraining.method import Epoch, ImageFacts, Method
-from deepclust.pretraining.monitors import cluster_record, common_information
-from deepclust.pretraining.multi_crop import MultiCrop, embed_by_size
-from deepclust.pretraining.optimization import cosine_schedule
-from deepclust.pretraining.options import AugmentationOptions, Optimizer, PretrainingOptions, SmallCropOptions
-from deepclust.pretraining.streamed_kmeans import kmeans
+from deepclust.core.seeding import derive_seed
+from deepclust.pretraining.engine.method import Epoch, ImageFacts, Method
+from deepclust.pretraining.engine.monitors import cluster_record, common_information
+from deepclust.pretraining.engine.optimization import cosine_schedule
+from deepclust.pretraining.engine.options import AugmentationOptions, Optimizer, PretrainingOptions, SmallCropOptions
+from deepclust.pretraining.parts.streamed_kmeans import kmeans
+from deepclust.pretraining.views.multi_crop import MultiCrop, embed_by_size
 
 BANKS = 2  # one for each view of the usual size
 CHUNK = 2**14  # images whose features are held at once to fill the banks

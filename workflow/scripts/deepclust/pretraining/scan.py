@@ -14,14 +14,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.seeding import derive_seed
-from deepclust.pretraining.classifier import Classifier
-from deepclust.pretraining.method import ImageFacts
-from deepclust.pretraining.options import Facts, Optimizer, PretrainingOptions
-from deepclust.pretraining.strong_augmentation import StrongAugmentation, StrongAugmentationOptions
+from deepclust.core.errors import DeepclustError
+from deepclust.core.seeding import derive_seed
+from deepclust.pretraining.engine.method import ImageFacts
+from deepclust.pretraining.engine.options import MethodFacts, Optimizer, PretrainingOptions
+from deepclust.pretraining.parts.classifier import Classifier
+from deepclust.pretraining.views.strong_augmentation import StrongAugmentation, StrongAugmentationOptions
 
-FACTS = Facts(native_k="clusters", needs_neighbors=True)
+FACTS = MethodFacts(native_k="clusters", needs_neighbors=True)
 
 
 class Options(PretrainingOptions):

@@ -17,15 +17,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepclust.common.options import Options as BaseOptions
-from deepclust.common.seeding import derive_seed
-from deepclust.pretraining.method import Epoch, ImageFacts, Method
-from deepclust.pretraining.monitors import cluster_record
-from deepclust.pretraining.native import NativeHead
-from deepclust.pretraining.optimization import cosine_schedule
-from deepclust.pretraining.options import AugmentationOptions, Facts, PretrainingOptions, Probability
+from deepclust.core.options import Options as BaseOptions
+from deepclust.core.seeding import derive_seed
+from deepclust.pretraining.engine.method import Epoch, ImageFacts, Method
+from deepclust.pretraining.engine.monitors import cluster_record
+from deepclust.pretraining.engine.native import NativeHead
+from deepclust.pretraining.engine.optimization import cosine_schedule
+from deepclust.pretraining.engine.options import AugmentationOptions, MethodFacts, PretrainingOptions, Probability
 
-FACTS = Facts(native_k="clusters")
+FACTS = MethodFacts(native_k="clusters")
 
 FROZEN_EPOCHS = 1  # in which centres and labels are found while the network stays as it is
 ABSENT = -1e9  # score of the clusters that a smaller head does not have

@@ -13,13 +13,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepclust.common.errors import DeepclustError
-from deepclust.pretraining.classifier import Classifier
-from deepclust.pretraining.method import ImageFacts
-from deepclust.pretraining.options import Facts, Optimizer, PretrainingOptions
-from deepclust.pretraining.strong_augmentation import StrongAugmentation, StrongAugmentationOptions
+from deepclust.core.errors import DeepclustError
+from deepclust.pretraining.engine.method import ImageFacts
+from deepclust.pretraining.engine.options import MethodFacts, Optimizer, PretrainingOptions
+from deepclust.pretraining.parts.classifier import Classifier
+from deepclust.pretraining.views.strong_augmentation import StrongAugmentation, StrongAugmentationOptions
 
-FACTS = Facts(native_k="clusters", needs_clusters=True)
+FACTS = MethodFacts(native_k="clusters", needs_clusters=True)
 PLAIN = StrongAugmentationOptions(flip_probability=0, operations=0, cutout=0)
 
 

@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepclust.common.seeding import derive_seed
-from deepclust.pretraining.method import ImageFacts, Method
-from deepclust.pretraining.options import AugmentationOptions, PretrainingOptions
+from deepclust.core.seeding import derive_seed
+from deepclust.pretraining.engine.method import ImageFacts, Method
+from deepclust.pretraining.engine.options import AugmentationOptions, PretrainingOptions
 
 
 class Options(PretrainingOptions):

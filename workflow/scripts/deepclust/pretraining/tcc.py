@@ -17,19 +17,19 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepclust.common.seeding import derive_seed
-from deepclust.pretraining.method import Epoch, ImageFacts, Method
-from deepclust.pretraining.monitors import cluster_record
-from deepclust.pretraining.native import NativeHead
-from deepclust.pretraining.options import (
+from deepclust.core.seeding import derive_seed
+from deepclust.pretraining.engine.method import Epoch, ImageFacts, Method
+from deepclust.pretraining.engine.monitors import cluster_record
+from deepclust.pretraining.engine.native import NativeHead
+from deepclust.pretraining.engine.options import (
     Architecture,
     AugmentationOptions,
-    Facts,
+    MethodFacts,
     Optimizer,
     PretrainingOptions,
     Probability,
 )
-from deepclust.pretraining.tcc_contrast import (
+from deepclust.pretraining.parts.tcc_contrast import (
     Queue,
     cluster_contrast,
     divergence,
@@ -38,10 +38,10 @@ from deepclust.pretraining.tcc_contrast import (
     instance_contrast,
     membership_contrast,
 )
-from deepclust.pretraining.tcc_heads import Condition, Heads, Twin
-from deepclust.pretraining.views import for_each_image
+from deepclust.pretraining.parts.tcc_heads import Condition, Heads, Twin
+from deepclust.pretraining.views.base import for_each_image
 
-FACTS = Facts(native_k="clusters")
+FACTS = MethodFacts(native_k="clusters")
 
 Temperature = Annotated[float, Field(gt=0)]
 

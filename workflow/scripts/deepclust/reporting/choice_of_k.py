@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import read_json
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import read_json
 from deepclust.reporting.style import ACCENT, INK, MUTED, RULE, new_figure, note
 
 # key in the file, title, what a reader should know

@@ -7,8 +7,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from scipy.sparse import csr_array
 
-from deepclust.common.scores import show, show_share
-from deepclust.reporting.runs import NO_CLASS, Run
+from deepclust.core.scores import show, show_share
+from deepclust.reporting.runs import NO_CLASS, ScoredRun
 from deepclust.reporting.style import ACCENT, INK, LONGEST_NAME, MUTED, RULE, new_figure, note, printable, widest
 
 TEXT_LIMIT = 25  # rows or columns with a percentage in every cell
@@ -17,12 +17,12 @@ PIXEL_LIMIT = 250  # rows or columns drawn as such; of more, neighbors share a p
 _NAME_ROOM = 0.9  # inches for the names of classes that all sizes have
 
 
-def run_overview(run: Run) -> Figure:
+def run_overview(run: ScoredRun) -> Figure:
     """The confusion matrix of the selected seed, or its cluster sizes where there are no labels."""
     return _sizes(run) if run.chosen.confusion is None else _confusion(run)
 
 
-def _confusion(run: Run) -> Figure:
+def _confusion(run: ScoredRun) -> Figure:
     chosen = run.chosen
     assert chosen.confusion is not None
     order = chosen.cluster_order()
@@ -80,7 +80,7 @@ def _size(rows: int, columns: int) -> tuple[float, float]:
     return min(8.0, 2.5 + 0.3 * columns), min(7.2, 1.5 + 0.3 * rows)
 
 
-def _description(run: Run, shared: int) -> str:
+def _description(run: ScoredRun, shared: int) -> str:
     accuracy = run.chosen.scores.get("acc")
     score = "" if accuracy is None else f", ACC {show(accuracy, 'acc')} %"
     pooled = f"; each point is the largest of {shared} × {shared} cells" if shared > 1 else ""
@@ -102,7 +102,7 @@ def _class_names(axes: Axes, names: list[str], rows: int) -> None:
     axes.set_yticks(range(len(names)), names, color=INK)
 
 
-def _cluster_names(axes: Axes, run: Run, order: list[int]) -> None:
+def _cluster_names(axes: Axes, run: ScoredRun, order: list[int]) -> None:
     unmatched = sum(run.chosen.matching[cluster] == NO_CLASS for cluster in order)
     label = f"cluster ({len(order):,})" if len(order) > NAME_LIMIT else "cluster"
     rest = f"; the last {unmatched} have none" if unmatched else ""
@@ -122,7 +122,7 @@ def _write_percentages(axes: Axes, percent: npt.NDArray[np.float64]) -> None:
             axes.text(column, row, show_share(value / 100, 0), ha="center", va="center", color=color, fontsize=8)
 
 
-def _sizes(run: Run) -> Figure:
+def _sizes(run: ScoredRun) -> Figure:
     sizes = np.sort(np.asarray(run.chosen.sizes))[::-1]
     order = np.argsort(-np.asarray(run.chosen.sizes), kind="stable")
     named = len(sizes) <= NAME_LIMIT

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepclust.common.errors import DeepclustError
-from deepclust.reporting.runs import Run
+from deepclust.core.errors import DeepclustError
+from deepclust.reporting.runs import ScoredRun
 
 _LARGE = 150_000  # bytes of a PNG that are worth a lossy encoding
 _QUALITY = 88
@@ -50,7 +50,7 @@ def data_uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def figures_of(run: Run, files: Iterable[Path]) -> dict[str, Path]:
+def figures_of(run: ScoredRun, files: Iterable[Path]) -> dict[str, Path]:
     """The figures of a run by the name of their file; they are in a folder that ends in the run's path."""
     ending = Path(run.path).parts
     return {path.stem: path for path in files if path.parent.parts[-len(ending) :] == ending}

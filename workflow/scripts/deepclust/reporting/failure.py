@@ -4,13 +4,13 @@ import textwrap
 
 from matplotlib.figure import Figure
 
-from deepclust.reporting.runs import Run
+from deepclust.reporting.runs import ScoredRun
 from deepclust.reporting.style import ERROR, INK, new_figure, printable
 
 _WIDTH = 80  # characters
 
 
-def failure_figure(run: Run) -> Figure:
+def failure_figure(run: ScoredRun) -> Figure:
     """That every seed failed, and why the first did."""
     lines = textwrap.wrap(printable(run.failure), _WIDTH)
     height = 0.75 + 0.18 * len(lines)

@@ -6,9 +6,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from deepclust.common.scores import show_share
-from deepclust.common.seeding import derive_seed
-from deepclust.reporting.runs import NO_CLASS, Run
+from deepclust.core.scores import show_share
+from deepclust.core.seeding import derive_seed
+from deepclust.reporting.runs import NO_CLASS, ScoredRun
 from deepclust.reporting.scored import Scored
 from deepclust.reporting.style import DPI, ERROR, INK, LONGEST_NAME, MUTED, new_figure, printable, widest
 
@@ -25,7 +25,7 @@ _TITLE_SIZE = 8.5
 _DETAIL_SIZE = 7
 
 
-def gallery(run: Run, scored: Scored, images: int, most_clusters: int) -> Figure:
+def gallery(run: ScoredRun, scored: Scored, images: int, most_clusters: int) -> Figure:
     """One row per cluster of the selected seed: its number, size and matched class, and a sample of its images.
 
     Args:
@@ -54,7 +54,7 @@ def gallery(run: Run, scored: Scored, images: int, most_clusters: int) -> Figure
     return figure
 
 
-def _choose(run: Run, scored: Scored, most: int) -> list[int]:
+def _choose(run: ScoredRun, scored: Scored, most: int) -> list[int]:
     order = run.chosen.cluster_order()
     if len(order) <= most:
         return order
@@ -68,7 +68,7 @@ def _sample(members: npt.NDArray[np.intp], count: int, run: str, cluster: int) -
     return generator.permutation(members)[:count]
 
 
-def _is_error(run: Run, cluster: int, label: int) -> bool:
+def _is_error(run: ScoredRun, cluster: int, label: int) -> bool:
     """Whether ACC counts the image as wrong; images without a label are not counted."""
     return label >= 0 and bool(run.chosen.matching) and run.chosen.matching[cluster] != label
 
@@ -95,7 +95,7 @@ def _tile(image: npt.NDArray[np.uint8], outlined: bool) -> npt.NDArray[np.uint8]
     return tile
 
 
-def _describe(run: Run, scored: Scored, cluster: int) -> tuple[str, str]:
+def _describe(run: ScoredRun, scored: Scored, cluster: int) -> tuple[str, str]:
     """Title and detail of a cluster."""
     labels = scored.labels[scored.assignments == cluster]
     known = labels[labels >= 0]
@@ -124,7 +124,7 @@ def _write(figure: Figure, title: str, detail: str, center: float) -> None:
     figure.text(left, up - half_line, detail, va="top", color=MUTED, fontsize=_DETAIL_SIZE)
 
 
-def _heading(run: Run, scored: Scored, shown: int) -> tuple[str, str]:
+def _heading(run: ScoredRun, scored: Scored, shown: int) -> tuple[str, str]:
     """Title of the figure, and its explanation, which is the longer one."""
     total = len(run.chosen.sizes)
     what = "every cluster" if shown == total else f"{shown} of {total:,} clusters of all sizes"

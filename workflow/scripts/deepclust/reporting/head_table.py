@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from deepclust.common.head_choice import HeadChoice, choose_heads
-from deepclust.common.scores import show
-from deepclust.reporting.runs import Run
+from deepclust.core.scores import show
+from deepclust.evaluation.head_choice import HeadChoice, choose_heads
+from deepclust.reporting.runs import ScoredRun
 from deepclust.reporting.tables import Cell, Column, Table
 
 
-def head_choices(runs: Sequence[Run]) -> list[HeadChoice]:
+def head_choices(runs: Sequence[ScoredRun]) -> list[HeadChoice]:
     """The choice among the heads on the same features, by the modularity of their selected seeds.
 
     Heads whose every seed failed are not among them.
@@ -19,7 +19,7 @@ def head_choices(runs: Sequence[Run]) -> list[HeadChoice]:
     return choose_heads(settings, [run.head for run in runs], modularity, accuracy)
 
 
-def head_table(group: Sequence[Run]) -> Table | None:
+def head_table(group: Sequence[ScoredRun]) -> Table | None:
     """The choices among the runs of one dataset, with their oracle where there are labels; None without a choice."""
     choices = head_choices(group)
     if not choices:
@@ -50,12 +50,12 @@ def head_table(group: Sequence[Run]) -> Table | None:
     return table
 
 
-def _percent(run: Run, name: str) -> Cell:
+def _percent(run: ScoredRun, name: str) -> Cell:
     value = run.chosen.scores.get(name)
     return Cell(show(value, name), value=value)
 
 
-def _oracle(chosen: Run, best: Run | None) -> list[Cell]:
+def _oracle(chosen: ScoredRun, best: ScoredRun | None) -> list[Cell]:
     if best is None:
         return [Cell("") for _ in range(4)]
     lost = best.chosen.scores["acc"] - chosen.chosen.scores["acc"] if "acc" in chosen.chosen.scores else None

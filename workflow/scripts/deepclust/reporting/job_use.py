@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepclust.common.files import read_json
+from deepclust.core.files import read_json
 from deepclust.reporting.tables import Cell, Column, Table, duration
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from deepclust.common.errors import DeepclustError
+from deepclust.core.errors import DeepclustError
 from deepclust.reporting.style import CATEGORIES, LONGEST_NAME, RULE, legend_below, new_figure, note, printable
 
 

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from deepclust.common.scores import scale, show
+from deepclust.core.scores import scale, show
 from deepclust.reporting.published import Published, comparable
-from deepclust.reporting.runs import Run, by_dataset, seed_spread
+from deepclust.reporting.runs import ScoredRun, by_dataset, seed_spread
 from deepclust.reporting.style import ACCENT, ERROR, INK, LONGEST_NAME, MUTED, RULE, new_figure, note, printable, widest
 
 MOST_DATASETS = 20  # the first by name; a picture can only be so high
@@ -44,7 +44,7 @@ class _Row:
         yield from self.ceilings.values()
 
 
-def leaderboard_figure(runs: Sequence[Run], published: Sequence[Published]) -> Figure:
+def leaderboard_figure(runs: Sequence[ScoredRun], published: Sequence[Published]) -> Figure:
     """A dot plot per dataset: mean over seeds with spread and interval, ceilings, and published results below."""
     panels = []
     groups = by_dataset(runs)
@@ -66,14 +66,14 @@ def leaderboard_figure(runs: Sequence[Run], published: Sequence[Published]) -> F
     return figure
 
 
-def _width(panels: Sequence[tuple[str, Sequence[Run], Sequence[_Row]]]) -> float:
+def _width(panels: Sequence[tuple[str, Sequence[ScoredRun], Sequence[_Row]]]) -> float:
     """Inches that leave the dots their room beside long names, and titles theirs above the dots."""
     titles = [printable(dataset, LONGEST_NAME) for dataset, _, _ in panels]
     labels = [row.label for _, _, rows in panels for row in rows]
     return max(8.2, widest(labels) + max(_DOTS, widest(titles, 9, "bold") + 0.7))
 
 
-def _run_rows(group: Sequence[Run]) -> list[_Row]:
+def _run_rows(group: Sequence[ScoredRun]) -> list[_Row]:
     several_k = len({run.k_text for run in group}) > 1
     several_protocols = len({run.protocol for run in group}) > 1
     metric = group[0].metric
@@ -98,7 +98,7 @@ def _run_rows(group: Sequence[Run]) -> list[_Row]:
     return rows[:MOST_RUNS]
 
 
-def _published_rows(group: Sequence[Run], published: Sequence[Published]) -> list[_Row]:
+def _published_rows(group: Sequence[ScoredRun], published: Sequence[Published]) -> list[_Row]:
     if group[0].metric != "acc":
         return []
     found = comparable(published, group[0].published_as, {run.protocol for run in group}, "acc", MOST_PUBLISHED)
@@ -113,7 +113,7 @@ def _published_rows(group: Sequence[Run], published: Sequence[Published]) -> lis
     ]
 
 
-def _description(group: Sequence[Run], rows: Sequence[_Row]) -> str:
+def _description(group: Sequence[ScoredRun], rows: Sequence[_Row]) -> str:
     shown = sum(not row.published for row in rows)
     some = group[0]
     parts = [f"{shown} of {len(group)} runs" if shown < len(group) else f"{len(group)} run{'s' if shown > 1 else ''}"]

@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from deepclust.common.errors import DeepclustError
-from deepclust.reporting.runs import NO_CLASS, Run
+from deepclust.core.errors import DeepclustError
+from deepclust.reporting.runs import NO_CLASS, ScoredRun
 from deepclust.reporting.scored import Scored
 from deepclust.reporting.style import (
     INK,
@@ -28,7 +28,9 @@ _WIDE = 2.2  # inches of a column that has none beside it
 RING_LIMIT = 1 / 3  # of the images; more rings hide what they mark
 
 
-def map_figure(run: Run, scored: Scored, ids: npt.NDArray[np.int64], coordinates: npt.NDArray[np.float32]) -> Figure:
+def map_figure(
+    run: ScoredRun, scored: Scored, ids: npt.NDArray[np.int64], coordinates: npt.NDArray[np.float32]
+) -> Figure:
     """Two maps side by side: clusters of the selected seed and true classes; without labels the clusters alone.
 
     A cluster has the colour and marker of the class that it is matched to, so errors look different on both sides.
@@ -67,7 +69,7 @@ def map_figure(run: Run, scored: Scored, ids: npt.NDArray[np.int64], coordinates
     return figure
 
 
-def _cluster_looks(run: Run) -> list[int]:
+def _cluster_looks(run: ScoredRun) -> list[int]:
     """Number of the look of each cluster: that of its class, or one that no class has."""
     if not run.chosen.matching:
         return list(range(len(run.chosen.sizes)))

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from deepclust.common.options import Options
+from deepclust.core.options import Options
 
 
 class MapOptions(Options):

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.progress import Progress
-from deepclust.common.scores import show, show_share
+from deepclust.core.errors import DeepclustError
+from deepclust.core.progress import Progress
+from deepclust.core.scores import show, show_share
 from deepclust.reporting.choice_of_k import read_choice
 from deepclust.reporting.embedding import data_uri, embed, figures_of
 from deepclust.reporting.head_table import head_table
 from deepclust.reporting.published import Published
-from deepclust.reporting.records import Facts
-from deepclust.reporting.runs import Run, by_dataset, seed_spread
+from deepclust.reporting.records import Origin
+from deepclust.reporting.runs import ScoredRun, by_dataset, seed_spread
 from deepclust.reporting.tables import (
     Gain,
     Table,
@@ -38,11 +38,11 @@ FIGURES = (
 
 
 def render_page(
-    runs: Sequence[Run],
+    runs: Sequence[ScoredRun],
     figures: Sequence[Path],
     published: Sequence[Published],
     config: dict[str, Any],
-    facts: Facts,
+    facts: Origin,
     jobs: Table,
     *,
     template: Path,
@@ -134,7 +134,7 @@ def _as_yaml(config: dict[str, Any]) -> str:
     return text
 
 
-def _facts_of(group: Sequence[Run]) -> str:
+def _facts_of(group: Sequence[ScoredRun]) -> str:
     """What all runs of a dataset have in common, in a few words."""
     some = group[0]
     facts = [f"{len(some.classes)} classes" if some.classes else "no labels"]
@@ -151,7 +151,7 @@ def _pixel_backbones(config: dict[str, Any]) -> set[str]:
     return {name for name, options in backbones.items() if (options or {}).get("method") == "pixels"}
 
 
-def _best_of_each(groups: Iterable[list[Run]]) -> list[Run]:
+def _best_of_each(groups: Iterable[list[ScoredRun]]) -> list[ScoredRun]:
     """All runs: the best of every dataset, then the second of every dataset, and so on."""
     by_rank = sorted(
         ((rank, number, run) for number, group in enumerate(groups) for rank, run in enumerate(group)),
@@ -160,7 +160,7 @@ def _best_of_each(groups: Iterable[list[Run]]) -> list[Run]:
     return [run for _, _, run in by_rank]
 
 
-def _best_gains(groups: dict[str, list[Run]], gained: dict[str, Gain]) -> list[Gain]:
+def _best_gains(groups: dict[str, list[ScoredRun]], gained: dict[str, Gain]) -> list[Gain]:
     """For each dataset the largest gain over raw pixels."""
     best = []
     for group in groups.values():
@@ -170,7 +170,7 @@ def _best_gains(groups: dict[str, list[Run]], gained: dict[str, Gain]) -> list[G
     return best
 
 
-def _section(run: Run, files: dict[str, Path]) -> dict[str, Any]:
+def _section(run: ScoredRun, files: dict[str, Path]) -> dict[str, Any]:
     """What the template shows of one run."""
     labelled = run.metric == "acc"
     shown = {} if run.failure else files
@@ -201,7 +201,7 @@ def _choice(path: Path, figure: Path) -> dict[str, Any]:
     return {"title": title, "k": choice.k, "reason": choice.reason, "figure": embed(figure)}
 
 
-def _scores(run: Run) -> list[tuple[str, str, str]]:
+def _scores(run: ScoredRun) -> list[tuple[str, str, str]]:
     """Name, value and detail of every score."""
     names = [("acc", "ACC"), ("nmi", "NMI"), ("ari", "ARI"), ("ami", "AMI"), ("purity", "Purity")]
     names += [("silhouette", "Silhouette"), ("neighbor_agreement", "Neighbor agreement")]
@@ -216,7 +216,7 @@ def _scores(run: Run) -> list[tuple[str, str, str]]:
     return scores
 
 
-def _classes(run: Run) -> list[tuple[str, float]]:
+def _classes(run: ScoredRun) -> list[tuple[str, float]]:
     """Accuracy of each class under the selected seed, best first; of many, only the best and the worst."""
     known = [(name, value) for name, value in zip(run.classes, run.chosen.per_class) if not np.isnan(value)]
     known.sort(key=lambda item: -item[1])
@@ -226,7 +226,7 @@ def _classes(run: Run) -> list[tuple[str, float]]:
     return known[:half] + known[-half:]
 
 
-def _cost(run: Run) -> list[tuple[str, str]]:
+def _cost(run: ScoredRun) -> list[tuple[str, str]]:
     cost = run.cost
     shown = [("Clustering, all seeds", duration(cost["seconds"]) if cost.get("seconds") is not None else "")]
     if cost.get("peak_memory_mb") is not None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import write_tensors
-from deepclust.common.seeding import derive_seed
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import write_tensors
+from deepclust.core.seeding import derive_seed
 
 COMPONENTS = 50
 _FEWEST = 10  # images; fewer have no neighborhoods to preserve

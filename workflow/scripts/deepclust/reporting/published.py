@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepclust.common.errors import DeepclustError
+from deepclust.core.errors import DeepclustError
 
 PROTOCOLS = ("held-out", "merged", "train", "not stated")
 METRICS = ("acc", "nmi", "ari")

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from deepclust.common.files import read_json
-from deepclust.reporting.runs import Run
+from deepclust.core.files import read_json
+from deepclust.reporting.runs import ScoredRun
 
-Facts = list[tuple[str, list[tuple[str, int]]]]
+Origin = list[tuple[str, list[tuple[str, int]]]]
 
 
-def facts(runs: Iterable[Run], records: Iterable[Path]) -> Facts:
+def facts(runs: Iterable[ScoredRun], records: Iterable[Path]) -> Origin:
     """Revision, devices and versions, each with its values and how many files name them, the most frequent first.
 
     Args:

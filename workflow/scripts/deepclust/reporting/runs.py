@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.files import read_json
-from deepclust.common.scores import show
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import read_json
+from deepclust.core.scores import show
 
 NO_CLASS = -1
 
 
 @dataclass(frozen=True)
-class SeedResult:
+class SeedScores:
     """One seed of a run.
 
     Attributes:
@@ -50,7 +50,7 @@ class SeedResult:
 
 
 @dataclass(frozen=True)
-class Run:
+class ScoredRun:
     """A dataset × backbones × a head × k, with all its seeds.
 
     Attributes:
@@ -85,7 +85,7 @@ class Run:
     labelled: int
     skipped: int
     classes: list[str]
-    seeds: list[SeedResult]
+    seeds: list[SeedScores]
     failed: list[int]
     selected: int | None
     criterion: str
@@ -125,12 +125,12 @@ class Run:
         return self.summary.get(metric, {}).get("mean")
 
     @property
-    def chosen(self) -> SeedResult:
+    def chosen(self) -> SeedScores:
         """The result of the selected seed, of a run that has one."""
         return next(result for result in self.seeds if result.seed == self.selected)
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path) -> ScoredRun:
     """Read a `metrics.json`.
 
     Raises:
@@ -145,9 +145,9 @@ def read_run(path: Path) -> Run:
         ) from error
 
 
-def _run(content: dict[str, Any]) -> Run:
+def _run(content: dict[str, Any]) -> ScoredRun:
     names = content["run"]
-    run = Run(
+    run = ScoredRun(
         dataset=names["dataset"],
         backbones=tuple(names["backbones"]),
         trained_on=tuple(names["trained_on"]),
@@ -184,9 +184,9 @@ def _class_names(content: dict[str, Any]) -> list[str]:
     return names + [f"class {index}" for index in range(len(names), found)]
 
 
-def _seed(entry: dict[str, Any]) -> SeedResult:
+def _seed(entry: dict[str, Any]) -> SeedScores:
     sizes = [int(size) for size in entry.get("sizes") or []]
-    return SeedResult(
+    return SeedScores(
         seed=int(entry["seed"]),
         status=entry["status"],
         reason=entry.get("reason") or "",
@@ -210,25 +210,25 @@ def _numbers(entry: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in entry.items() if type(value) in (int, float)}
 
 
-def ranked(runs: Iterable[Run]) -> list[Run]:
+def ranked(runs: Iterable[ScoredRun]) -> list[ScoredRun]:
     """Runs by dataset, and within a dataset the best first."""
 
-    def position(run: Run) -> tuple[str, bool, float, str]:
+    def position(run: ScoredRun) -> tuple[str, bool, float, str]:
         score = run.mean(run.metric)
         return run.dataset, run.metric != "acc", float("inf") if score is None else -score, run.path
 
     return sorted(runs, key=position)
 
 
-def by_dataset(runs: Iterable[Run]) -> dict[str, list[Run]]:
+def by_dataset(runs: Iterable[ScoredRun]) -> dict[str, list[ScoredRun]]:
     """Ranked runs of each dataset."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[ScoredRun]] = {}
     for run in ranked(runs):
         groups.setdefault(run.dataset, []).append(run)
     return groups
 
 
-def seed_spread(run: Run, metric: str) -> str:
+def seed_spread(run: ScoredRun, metric: str) -> str:
     """`83.1 ± 0.4`: mean and standard deviation over seeds; only the mean of a single seed."""
     numbers = run.summary.get(metric, {})
     spread = show(numbers.get("std"), metric)

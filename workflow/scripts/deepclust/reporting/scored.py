@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.images import Images
+from deepclust.core.errors import DeepclustError
+from deepclust.core.images import Images
 
 
 @dataclass(frozen=True)

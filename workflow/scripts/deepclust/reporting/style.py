@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
-from deepclust.common.files import atomic_path
+from deepclust.core.files import atomic_path
 from deepclust.reporting.fonts import drawable, families, text_width
 
 DPI = 200  # twice the resolution of a page at 100 pixels per inch, for sharp displays

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from deepclust.common.scores import show, show_share
+from deepclust.core.scores import show, show_share
 from deepclust.reporting.published import Published, comparable
-from deepclust.reporting.runs import Run, seed_spread
+from deepclust.reporting.runs import ScoredRun, seed_spread
 
 MOST_OWN = 10  # runs of ours among the published ones
 
@@ -34,8 +34,8 @@ class Column:
 class Gain:
     """What learned features gain over raw pixels under the same head, k and protocol."""
 
-    run: Run
-    baseline: Run
+    run: ScoredRun
+    baseline: ScoredRun
 
     @property
     def points(self) -> float:
@@ -58,7 +58,7 @@ class Table:
 
     columns: list[Column]
     rows: list[list[Cell]] = field(default_factory=list)
-    runs: list[Run | None] = field(default_factory=list)
+    runs: list[ScoredRun | None] = field(default_factory=list)
 
 
 # Scores that need no matching of clusters to classes, and those that tell more where their numbers differ.
@@ -72,7 +72,7 @@ UNMATCHED = {
 }
 
 
-def gains(runs: Sequence[Run], pixels: Collection[str]) -> dict[str, Gain]:
+def gains(runs: Sequence[ScoredRun], pixels: Collection[str]) -> dict[str, Gain]:
     """Gain of each run over the best run on raw pixels that is otherwise the same, by the run's path.
 
     Args:
@@ -87,11 +87,11 @@ def gains(runs: Sequence[Run], pixels: Collection[str]) -> dict[str, Gain]:
     }
 
 
-def _setting(run: Run) -> tuple[str, str, str, str]:
+def _setting(run: ScoredRun) -> tuple[str, str, str, str]:
     return run.dataset, run.head, run.k_by if run.k_by == "auto" else str(run.k), run.protocol
 
 
-def leaderboard_table(group: Sequence[Run], gained: dict[str, Gain]) -> Table:
+def leaderboard_table(group: Sequence[ScoredRun], gained: dict[str, Gain]) -> Table:
     """The runs of one dataset, best first."""
     labelled = group[0].metric == "acc"
     several_k = len({run.k_text for run in group}) > 1
@@ -142,7 +142,7 @@ def leaderboard_table(group: Sequence[Run], gained: dict[str, Gain]) -> Table:
     return table
 
 
-def _main_score(run: Run, metric: str) -> Cell:
+def _main_score(run: ScoredRun, metric: str) -> Cell:
     """The score that the table is sorted by; empty for a run without it, such as one on a split without labels."""
     if run.failure:
         return Cell("failed", look="warning")
@@ -151,7 +151,7 @@ def _main_score(run: Run, metric: str) -> Cell:
     return Cell(seed_spread(run, metric), interval(run, metric), mean, bar, "main")
 
 
-def interval(run: Run, metric: str) -> str:
+def interval(run: ScoredRun, metric: str) -> str:
     """`82.0 – 84.1`: the bootstrap interval of a score, empty where there is none."""
     numbers = run.summary.get(metric, {})
     if not {"low", "high"} <= numbers.keys():
@@ -159,7 +159,7 @@ def interval(run: Run, metric: str) -> str:
     return f"{show(numbers['low'], metric)} – {show(numbers['high'], metric)}"
 
 
-def _score(run: Run, metric: str) -> Cell:
+def _score(run: ScoredRun, metric: str) -> Cell:
     return Cell(seed_spread(run, metric), value=run.mean(metric))
 
 
@@ -167,7 +167,7 @@ def _gain(gain: Gain | None) -> Cell:
     return Cell("") if gain is None else Cell(gain.text, value=gain.points)
 
 
-def _ceiling(run: Run, name: str) -> Cell:
+def _ceiling(run: ScoredRun, name: str) -> Cell:
     ceiling, accuracy = run.probe.get(name), run.mean("acc")
     if ceiling is None:
         return Cell("")
@@ -175,13 +175,13 @@ def _ceiling(run: Run, name: str) -> Cell:
     return Cell(show(ceiling, "acc"), distance, ceiling)
 
 
-def _seeds(run: Run) -> Cell:
+def _seeds(run: ScoredRun) -> Cell:
     succeeded = len(run.seeds) - len(run.failed)
     detail = f"{len(run.failed)} failed" if run.failed else ""
     return Cell(str(succeeded), detail, succeeded, look="warning" if run.failed else "")
 
 
-def _time(run: Run) -> Cell:
+def _time(run: ScoredRun) -> Cell:
     seconds = run.cost.get("seconds")
     return Cell("" if seconds is None else duration(seconds), value=seconds)
 
@@ -197,7 +197,7 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
-def published_table(group: Sequence[Run], published: Sequence[Published]) -> Table | None:
+def published_table(group: Sequence[ScoredRun], published: Sequence[Published]) -> Table | None:
     """The best runs of a dataset among the published results of the same, by ACC; None where nothing is published."""
     found = comparable(published, group[0].published_as, {run.protocol for run in group}, "acc")
     if not found or group[0].metric != "acc":
@@ -214,7 +214,7 @@ def published_table(group: Sequence[Run], published: Sequence[Published]) -> Tab
         ]
     )
     protocols = {run.protocol for run in group}
-    entries: list[tuple[float, list[Cell], Run | None]] = []
+    entries: list[tuple[float, list[Cell], ScoredRun | None]] = []
     for run in [run for run in group if run.mean("acc") is not None][:MOST_OWN]:
         head = run.head if run.k == len(run.classes) else f"{run.head}, k = {run.k_text}"
         row = [Cell(head), Cell("+".join(run.backbones), " + ".join(run.trained_on)), Cell(run.protocol)]
@@ -232,7 +232,7 @@ def published_table(group: Sequence[Run], published: Sequence[Published]) -> Tab
     return table
 
 
-def seed_table(run: Run) -> Table:
+def seed_table(run: ScoredRun) -> Table:
     """Every seed of a run, failed ones with their reason."""
     scores = ["acc", "nmi", "ari"] if run.metric == "acc" else []
     scores += ["silhouette", "neighbor_agreement"]

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from deepclust.common.errors import DeepclustError
+from deepclust.core.errors import DeepclustError
 from deepclust.reporting.style import CATEGORIES, LONGEST_NAME, MUTED, RULE, legend_below, new_figure, note, printable
 
 _LINES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))

@@ -8,8 +8,8 @@ address.
 from collections.abc import Sequence
 from pathlib import Path
 
-from deepclust.data.cifar import SHAPE, read_records
 from deepclust.data.facts import Archive, ArchiveOptions, DatasetFacts
+from deepclust.data.formats.cifar import SHAPE, read_records
 from deepclust.data.splits import RawSplit
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

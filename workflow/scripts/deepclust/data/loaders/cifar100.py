@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from deepclust.common.errors import DeepclustError
-from deepclust.data.archives import read_tar
-from deepclust.data.cifar import SHAPE, read_records
+from deepclust.core.errors import DeepclustError
 from deepclust.data.facts import Archive, ArchiveOptions, DatasetFacts, Variant
+from deepclust.data.formats.archives import read_tar
+from deepclust.data.formats.cifar import SHAPE, read_records
 from deepclust.data.splits import RawBlock, RawSplit
 
 FOLDER = "cifar-100-binary"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepclust.common.options import Options as BaseOptions
+from deepclust.core.options import Options as BaseOptions
 from deepclust.data.facts import DatasetFacts
 from deepclust.data.splits import RawBlock, RawSplit, opaque_order
 

@@ -7,8 +7,8 @@ TensorFlow Datasets for the same addresses.
 from collections.abc import Sequence
 from pathlib import Path
 
-from deepclust.data import idx
 from deepclust.data.facts import DatasetFacts, FilesOptions
+from deepclust.data.formats import idx
 from deepclust.data.splits import RawSplit
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import DirectoryPath
 
-from deepclust.common.errors import DeepclustError, some_of
+from deepclust.core.errors import DeepclustError, some_of
 from deepclust.data.classes import in_alphabetical_order
 from deepclust.data.facts import DatasetFacts, OwnImageOptions
 from deepclust.data.folders import FolderContent

@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import DirectoryPath, FilePath
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.tables import explain_text_errors, open_table
+from deepclust.core.errors import DeepclustError
+from deepclust.core.tables import explain_text_errors, open_table
 from deepclust.data.facts import DatasetFacts, ImageFileOptions, Variant
 from deepclust.data.folders import FolderContent
 from deepclust.data.names import printable

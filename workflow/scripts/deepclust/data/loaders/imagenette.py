@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from deepclust.common.errors import DeepclustError
-from deepclust.data.archives import tar_members
+from deepclust.core.errors import DeepclustError
 from deepclust.data.facts import Archive, ArchiveOptions, DatasetFacts, Variant
+from deepclust.data.formats.archives import tar_members
 from deepclust.data.splits import EncodedFile, EncodedSplit
 from deepclust.data.wnids import IMAGENETTE, IMAGEWOOF
 

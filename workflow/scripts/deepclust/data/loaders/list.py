@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import DirectoryPath, Field, FilePath
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.image_lists import LABEL_COLUMN, read_list
+from deepclust.core.errors import DeepclustError
+from deepclust.core.image_lists import LABEL_COLUMN, read_list
 from deepclust.data.classes import in_alphabetical_order
 from deepclust.data.facts import DatasetFacts, OwnImageOptions
 from deepclust.data.names import printable

@@ -7,8 +7,8 @@ TensorFlow Datasets.
 from collections.abc import Sequence
 from pathlib import Path
 
-from deepclust.data import idx
 from deepclust.data.facts import DatasetFacts, FilesOptions
+from deepclust.data.formats import idx
 from deepclust.data.splits import RawSplit
 
 CLASSES = tuple("0123456789")

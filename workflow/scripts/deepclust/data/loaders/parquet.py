@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import DirectoryPath, Field
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.image_files import SPECIAL, is_special
+from deepclust.core.errors import DeepclustError
+from deepclust.core.image_files import SPECIAL, is_special
 from deepclust.data.classes import one_order
 from deepclust.data.facts import DatasetFacts, OwnImageOptions
 from deepclust.data.names import printable

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from pydantic import DirectoryPath
 
-from deepclust.common.errors import DeepclustError
-from deepclust.common.image_files import EXTENSIONS, ending
-from deepclust.data.archives import TarMember, tar_members
+from deepclust.core.errors import DeepclustError
+from deepclust.core.image_files import EXTENSIONS, ending
 from deepclust.data.facts import DatasetFacts, OwnImageOptions
 from deepclust.data.folders import look_through
+from deepclust.data.formats.archives import TarMember, tar_members
 from deepclust.data.names import printable
 from deepclust.data.splits import UNKNOWN, EncodedFile, EncodedSplit
 

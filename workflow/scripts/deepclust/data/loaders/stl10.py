@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from deepclust.common.errors import DeepclustError
-from deepclust.data.archives import read_tar, wanted_members
+from deepclust.core.errors import DeepclustError
 from deepclust.data.facts import Archive, ArchiveOptions, DatasetFacts
+from deepclust.data.formats.archives import read_tar, wanted_members
 from deepclust.data.splits import UNKNOWN, RawBlock, RawSplit
 
 CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from deepclust.common.errors import DeepclustError
+from deepclust.core.errors import DeepclustError
 from deepclust.data.facts import Archive, ArchiveOptions, DatasetFacts
+from deepclust.data.formats.zips import ZipArchive
 from deepclust.data.splits import EncodedFile, EncodedSplit, opaque_order
-from deepclust.data.zips import ZipArchive
 
 TOP = "tiny-imagenet-200"
 SHAPE = (3, 64, 64)

@@ -1,0 +1,287 @@
+"""The frame around every command of the workflow: arguments, code check, errors, signals, provenance.
+
+A command declares its files and options as a pydantic model derived from `JobArguments` and hands a function to
+`run_job`. Everything a user can do wrong ends in one line and exit status 1.
+"""
+
+import itertools
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, cast
+
+from pydantic import ValidationError, create_model
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from deepclust.core import registry
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import write_json
+from deepclust.core.fingerprint import HARMLESS, PACKAGE, code_digest, code_params, reachable_modules
+from deepclust.core.progress import Progress
+from deepclust.core.provenance import Recorder
+from deepclust.core.time_limit import seconds_left
+
+# The last two are what Slurm sends before a limit or preemption, to every process of a step.
+TERMINATING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+# In errors that are not of PyTorch's own class for it: of the CPU, of a GPU that others fill, and of cuBLAS.
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+class JobArguments(BaseSettings):
+    """Arguments that every command has. They belong to the run, not to the science.
+
+    A command derives its own from this class and, where a method is chosen by name, from that method's `Options`.
+    """
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        use_attribute_docstrings=True,
+        frozen=True,
+        cli_exit_on_error=False,
+        cli_enforce_required=True,
+        nested_model_default_partial_update=True,
+        cli_parse_none_str="<none>",  # "null" is a name like any other
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Values come from the command line alone, never from environment variables that happen to have such names."""
+        return (init_settings,)
+
+    code: str = ""
+    """Digest of the code at planning time. The command refuses to write a result under any other; empty: no check."""
+    progress: Path | None = None
+    """File for live progress; without it a progress bar goes to the terminal."""
+    threads: int = 0
+    """Threads to use; 0: all."""
+    provenance: Path | None = None
+    """Where to record how the result came about."""
+    minutes: float | None = None
+    """Time limit of the job, where it has one. Trainings save their state shortly before and fail, to be run again."""
+    memory_mb: float | None = None
+    """Memory that the job asked for, where it did; only recorded."""
+
+
+Arguments = TypeVar("Arguments", bound=JobArguments)
+
+
+class Job:
+    """What a running command may use: its progress, and the record of what it read and wrote."""
+
+    def __init__(self, rule: str, progress: Progress, argv: list[str]) -> None:
+        self.rule = rule
+        self.progress = progress
+        self.argv = argv
+        """The command's arguments, to start it again in other processes."""
+        self.device = ""
+        """Name of the device that did the work, for the provenance; empty: the CPU's."""
+        self.options: dict[str, Any] = {}
+        """The slice of the config that was used, for the provenance."""
+        self.inputs: dict[str, Path] = {}
+        """Files to hash into the provenance. Name a large file's small manifest instead, if it holds the hash."""
+        self.outputs: dict[str, Path] = {}
+        """Results to hash into the provenance."""
+        self.parts: list[dict[str, Any]] = []
+        """The records of jobs that did parts of the work, for the provenance."""
+        self.recorded = True
+        """Whether this process writes the provenance; False where another one that it works with does."""
+        self.when_done: list[Callable[[], None]] = []
+        """Called when the result stands, for instance to remove the state that it could be computed from again."""
+
+
+def run_job(
+    rule: str,
+    arguments: type[Arguments],
+    main: Callable[[Arguments, Job], None],
+    *,
+    method: tuple[str, str] | None = None,
+    argv: Sequence[str] | None = None,
+) -> NoReturn:
+    """Parse the command line into `arguments`, run `main`, write the provenance, exit.
+
+    Args:
+        rule: name of the command, equal to its file's name.
+        method: the room and the flag of a method that is chosen by name, e.g. `("heads", "method")`. Its `Options` are
+            flags of the command as well, and its module is part of the code's fingerprint.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    recorder = Recorder()
+    progress = Progress(Path(path) if (path := _flag(argv, "progress")) else None, rule)
+    try:
+        if (threads := _flag(argv, "threads") or "").isdecimal() and int(threads):
+            from deepclust.core.device import set_threads
+
+            set_threads(int(threads))
+        chosen = _flag(argv, method[1]) if method else None
+        modules = [f"deepclust.{method[0]}.{chosen}"] if method and chosen else []
+        if method and chosen:
+            bases: Any = (arguments, registry.load(method[0], chosen).Options)
+            arguments = cast(
+                "type[Arguments]", create_model(arguments.__name__, __base__=bases, __doc__=arguments.__doc__)
+            )
+        parsed = parse_arguments(rule, arguments, argv)
+        _check_code(rule, modules, parsed.code)
+        code = code_params(rule, modules)
+        job = Job(rule, progress, argv)
+        main(parsed, job)
+        _check_code(rule, modules, parsed.code, written=job.outputs)
+        _check_modules(rule, modules)
+        if parsed.provenance is not None and job.recorded:
+            write_json(parsed.provenance, _provenance(recorder, job, code, parsed))
+        for callback in job.when_done:
+            callback()
+    except DeepclustError as error:
+        _fail(progress, str(error))
+    except KeyboardInterrupt:
+        _fail(progress, "interrupted")
+    except Exception as error:
+        if _is_out_of_memory(error):
+            _fail(progress, "out of memory: give the job more, or use smaller batches")
+        traceback.print_exc()
+        _fail(progress, f"unexpected {type(error).__name__}: {error} (traceback above; please report it)")
+    progress.clear()
+    # Skip interpreter teardown: OpenMP runtimes of several libraries in one process may abort in it.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, PyTorch or the device had no memory left. PyTorch has a class of its own for devices only."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def _flag(argv: Sequence[str], name: str) -> str | None:
+    """The value of `--name value` or `--name=value`, needed before the arguments can be parsed."""
+    for word, following in itertools.zip_longest(argv, argv[1:]):
+        if word == f"--{name}":
+            return following
+        if word.startswith(f"--{name}="):
+            return word.partition("=")[2]
+    return None
+
+
+def parse_arguments(rule: str, arguments: type[Arguments], argv: Sequence[str]) -> Arguments:
+    """Parse `argv` into the model. Lists are given as JSON, e.g. `--scale '[0.2, 1.0]'`; nested options with a dot.
+
+    Raises:
+        DeepclustError: unknown, missing or malformed arguments, all on one line.
+    """
+    try:
+        source: CliSettingsSource[Any] = CliSettingsSource(arguments, cli_prog_name=f"{rule}.py")
+        return CliApp.run(arguments, cli_args=_parser_flags(argv), cli_settings_source=source, cli_exit_on_error=False)
+    except ValidationError as error:
+        raise DeepclustError(f"{rule}: {describe_validation(error)}") from error
+    except SettingsError as error:
+        raise DeepclustError(f"{rule}: {error}") from error
+
+
+def _parser_flags(argv: Sequence[str]) -> list[str]:
+    """The forms that the parser knows.
+
+    `--images a b` becomes `--images a --images b`, `--k 3` becomes `-k 3`, and `@file` stands for the lines of a file.
+    """
+    words: list[str] = []
+    flag, has_value = "", True
+    for word in argv:
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            flag, has_value = name[1:] if len(name) == 3 else name, bool(equals)
+            words.append(f"{flag}={value}" if equals else flag)
+            continue
+        for value in _lines(word[1:]) if word.startswith("@") else [word]:
+            words += [flag, value] if has_value and flag else [value]
+            has_value = True
+    return words
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DeepclustError(f"cannot read the list {path}: {error.strerror}") from error
+
+
+def describe_validation(error: ValidationError) -> str:
+    """All problems that pydantic found, on one line."""
+    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+
+
+def on_terminate(handler: Callable[[int], None], minutes: float | None = None) -> None:
+    """Call `handler(signal number)` on the signals `TERMINATING`.
+
+    Args:
+        minutes: time limit of the job; shortly before, the handler is called with SIGALRM.
+    """
+    for number in (*TERMINATING, signal.SIGALRM):
+        signal.signal(number, lambda received, _frame: handler(received))
+    if minutes is not None:
+        signal.setitimer(signal.ITIMER_REAL, seconds_left(minutes))
+
+
+def _provenance(recorder: Recorder, job: Job, code: list[str], arguments: JobArguments) -> dict[str, Any]:
+    from deepclust.core.device import device_name
+
+    return recorder.record(
+        rule=job.rule,
+        options=job.options,
+        inputs=job.inputs,
+        outputs=job.outputs,
+        parts=job.parts,
+        code=code,
+        device=job.device or device_name(),
+        requested={
+            "threads": arguments.threads or None,
+            "memory_mb": arguments.memory_mb,
+            "minutes": arguments.minutes,
+        },
+    )
+
+
+def _check_code(rule: str, modules: Sequence[str], planned: str, written: dict[str, Path] | None = None) -> None:
+    """Refuse to go on if the code is not the one that the workflow planned with."""
+    if planned and code_digest(rule, modules) != planned:
+        for path in (written or {}).values():
+            path.unlink(missing_ok=True)
+        raise DeepclustError(
+            f"the code of {rule} changed after this job was planned, so its result would be recorded under the wrong "
+            "code: run snakemake again"
+        )
+
+
+def _check_modules(rule: str, modules: Sequence[str]) -> None:
+    """Refuse a result that used a module outside the fingerprint: its changes would go unnoticed."""
+    # A package's own (empty) __init__ counts with its modules.
+    used = {
+        name
+        for name, module in sys.modules.items()
+        if name.startswith(f"{PACKAGE}.") and not hasattr(module, "__path__")
+    }
+    untracked = used - reachable_modules(rule, modules) - HARMLESS
+    if untracked:
+        names = ", ".join(sorted(untracked))
+        raise DeepclustError(f"{rule} used {names}, which its code fingerprint does not cover: name it in modules=")
+
+
+def _fail(progress: Progress, message: str) -> NoReturn:
+    message = " ".join(message.split())
+    print(f"error: {message}", file=sys.stderr)
+    progress.fail(message)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)

@@ -1,0 +1,161 @@
+"""Fingerprints of code: what a command does, not how it is formatted or when it was touched.
+
+Snakemake watches a script by its modification time and the modules it imports not at all. So each rule carries one
+`module:hash` string for its script and for every library module that the script can reach. The hash is over the syntax
+tree without comments, docstrings and positions, and is the same on every supported Python version.
+"""
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from deepclust.core.errors import DeepclustError
+
+SCRIPTS = Path(__file__).resolve().parents[2]
+PACKAGE = "deepclust"
+
+# Modules that cannot change a result: progress bars, records of how a result came about, messages, how processes start.
+# A change to them never reruns anything.
+HARMLESS = frozenset(
+    {
+        "deepclust.core.errors",
+        "deepclust.pretraining.engine.event_log",
+        "deepclust.core.gpu_use",
+        "deepclust.core.progress",
+        "deepclust.core.provenance",
+        "deepclust.core.time_limit",
+        "deepclust.pretraining.engine.training_log",
+        "deepclust.pretraining.launch.job_task",
+        "deepclust.pretraining.launch.launcher_options",
+        "deepclust.pretraining.launch.submission",
+        "deepclust.pretraining.launch.torchrun",
+    }
+)
+
+
+def code_params(script: str, modules: Iterable[str] = ()) -> list[str]:
+    """`module:hash` of a script and of every library module it can reach, sorted.
+
+    Args:
+        script: name of the command, e.g. `pretrain` for `workflow/scripts/pretrain.py`.
+        modules: modules that the script loads by name at run time, e.g. `deepclust.heads.kmeans`.
+    """
+    hashes = {f"{script}.py": _hash(SCRIPTS / f"{script}.py")}
+    for module in _reachable(SCRIPTS / f"{script}.py", modules):
+        hashes[module] = _hash(_module_path(module))
+    return sorted(f"{name}:{value}" for name, value in hashes.items())
+
+
+def code_digest(script: str, modules: Iterable[str] = ()) -> str:
+    """One digest over `code_params`, short enough for a command line."""
+    return hashlib.sha256("\n".join(code_params(script, modules)).encode()).hexdigest()[:16]
+
+
+def reachable_modules(script: str, modules: Iterable[str] = ()) -> set[str]:
+    """Names of the library modules whose code is part of the fingerprint."""
+    return set(_reachable(SCRIPTS / f"{script}.py", modules))
+
+
+def _reachable(script: Path, modules: Iterable[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    waiting = [*_imports(script), *modules]
+    while waiting:
+        module = waiting.pop()
+        if module in seen or module in HARMLESS:
+            continue
+        seen.add(module)
+        yield module
+        waiting.extend(_imports(_module_path(module)))
+
+
+def _module_path(module: str) -> Path:
+    path = SCRIPTS.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _imports(path: Path) -> list[str]:
+    """Library modules named by any import statement of a file, also inside functions."""
+    return _parse(*_version(path))[1]
+
+
+def _hash(path: Path) -> str:
+    return _parse(*_version(path))[0]
+
+
+def _version(path: Path) -> tuple[Path, int, int]:
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise DeepclustError(f"code file {path} is missing") from error
+    return path, status.st_mtime_ns, status.st_size
+
+
+@functools.cache
+def _parse(path: Path, _mtime: int, _size: int) -> tuple[str, list[str]]:
+    try:
+        tree = ast.parse(path.read_bytes())
+    except SyntaxError as error:
+        raise DeepclustError(f"{path}, line {error.lineno}: {error.msg}") from error
+    digest = hashlib.sha256(canonical(tree).encode()).hexdigest()[:16]
+    return digest, sorted({module for node in ast.walk(tree) for module in _imported(node)})
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        candidates = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+        # `from package import name` may mean a module or something inside the package.
+        candidates = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    else:
+        return
+    for name in candidates:
+        if name.split(".")[0] == PACKAGE and _module_path(name).is_file() and name != PACKAGE:
+            yield name
+
+
+def canonical(node: ast.AST) -> str:
+    """A syntax tree as text, without anything that formatting, comments or docstrings can change.
+
+    `ast.dump` differs between Python versions in the empty fields it prints; here empty fields never appear. Strings
+    that stand alone as statements (docstrings of modules, classes, functions and attributes) are left out.
+    """
+    parts = []
+    for name, value in sorted(ast.iter_fields(node)):
+        if name in {"ctx", "kind", "type_comment", "type_ignores"} or value is None or value == []:
+            continue
+        parts.append(f"{name}={_canonical_value(value)}")
+    return f"{type(node).__name__}({','.join(parts)})"
+
+
+def _canonical_value(value: object) -> str:
+    if isinstance(value, ast.JoinedStr):
+        return f"f-string:{_joined(value)!r}"
+    if isinstance(value, ast.AST):
+        return canonical(value)
+    if isinstance(value, list):
+        return "[" + ",".join(_canonical_value(item) for item in value if not _is_docstring(item)) + "]"
+    return f"{type(value).__name__}:{value!r}"
+
+
+def _joined(node: ast.JoinedStr) -> list[str]:
+    """The parts of an f-string. Python versions cut its literal text differently, so neighbors are put together."""
+    parts: list[str] = []
+    literal = False
+    for part in node.values:
+        if isinstance(part, ast.Constant):
+            text = str(part.value)
+            if literal:
+                parts[-1] += text
+            elif text:
+                parts.append(text)
+            literal = literal or bool(text)
+        else:
+            parts.append(canonical(part))
+            literal = False
+    return parts
+
+
+def _is_docstring(node: object) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

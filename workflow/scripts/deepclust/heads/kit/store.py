@@ -1,0 +1,201 @@
+"""Fitted seeds on disk: kept one by one while a run is made, then together in `clusters.safetensors`.
+
+Tensors of `clusters.safetensors`, for every seed s that succeeded and every split:
+    seed{s}/assignments/{split}    int32 [N], values 0 … k - 1
+    seed{s}/probabilities/{split}  float16 [N, k], if the head is a probabilistic one
+    seed{s}/weights/{name}         what the head needs to assign other images
+"""
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from deepclust.core.errors import DeepclustError
+from deepclust.core.files import remove_damaged_tensors, remove_tree, write_tensors
+from deepclust.heads.kit.head import Features, Prediction, SeedResult, load_head
+from deepclust.models.identity import identity_beside
+
+METADATA = "deepclust"  # one key, because safetensors keeps the order of several at random
+
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class FittedSeed:
+    """One seed of a run."""
+
+    entry: dict[str, Any]
+    """Its entry in `seeds.json`."""
+    tensors: Tensors
+    """Its part of `clusters.safetensors`, without `seed{s}/`; empty if it failed."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has a result."""
+        return bool(self.entry["status"] == "ok")
+
+
+def fitted_seed(result: SeedResult, predictions: dict[str, Prediction], sizes: list[int], seconds: float) -> FittedSeed:
+    """A fitted head and what it predicts for every split, in the form in which it is stored."""
+    entry = {
+        "seed": result.seed,
+        "status": "ok" if result.failure is None else "failed",
+        "reason": result.failure,
+        "objective": result.objective,
+        "seconds": round(seconds, 3),
+        "sizes": sizes,
+        "log": result.log,
+    }
+    tensors = {f"weights/{name}": array for name, array in result.weights.items()}
+    for split, prediction in predictions.items():
+        tensors[f"assignments/{split}"] = prediction.assignments
+        if prediction.probabilities is not None:
+            tensors[f"probabilities/{split}"] = prediction.probabilities
+    return FittedSeed(entry, tensors)
+
+
+class SeedStore:
+    """The folder that keeps the fitted seeds of one run: more seeds, or another attempt, compute only what is new."""
+
+    def __init__(self, parent: Path, code: str, fingerprint: str) -> None:
+        """Where seeds are kept that `code` fitted.
+
+        Args:
+            code: digest of the code. It stands first in the folder's name, where tools/accept.py replaces it.
+            fingerprint: of everything else that would invalidate a seed's result, but not of the other seeds.
+        """
+        self.folder = parent / f".seeds-{code}-{fingerprint}"
+
+    def __contains__(self, seed: int) -> bool:
+        return self._path(seed).is_file()
+
+    def write(self, fitted: FittedSeed) -> None:
+        """Keep one seed."""
+        write_tensors(self._path(fitted.entry["seed"]), fitted.tensors, {METADATA: json.dumps(fitted.entry)})
+
+    def read(self, seed: int) -> FittedSeed:
+        """A seed that is kept."""
+        entry, tensors = read_tensors(self._path(seed))
+        return FittedSeed(entry, tensors)
+
+    def remove_damaged(self, seeds: Sequence[int]) -> None:
+        """Remove those of these seeds that cannot be read."""
+        for seed in seeds:
+            remove_damaged_tensors(self._path(seed))
+
+    def remove_stale(self) -> None:
+        """Remove the seeds that other code, options or features left beside."""
+        for folder in self.folder.parent.glob(".seeds-*"):
+            if folder != self.folder:
+                remove_tree(folder)
+
+    def _path(self, seed: int) -> Path:
+        return self.folder / f"{seed}.safetensors"
+
+
+def write_clusters(path: Path, seeds: list[FittedSeed], description: dict[str, Any]) -> None:
+    """Write the seeds that succeeded as `clusters.safetensors`.
+
+    Args:
+        description: what `predict` needs to know: `method`, `options`, `k`, `backbones`, `dimensions`, `identities`
+            (`deepclust.models.identity`), `selected` (None where every seed failed).
+    """
+    tensors = {
+        f"seed{fitted.entry['seed']}/{name}": array for fitted in seeds for name, array in fitted.tensors.items()
+    }
+    write_tensors(path, tensors, {METADATA: json.dumps(description)})
+
+
+def read_tensors(path: Path, prefix: str = "") -> tuple[dict[str, Any], Tensors]:
+    """The description in a file of tensors, and its tensors whose names start with `prefix`, without it.
+
+    Raises:
+        DeepclustError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise DeepclustError(f"{path} is missing: run the clustering first")
+    try:
+        with safe_open(path, "numpy") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118  # not a dict
+            return json.loads(file.metadata()[METADATA]), {
+                name.removeprefix(prefix): file.get_tensor(name) for name in names
+            }
+    except SafetensorError as error:
+        raise DeepclustError(f"{path} is damaged ({error}): delete it and run the clustering again") from error
+
+
+def predict(
+    clusters: str | Path, features: str | Path | Sequence[str | Path | npt.ArrayLike], seed: int | None = None
+) -> Prediction:
+    """Clusters of new images by a saved head.
+
+    Args:
+        clusters: `clusters.safetensors` of a run.
+        features: for every backbone of the run, in its order, `features.npy` of the same images; a single path where
+            there is one backbone. Arrays [N, D_b] are taken, too, but nothing tells whose features they are.
+        seed: which of the run's seeds; None: the one that was selected without labels.
+
+    Raises:
+        DeepclustError: the features are not those of the run's backbones or not of the same images, or the seed has no
+            result.
+    """
+    clusters = Path(clusters)
+    given = [features] if isinstance(features, str | Path) else features
+    if not isinstance(given, list | tuple):
+        raise DeepclustError("features must be a list: one for every backbone of the run")
+    description, _ = read_tensors(clusters, "none/")
+    seed = description["selected"] if seed is None else seed
+    if seed is None:
+        raise DeepclustError(f"{clusters} has no clusters: every seed failed, seeds.json says why")
+    arrays = [_read_features(item) if isinstance(item, str | Path) else np.asarray(item) for item in given]
+    dimensions = [array.shape[1] if array.ndim == 2 else f"shape {array.shape}" for array in arrays]
+    if dimensions != description["dimensions"]:
+        raise DeepclustError(
+            f"{clusters} was fitted on features of {description['dimensions']} dimensions, these have {dimensions}"
+        )
+    if len(counts := {len(array) for array in arrays}) > 1:
+        raise DeepclustError(f"the backbones' features are those of {', '.join(map(str, sorted(counts)))} images")
+    _check_identities(clusters, description, given)
+    _, weights = read_tensors(clusters, f"seed{seed}/weights/")
+    if not weights:
+        raise DeepclustError(f"{clusters} has no result of seed {seed}")
+    head = load_head(description["method"])
+    return head.predict(weights, arrays, head.Options(**description["options"]))
+
+
+def _read_features(path: str | Path) -> Features:
+    try:
+        array: Features = np.load(path, mmap_mode="r")
+    except OSError as error:
+        raise DeepclustError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (EOFError, ValueError) as error:
+        raise DeepclustError(f"{path} is no array of features ({error})") from error
+    return array
+
+
+def _check_identities(clusters: Path, description: dict[str, Any], features: Sequence[Any]) -> None:
+    """See that files of features are of the backbones that the clusters were fitted on; warn where arrays are given."""
+    fitted = description.get("identities") or [None] * len(features)
+    for name, wanted, path in zip(description["backbones"], fitted, features):
+        if not isinstance(path, str | Path):
+            unchecked = "whose features an array holds is not checked: give the path of features.npy"
+            warnings.warn(unchecked, stacklevel=3)
+            continue
+        identity = identity_beside(Path(path))
+        if wanted is None:
+            raise DeepclustError(f"{clusters} does not say what {name} was: extract features and cluster again")
+        if identity is None:
+            raise DeepclustError(
+                f"{path} has no record beside it that says whose features they are: extract them again"
+            )
+        if identity != wanted:
+            raise DeepclustError(
+                f"{path} is not of the backbone, or not read out in the way, that {clusters} was fitted on ({name})"
+            )

@@ -1,0 +1,292 @@
+"""The processes that train together, each on its part of every batch.
+
+Embeddings are gathered, so that every process computes the loss and the method's state on the whole batch; gradients
+are added up. A training by one process needs none of this and no communication (`ALONE`).
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from deepclust.core.device import choose_devices, make_current
+from deepclust.core.errors import DeepclustError
+
+MEETING = timedelta(minutes=5)  # in which all must have met; a launcher starts them together
+TIMEOUT = timedelta(hours=2)  # in which one process may read images or write a result while the others wait
+PR_SET_PDEATHSIG = 1
+NCCLError = dist.DistBackendError
+
+
+class Stopped(Exception):
+    """A signal asked for the end; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _no_signal() -> int:
+    return 0
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of one training.
+
+    Attributes:
+        rank: number of this process, from 0; the first one writes all files.
+        count: number of processes.
+        signal: tells which signal this process got that asks for the end; 0: none.
+    """
+
+    rank: int = 0
+    count: int = 1
+    signal: Callable[[], int] = _no_signal
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes what is written once."""
+        return self.rank == 0
+
+    def bounds(self, total: int, rank: int | None = None) -> tuple[int, int]:
+        """First and last + 1 of the `total` consecutive things that fall to a process; parts differ by one at most."""
+        rank = self.rank if rank is None else rank
+        return total * rank // self.count, total * (rank + 1) // self.count
+
+    def gather(self, parts: tuple[Tensor, ...], total: int) -> tuple[Tensor, ...]:
+        """The parts of all processes, one after the other; no gradient flows back.
+
+        Args:
+            parts: tensors of one device and type whose first dimension is this process's part of `total`.
+
+        Returns:
+            Tensors of first dimension `total`, equal in all processes.
+        """
+        if self.count == 1:
+            return parts
+        rows = [part.detach().flatten(1) if part.ndim > 1 else part.detach().unsqueeze(1) for part in parts]
+        widths = [row.shape[1] for row in rows]
+        sizes = [stop - start for start, stop in (self.bounds(total, rank) for rank in range(self.count))]
+        mine = rows[0].new_zeros(max(sizes), sum(widths))
+        torch.cat(rows, 1, out=mine[: sizes[self.rank]])
+        everyone = [torch.empty_like(mine) for _ in sizes]
+        with other_processes():
+            dist.all_gather(everyone, mine)
+        whole = torch.cat([block[:size] for block, size in zip(everyone, sizes)])
+        return tuple(
+            values.reshape(total, *part.shape[1:]).contiguous() for values, part in zip(whole.split(widths, 1), parts)
+        )
+
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors of one device and type by their sums over all processes."""
+        tensors = list(tensors)
+        if self.count == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        with other_processes():
+            dist.all_reduce(flat)
+        sums = flat.split([tensor.numel() for tensor in tensors])
+        torch._foreach_copy_(tensors, [part.view_as(tensor) for part, tensor in zip(sums, tensors)])
+
+    def highest(self, *numbers: int) -> list[int]:
+        """The highest of each number over all processes; does not wait for the device."""
+        if self.count == 1:
+            return list(numbers)
+        tensor = torch.tensor(numbers, dtype=torch.int64)
+        with other_processes():
+            dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return [int(number) for number in tensor]
+
+    def follow_first(self, module: nn.Module, parameters: bool = False) -> None:
+        """Set the buffers of a module, or all that it remembers, to what the first process has."""
+        self.take_from_first([*module.buffers(), *(module.parameters() if parameters else ())])
+
+    @torch.no_grad()
+    def take_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Set tensors to what the first process has."""
+        if self.count == 1:
+            return
+        with other_processes():
+            for tensor in tensors:
+                value = tensor.detach().contiguous()
+                dist.broadcast(value, 0)
+                tensor.copy_(value)
+
+    def bytes_of_first(self, content: bytes | memoryview | None) -> bytes | None:
+        """What the first process has; the others may give anything."""
+        size = -1 if content is None or not self.first else len(content)
+        (size,) = self.highest(size)
+        if size < 0:
+            return None
+        tensor = torch.empty(size, dtype=torch.uint8)
+        if self.first and content is not None:
+            tensor = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        with other_processes():
+            dist.broadcast(tensor, 0)
+        return tensor.numpy().tobytes()
+
+    def wait(self) -> None:
+        """Wait for all processes."""
+        self.highest(0)
+
+    def end_if_asked(self, together: bool = True) -> None:
+        """Look for a signal, every few seconds of what takes long.
+
+        Args:
+            together: whether all processes call this equally often; where they do not, only one that is alone looks.
+
+        Raises:
+            Stopped: a process got a signal.
+        """
+        number = 0
+        if together:
+            (number,) = self.highest(self.signal())
+        elif self.count == 1:
+            number = self.signal()
+        if number:
+            raise Stopped(number)
+
+
+ALONE = Team()
+
+
+@dataclass(frozen=True)
+class Rehearsal(Team):
+    """Stands in for a team to find out, without the others, what a step needs: it gathers copies of its own part."""
+
+    def gather(self, parts: tuple[Tensor, ...], total: int) -> tuple[Tensor, ...]:
+        """As many rows as all processes have together."""
+        rows = [torch.arange(total, device=part.device) % len(part) for part in parts]
+        return tuple(part.detach()[index] for part, index in zip(parts, rows))
+
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        """Only the memory that it takes."""
+        torch.cat([tensor.flatten() for tensor in tensors])
+
+
+@contextlib.contextmanager
+def other_processes() -> Iterator[None]:
+    """Turn the failure of a communication into one line.
+
+    Raises:
+        DeepclustError: another process is gone, or NCCL cannot do what it is to do.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        # NCCL says the same of a process that is gone and of a network, GPUs or memory that it cannot use.
+        reason = f"; if none does: {' '.join(str(error).split())[-300:]}" if isinstance(error, NCCLError) else ""
+        ended = "another process of this training ended: its message says why"
+        raise DeepclustError(f"{ended}{reason}; run again") from error
+
+
+def started_by_a_launcher() -> bool:
+    """Whether this process is one of a team."""
+    return "WORLD_SIZE" in os.environ
+
+
+def processes_here(wanted: int | None) -> int:
+    """How many processes train on this machine: as many as are wanted, else one for each GPU.
+
+    Raises:
+        DeepclustError: more are wanted than there are GPUs.
+    """
+    devices = choose_devices()
+    if wanted is None or devices[0].type == "cpu":
+        return wanted or len(devices)
+    if wanted > len(devices):
+        raise DeepclustError(f"{wanted} GPUs are asked for, but this job sees {len(devices)}: ask for fewer")
+    return wanted
+
+
+def die_with_parent() -> None:
+    """Let this process be killed when the one that started it is: it must not train on beside its successor."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def local_device() -> torch.device:
+    """The device of this process, and its share of the CPUs, among those of the team on this machine.
+
+    Raises:
+        DeepclustError: there are fewer GPUs than processes.
+    """
+    rank, count = (int(os.environ.get(name, default)) for name, default in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)))
+    if count > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    devices = choose_devices()
+    # Where a launcher binds GPUs to processes, each sees one, its own.
+    if devices[0].type == "cuda" and 1 < len(devices) < count:
+        raise DeepclustError(f"{count} processes are to train on this machine, which has {len(devices)} GPUs: one each")
+    make_current(devices[rank % len(devices)])
+    return devices[rank % len(devices)]
+
+
+@contextlib.contextmanager
+def team_of_environment(device: torch.device) -> Iterator[Team]:
+    """The processes that a launcher (torchrun, submitit) started together with this one.
+
+    An error ends all; one of the processes that meet it says so, the others leave without a word.
+
+    Args:
+        device: of this process.
+
+    Raises:
+        DeepclustError: they do not meet.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    _join(backend)
+    team = Team(dist.get_rank(), dist.get_world_size())
+    if not team.first:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # to the end of this process
+    try:
+        yield team
+    except BaseException:
+        if not _first_to_fail():
+            os._exit(1)
+        raise
+
+
+def _join(backend: str) -> None:
+    """Meet the others where the launcher said, within `MEETING`.
+
+    Raises:
+        DeepclustError: they do not come, or the place is not reached.
+    """
+    try:
+        dist.init_process_group(backend, timeout=MEETING)
+        dist.all_reduce(torch.zeros(1))  # one that went on before all are here could fail, and be missed by the others
+    except (RuntimeError, ValueError) as error:
+        place = f"{os.environ.get('MASTER_ADDR')}, port {os.environ.get('MASTER_PORT')}"
+        said = str(error).partition("\n")[0]
+        raise DeepclustError(
+            f"the processes of this training do not meet at {place} ({said}): if none of them says why, that name must "
+            "lead to the first node from all nodes, and ports between them must be open; GLOO_SOCKET_IFNAME and "
+            "NCCL_SOCKET_IFNAME choose the network"
+        ) from error
+    dist.distributed_c10d._set_pg_timeout(TIMEOUT)
+    dist.distributed_c10d._get_default_store().set_timeout(TIMEOUT)
+
+
+def _first_to_fail() -> bool:
+    store: Any = dist.distributed_c10d._get_default_store()
+    try:
+        return bool(store.add("deepclust/failed", 1) == 1)
+    except RuntimeError:  # the process that kept the count is gone, and it has told why
+        return False
