@@ -169,7 +169,7 @@ def test_code_that_changes_while_the_job_runs(library, text, accepted):
     while not (library / "d.progress").exists():
         time.sleep(0.05)
         assert job.poll() is None
-    with (library / "scripts" / "deepclust" / "common" / "files.py").open("a") as file:
+    with (library / "scripts" / "deepclust" / "core" / "files.py").open("a") as file:
         file.write(text)
     (library / "go").touch()
     job.communicate(timeout=60)

@@ -16,9 +16,11 @@ import torch
 from deepclust.core.errors import DeepclustError
 from deepclust.core.images import Images
 from deepclust.core.progress import Progress
-from deepclust.pretraining import deepcluster, deepcluster_v2, engine, simclr, streamed_kmeans, whitening
+from deepclust.pretraining import deepcluster, deepcluster_v2, simclr
+from deepclust.pretraining.engine import pretraining as engine
 from deepclust.pretraining.engine.checkpoint import load_state
 from deepclust.pretraining.engine.distributed import team_of_environment
+from deepclust.pretraining.parts import streamed_kmeans, whitening
 
 COMMON = {"dataset": "noise", "architecture": "resnet10_w32", "epochs": 3, "batch_size": 16, "precision": "fp32"}
 SMALL = {

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from deepclust.pretraining import deepcluster, deepcluster_v2, whitening
+from deepclust.pretraining import deepcluster, deepcluster_v2
 from deepclust.pretraining.engine.distributed import ALONE, team_of_environment
 from deepclust.pretraining.engine.method import Epoch, ImageFacts
+from deepclust.pretraining.parts import whitening
 from deepclust.pretraining.parts.streamed_kmeans import kmeans
 from deepclust.pretraining.parts.whitening import fit_whitening, whitened_features
 

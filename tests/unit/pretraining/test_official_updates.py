@@ -17,7 +17,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from deepclust.models import model as models
-from deepclust.pretraining import deepcluster, deepcluster_v2, engine, scan, secu, selflabel, simclr
+from deepclust.pretraining import deepcluster, deepcluster_v2, scan, secu, selflabel, simclr
+from deepclust.pretraining.engine import pretraining as engine
 
 COUNT, BATCH = 40, 10
 STEPS = COUNT // BATCH

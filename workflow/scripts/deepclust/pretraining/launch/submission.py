@@ -123,7 +123,7 @@ class Submission:
 
         options = self.options
         # The task is unpickled by name in the job, which has to find the library.
-        library = str(Path(__file__).resolve().parents[2])
+        library = str(Path(__file__).resolve().parents[3])
         os.environ["PYTHONPATH"] = os.pathsep.join([library, *filter(None, [os.environ.get("PYTHONPATH")])])
         timeouts = options.time_slices - 1
         try:
