@@ -33,8 +33,8 @@ lint: $(VENV)/.dev ## check style, types, imports, the workflow and the generate
 generate: $(VENV)/.dev ## write the schema, the options page and the environments anew
 	$(BIN)/python tools/generate.py
 
-benchmarks: $(VENV)/.dev ## measure the numbers of docs/performance.md
-	$(BIN)/python benchmarks/run.py
+benchmarks: $(VENV)/.dev ## measure the numbers of lab/performance.md
+	$(BIN)/python lab/run.py
 
 clean: ## remove all results and logs, but not the downloads
 	rm -rf results logs .snakemake

@@ -1,4 +1,4 @@
-"""Most tables of docs/performance.md; the others name their command. Takes some minutes; leave the machine alone."""
+"""Most tables of lab/performance.md; the others name their command. Takes some minutes; leave the machine alone."""
 
 import data
 import deepcluster

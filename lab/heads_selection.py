@@ -1,6 +1,6 @@
 """Whether self-training on selected images improves a consensus: those that are sure, and agree with their neighbors.
 
-    python benchmarks/heads_selection.py FEATURES.npz TABLE.csv [--head consensus] [--seeds 0 1 2 3 4]
+    python lab/heads_selection.py FEATURES.npz TABLE.csv [--head consensus] [--seeds 0 1 2 3 4]
 
 Reads what `heads_table.py` kept beside TABLE.csv. A logistic regression on the half-whitened features learns the
 clusters of the selected training images, all clusters weighted alike, and gives every image a new cluster; then once

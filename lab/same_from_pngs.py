@@ -1,6 +1,6 @@
 """CIFAR-10 from its archive and as a folder of PNGs: the same features, the same scores?
 
-`python benchmarks/same_from_pngs.py ARCHIVE FOLDER` writes the 60,000 PNGs and an experiment with the weights of
+`python lab/same_from_pngs.py ARCHIVE FOLDER` writes the 60,000 PNGs and an experiment with the weights of
 `weights/` into FOLDER, runs the workflow there on both, and compares what comes out.
 """
 

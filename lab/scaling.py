@@ -1,4 +1,4 @@
-"""What DeepCluster costs on large sets, by arithmetic: the tables of docs/scaling.md. Nothing is measured here.
+"""What DeepCluster costs on large sets, by arithmetic: the tables of lab/scaling.md. Nothing is measured here.
 
 Work is counted in operations, bytes and decoded images and divided by the rates below.
 """
@@ -10,7 +10,7 @@ PRODUCTS = 0.4 * 312e12  # operations per second in bf16
 GPU_MEMORY = 80e9  # bytes
 GPU_BANDWIDTH = 2.0e12  # bytes per second
 COPY = 5e9  # bytes per second from a mapped file in the page cache to a GPU; assumed
-# Measured on one core of an AMD EPYC (docs/performance.md): photographs of 500 x 375 pixels read, decoded by simplejpeg
+# Measured on one core of an AMD EPYC (lab/performance.md): photographs of 500 x 375 pixels read, decoded by simplejpeg
 # and resized to 224.
 DECODED = 603  # images per second and core
 CORES = 16  # per GPU; assumed

@@ -1,6 +1,6 @@
 """A million small encoded images: prepared from tar shards and opened; time and peak memory at a quarter and at all.
 
-`python benchmarks/many_images.py [N]`. Not part of `run.py`: it takes some minutes and 4 GB of disk.
+`python lab/many_images.py [N]`. Not part of `run.py`: it takes some minutes and 4 GB of disk.
 """
 
 import io

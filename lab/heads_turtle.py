@@ -1,7 +1,7 @@
 """How fast TURTLE trains, and how accurately, against the obvious implementation.
 
-    python benchmarks/heads_turtle.py [FEATURES]
-    python benchmarks/heads_turtle.py FEATURES --accuracy [--seeds 0 1 2 3 4] [--steps 6000]
+    python lab/heads_turtle.py [FEATURES]
+    python lab/heads_turtle.py FEATURES --accuracy [--seeds 0 1 2 3 4] [--steps 6000]
 
 FEATURES are .npz files with x_train, x_test, y_train and y_test; without, random ones are timed. Baseline: torch
 modules, autograd, fp32, new classifiers and a new optimizer in every step, with the options of ours.

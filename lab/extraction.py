@@ -4,7 +4,7 @@ The obvious loop is a network of timm in fp32 and a DataLoader with timm's own t
 that are ready, in bf16. Decoding alone is the fastest decoder at hand, at the full size of the images, on all cores.
 What is compared takes turns, so that the ratios hold on a busy machine, too; the rates are medians.
 
-    python benchmarks/extraction.py [--threads 2] [--rounds 5] [--images N] [--busy] [--decoders]
+    python lab/extraction.py [--threads 2] [--rounds 5] [--images N] [--busy] [--decoders]
 
 `--busy` counts the time of the processor in place of that of the wall: rates per core, for a machine that others use.
 `--decoders` compares those that are installed, of Pillow, simplejpeg, opencv-python-headless and imagecodecs.

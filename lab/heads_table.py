@@ -1,10 +1,10 @@
 """All heads × seeds on features in a file: scores on the test split, CPU seconds, and the ceilings beside them.
 
-    python benchmarks/heads_table.py FEATURES.npz TABLE.csv [--heads scan temi] [--seeds 0 1 2 3 4]
+    python lab/heads_table.py FEATURES.npz TABLE.csv [--heads scan temi] [--seeds 0 1 2 3 4]
 
 Every seed of a head is fitted alone and appended to TABLE.csv as soon as it is there; a run that is interrupted goes on
 from there. Clusters are kept in a folder beside it. A consensus reads all `--seeds` of its members, which are fitted
-first. The tables of docs/results.md are printed at the end: all heads, how much of the gap between the best single head
+first. The tables of lab/results.md are printed at the end: all heads, how much of the gap between the best single head
 and the linear probe (means over seeds) the consensus closes, and which head would be chosen without labels.
 """
 

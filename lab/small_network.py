@@ -1,6 +1,6 @@
 """What pretraining methods learn in one small budget: 5,000 images of CIFAR-10, a small ResNet, 20 epochs of two views.
 
-    DEEPCLUST_CIFAR10=cifar-10-binary.tar.gz python benchmarks/small_network.py simclr secu --output small_network.csv
+    DEEPCLUST_CIFAR10=cifar-10-binary.tar.gz python lab/small_network.py simclr secu --output small_network.csv
 
 trains each method on the first 5,000 images of the archive with seeds 0 to 2, through the same commands as the workflow
 (about 5 minutes of one core each), and scores it on the 10,000 test images beside the same network as it was

@@ -12,7 +12,7 @@ choice afterwards:
 
 Each process takes one thread.
 
-    python benchmarks/tcc_ablation.py --seeds 2 --epochs 6
+    python lab/tcc_ablation.py --seeds 2 --epochs 6
 """
 
 import argparse

@@ -3,7 +3,7 @@
 SimCLR's networks on batches of 128 images of 32 x 32 pixels, two views each. Both take turns in one process; CPU time
 where there is no GPU.
 
-    python benchmarks/precision.py [REPEATS]
+    python lab/precision.py [REPEATS]
 """
 
 import statistics

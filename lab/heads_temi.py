@@ -1,7 +1,7 @@
 """How fast TEMI trains, and how accurately, against the obvious implementation and the machine's bf16 matrix products.
 
-    python benchmarks/heads_temi.py [FEATURES]
-    python benchmarks/heads_temi.py FEATURES --accuracy [--seeds 0 1 2 3 4] [--epochs 100]
+    python lab/heads_temi.py [FEATURES]
+    python lab/heads_temi.py FEATURES --accuracy [--seeds 0 1 2 3 4] [--epochs 100]
 
 FEATURES are .npz files with x_train, x_test, y_train and y_test; without, random ones are timed. Baseline: one module
 per head, a DataLoader over pairs, fp32 (the order of work of the authors' code, in own words), with the options, the

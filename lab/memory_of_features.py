@@ -3,7 +3,7 @@
 It must not grow with N beyond the features themselves: extraction writes them to disk as they come, the search holds
 one float32 copy and its result.
 
-    python benchmarks/memory_of_features.py [--images 5000]
+    python lab/memory_of_features.py [--images 5000]
 """
 
 import argparse

@@ -5,7 +5,7 @@ features of 384 dimensions, centred and of length 1: those named on the command 
 random ones around 100 centres. CPU seconds are compared beside wall seconds, because they hardly depend on what else
 the machine does. Every measurement is a process of its own.
 
-    python benchmarks/heads_kmeans.py [features.npz] [--large]
+    python lab/heads_kmeans.py [features.npz] [--large]
 
 `--large` measures instead k-means with 1000 clusters, and neighbors, of 1,281,167 random features, as many as ImageNet
 has images, and the heads on the graph of neighbors with 60,000.
