@@ -4,7 +4,7 @@
 
 Every seed of a head is fitted alone and appended to TABLE.csv as soon as it is there; a run that is interrupted goes on
 from there. Clusters are kept in a folder beside it. A consensus reads all `--seeds` of its members, which are fitted
-first. The tables of lab/results.md are printed at the end: all heads, how much of the gap between the best single head
+first. The tables of docs/results.md are printed at the end: all heads, how much of the gap between the best single head
 and the linear probe (means over seeds) the consensus closes, and which head would be chosen without labels.
 """
 
