@@ -55,7 +55,7 @@ def train_and_end(name, images, out, last, number=signal.SIGKILL):
         files = engine.Files([Images(Path(images))], None, *written)
         session = engine.Session(torch.device("cpu"), Progress(hidden=True), "0", 1e-9, listen, team)
         engine.pretrain(name, module, options, files, session)
-        team.wait()
+        team.barrier()
 
 
 def listen(stop):

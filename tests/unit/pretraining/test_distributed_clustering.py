@@ -36,9 +36,9 @@ def share_k_means(backend, spherical):
         assert (found.labels != expected.labels).float().mean() <= FLIPPED
         assert found.objective == pytest.approx(expected.objective, rel=1e-4)
         torch.testing.assert_close(found.centroids, expected.centroids, rtol=0, atol=1e-3)
-        everyones = team.gather((found.centroids[None],), team.count)[0]
+        everyones = team.all_gather((found.centroids[None],), team.count)[0]
         assert (everyones == found.centroids).all()
-        team.wait()
+        team.barrier()
 
 
 @pytest.mark.parametrize(("backend", "spherical"), [("torch", False), ("torch", True), ("faiss", False)])
@@ -70,7 +70,7 @@ def share_whitening():
         assert sum(asked) == len(rows) + 350
         signs = (whole[own].float() * rows.float()).mean(0).sign()
         torch.testing.assert_close(rows.float(), whole[own].float() * signs, atol=2e-3, rtol=0)
-        team.wait()
+        team.barrier()
 
 
 def test_whitening(teams, tmp_path):
@@ -110,7 +110,7 @@ def share_the_start_of_an_epoch(name):
         for buffer, other in zip(found.buffers(), expected.buffers(), strict=True):
             if buffer.is_floating_point():
                 torch.testing.assert_close(buffer, other, atol=2e-3, rtol=0)
-        team.wait()
+        team.barrier()
 
 
 @pytest.mark.parametrize("name", ["kmeans", "pic", "deepcluster_v2"])

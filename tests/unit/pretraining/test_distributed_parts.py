@@ -116,7 +116,7 @@ def normalise_together(shape, dtype, affine):
                 layer.zero_grad()
             (expected.float() * weights).sum().backward()
             (found.float() * weights[start:stop]).sum().backward()
-            team.add(parameter.grad for parameter in together.parameters())
+            team.all_reduce(parameter.grad for parameter in together.parameters())
             tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == "float32" else {"rtol": 0.02, "atol": 0.05}
             torch.testing.assert_close(found, expected[start:stop], **tolerance)
             torch.testing.assert_close(part.grad, whole.grad[start:stop], **tolerance)
@@ -200,19 +200,19 @@ def test_a_rehearsal_needs_no_other_process():
 
 def talk():
     with team_of_environment(CPU) as team:
-        assert team.highest(team.rank, 5 - team.rank) == [2, 5]
+        assert team.all_reduce_max(team.rank, 5 - team.rank) == [2, 5]
         for content in (b"state" if team.first else b"", None):
-            assert team.bytes_of_first(content) == (None if content is None else b"state")
+            assert team.broadcast_bytes(content) == (None if content is None else b"state")
         parts = torch.arange(10.0)[slice(*team.bounds(10))], torch.ones(10, 2, 3)[slice(*team.bounds(10))]
-        whole = team.gather(parts, 10)
+        whole = team.all_gather(parts, 10)
         assert whole[0].tolist() == list(range(10))
         assert whole[1].shape == (10, 2, 3)
         layer = nn.BatchNorm1d(2)
         nn.init.constant_(layer.weight, team.rank)
         layer.running_mean += team.rank + 7
-        team.follow_first(layer)
+        team.broadcast_module(layer)
         assert (layer.running_mean[0].item(), layer.weight[0].item()) == (7, team.rank)
-        team.follow_first(layer, parameters=True)
+        team.broadcast_module(layer, parameters=True)
         assert layer.weight[0].item() == 0
 
 
@@ -224,12 +224,12 @@ def fail_in_one_process():
     with team_of_environment(CPU) as team:
         if team.rank == 1:
             raise DeepclustError("one image is broken")
-        team.wait()
+        team.barrier()
 
 
 def fail_in_all_processes():
     with team_of_environment(CPU) as team:
-        team.wait()
+        team.barrier()
         raise DeepclustError("one image is broken")
 
 
@@ -282,7 +282,7 @@ def meet_and_be_slow(slow):
     with team_of_environment(CPU) as team:
         if team.rank == slow:
             time.sleep(8)
-        assert team.highest(team.rank) == [1]
+        assert team.all_reduce_max(team.rank) == [1]
 
 
 @pytest.mark.parametrize("slow", [0, 1])
@@ -329,7 +329,7 @@ def train_with_labels_that_differ(images, out):
         session = engine.Session(CPU, Progress(hidden=True), "0", 1000, lambda stop: None, team)
         engine.pretrain("deepcluster", module, options, files, session)
         Path(out, f"orders-{team.rank}").write_text(json.dumps(orders))
-        team.wait()
+        team.barrier()
 
 
 def test_all_processes_go_by_the_labels_of_the_first(teams, tmp_path, images):

@@ -127,7 +127,8 @@ class DeepCluster(Method):
         rows = whitened_features(epoch.features, count, options.components, sample_seed, device, team)
         reduced = time.perf_counter()
         if options.clustering == "pic":
-            (whole,) = team.gather((rows,), count)  # a value flows between any two images: not shared among processes
+            # A value flows between any two images: not shared among processes.
+            (whole,) = team.all_gather((rows,), count)
             labels = power_iteration_clusters(whole, options.clusters, device, team)
         else:
             labels = kmeans(rows, options.clusters, options.iterations, seed, device, team=team).labels

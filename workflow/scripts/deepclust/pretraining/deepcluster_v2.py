@@ -155,7 +155,7 @@ class DeepClusterV2(Method):
             for indices, target in zip(torch.arange(count).split(size), self.bank.split(size, dim=1)):
                 epoch.team.end_if_asked()
                 own = indices[slice(*epoch.team.bounds(len(indices)))]
-                (features,) = epoch.team.gather((epoch.features(own),), len(indices))
+                (features,) = epoch.team.all_gather((epoch.features(own),), len(indices))
                 self.projector.train()
                 target.copy_(F.normalize(self.projector(features.to(target.device)), dim=1))
         finally:

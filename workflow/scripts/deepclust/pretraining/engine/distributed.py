@@ -64,8 +64,8 @@ class Team:
         rank = self.rank if rank is None else rank
         return total * rank // self.count, total * (rank + 1) // self.count
 
-    def gather(self, parts: tuple[Tensor, ...], total: int) -> tuple[Tensor, ...]:
-        """The parts of all processes, one after the other; no gradient flows back.
+    def all_gather(self, parts: tuple[Tensor, ...], total: int) -> tuple[Tensor, ...]:
+        """Concatenate the parts of all processes; no gradient flows back.
 
         Args:
             parts: tensors of one device and type whose first dimension is this process's part of `total`.
@@ -88,8 +88,8 @@ class Team:
             values.reshape(total, *part.shape[1:]).contiguous() for values, part in zip(whole.split(widths, 1), parts)
         )
 
-    def add(self, tensors: Iterable[Tensor]) -> None:
-        """Replace tensors of one device and type by their sums over all processes."""
+    def all_reduce(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors of one device and type by their sums over all processes, in place."""
         tensors = list(tensors)
         if self.count == 1 or not tensors:
             return
@@ -99,8 +99,8 @@ class Team:
         sums = flat.split([tensor.numel() for tensor in tensors])
         torch._foreach_copy_(tensors, [part.view_as(tensor) for part, tensor in zip(sums, tensors)])
 
-    def highest(self, *numbers: int) -> list[int]:
-        """The highest of each number over all processes; does not wait for the device."""
+    def all_reduce_max(self, *numbers: int) -> list[int]:
+        """Return the highest of each number over all processes, on the CPU: it does not wait for the device."""
         if self.count == 1:
             return list(numbers)
         tensor = torch.tensor(numbers, dtype=torch.int64)
@@ -108,13 +108,13 @@ class Team:
             dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return [int(number) for number in tensor]
 
-    def follow_first(self, module: nn.Module, parameters: bool = False) -> None:
-        """Set the buffers of a module, or all that it remembers, to what the first process has."""
-        self.take_from_first([*module.buffers(), *(module.parameters() if parameters else ())])
+    def broadcast_module(self, module: nn.Module, parameters: bool = False) -> None:
+        """Send the buffers of the first process's module to all, in place, and with `parameters` these as well."""
+        self.broadcast([*module.buffers(), *(module.parameters() if parameters else ())])
 
     @torch.no_grad()
-    def take_from_first(self, tensors: Iterable[Tensor]) -> None:
-        """Set tensors to what the first process has."""
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Send the tensors of the first process to all, in place."""
         if self.count == 1:
             return
         with other_processes():
@@ -123,10 +123,10 @@ class Team:
                 dist.broadcast(value, 0)
                 tensor.copy_(value)
 
-    def bytes_of_first(self, content: bytes | memoryview | None) -> bytes | None:
-        """What the first process has; the others may give anything."""
+    def broadcast_bytes(self, content: bytes | memoryview | None) -> bytes | None:
+        """Send bytes, or None, of the first process to all; the others may give anything."""
         size = -1 if content is None or not self.first else len(content)
-        (size,) = self.highest(size)
+        (size,) = self.all_reduce_max(size)
         if size < 0:
             return None
         tensor = torch.empty(size, dtype=torch.uint8)
@@ -136,9 +136,9 @@ class Team:
             dist.broadcast(tensor, 0)
         return tensor.numpy().tobytes()
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait for all processes."""
-        self.highest(0)
+        self.all_reduce_max(0)
 
     def end_if_asked(self, together: bool = True) -> None:
         """Look for a signal, every few seconds of what takes long.
@@ -151,7 +151,7 @@ class Team:
         """
         number = 0
         if together:
-            (number,) = self.highest(self.signal())
+            (number,) = self.all_reduce_max(self.signal())
         elif self.count == 1:
             number = self.signal()
         if number:
@@ -165,13 +165,13 @@ ALONE = Team()
 class Rehearsal(Team):
     """Stands in for a team to find out, without the others, what a step needs: it gathers copies of its own part."""
 
-    def gather(self, parts: tuple[Tensor, ...], total: int) -> tuple[Tensor, ...]:
-        """As many rows as all processes have together."""
+    def all_gather(self, parts: tuple[Tensor, ...], total: int) -> tuple[Tensor, ...]:
+        """Repeat the own part until there are `total` rows."""
         rows = [torch.arange(total, device=part.device) % len(part) for part in parts]
         return tuple(part.detach()[index] for part, index in zip(parts, rows))
 
-    def add(self, tensors: Iterable[Tensor]) -> None:
-        """Only the memory that it takes."""
+    def all_reduce(self, tensors: Iterable[Tensor]) -> None:
+        """Take the memory that the sum takes, and change nothing."""
         torch.cat([tensor.flatten() for tensor in tensors])
 
 

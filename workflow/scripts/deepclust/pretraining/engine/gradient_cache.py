@@ -55,7 +55,7 @@ def backward(
         with torch.no_grad(), frozen_statistics(method):
             outputs = [embed(piece) for piece in pieces]
     own = tuple(torch.cat(tensors).detach().float() for tensors in zip(*outputs))
-    embeddings = tuple(tensor.requires_grad_() for tensor in team.gather(own, total))
+    embeddings = tuple(tensor.requires_grad_() for tensor in team.all_gather(own, total))
     scalars = method.loss(embeddings, indices)
     scalars["loss"].backward()
 
@@ -71,7 +71,7 @@ def backward(
         output = outputs[0] if parts == 1 else embed(pieces[number])
         sent = [(tensor, g.to(tensor.dtype)) for tensor, g in zip(output, gradient) if tensor.requires_grad]
         torch.autograd.backward([tensor for tensor, _ in sent], [g for _, g in sent])
-    team.add(p.grad for p in parameters if p.grad is not None)
+    team.all_reduce(p.grad for p in parameters if p.grad is not None)
     return _detached(scalars), tuple(tensor.detach() for tensor in embeddings)
 
 

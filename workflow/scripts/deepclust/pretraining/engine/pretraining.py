@@ -114,7 +114,7 @@ def pretrain(
         team,
     )
     _restore(trainer, states, options.resume_from)
-    team.follow_first(method, parameters=True)
+    team.broadcast_module(method, parameters=True)
     session.listen(trainer.stop)
     try:
         trainer.run()
@@ -123,7 +123,7 @@ def pretrain(
         raise DeepclustError(f"{error}; its curves are in {files.model.parent / folder / log.NAME}") from error
     if snapshots is not None:
         _write(files, method, spec, log, snapshots)
-    team.wait()
+    team.barrier()
     return states.remove if states is not None else lambda: None
 
 
@@ -234,7 +234,7 @@ def _restore(trainer: Trainer, states: StateFolder | None, resume_from: str | No
         if state is None and resume_from is not None:
             state, named = load_state(Path(resume_from)), True
     if trainer.team.count > 1:
-        content = trainer.team.bytes_of_first(None if state is None else packed(state))
+        content = trainer.team.broadcast_bytes(None if state is None else packed(state))
         state = None if content is None else unpacked(content)
     if state is None:
         return

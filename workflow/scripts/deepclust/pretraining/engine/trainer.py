@@ -155,7 +155,8 @@ class Trainer:
         self.method.train()
         if position.step == 0:
             self._start_epoch()
-            self.team.follow_first(self.method)  # what rounding can tell apart, a label for instance, changes batches
+            # Rounding may tell things apart, a label for instance, and so change batches.
+            self.team.broadcast_module(self.method)
         order = self.method.order(self.store.count, self._seed("order", position.epoch))
         batches = order[: self.steps * self.batch * self.method.images_per_item].view(self.steps, self.batch, -1)
         left = batches[position.step :]
@@ -226,7 +227,7 @@ class Trainer:
         """Find micro-batches that fit into the memory of all processes, while none waits for another."""
         alone = Rehearsal(self.team.rank, self.team.count)
         with unsynchronised(self.method):
-            while any(self.team.highest(self._attempt(images, indices, seed, alone) is None)):
+            while any(self.team.all_reduce_max(self._attempt(images, indices, seed, alone) is None)):
                 self._halve()
         self._rehearsed = True
 
@@ -248,7 +249,7 @@ class Trainer:
 
     def _end_epoch(self, rates: list[float]) -> None:
         means = self._means()
-        self.team.follow_first(self.method)
+        self.team.broadcast_module(self.method)
         position = self.position
         seconds = position.seconds + time.perf_counter() - self._clock
         record = {
@@ -275,7 +276,7 @@ class Trainer:
     def _feature_std(self) -> float:
         some = torch.from_numpy(evenly_spread(self.store.count, max(MONITORED, self.team.count)))
         count = len(some)
-        (features,) = self.team.gather((self._features(some[slice(*self.team.bounds(count))]),), count)
+        (features,) = self.team.all_gather((self._features(some[slice(*self.team.bounds(count))]),), count)
         spread = feature_spread(features)
         check_finite({"feature_std": spread}, self.position.epoch)
         return spread
@@ -310,14 +311,14 @@ class Trainer:
     def _due(self) -> bool:
         """Whether it is time for a checkpoint, or a signal asked for the end; all processes agree."""
         late = time.perf_counter() - self._saved >= self.checkpoint_seconds
-        self._stopped_by, anyone_late = self.team.highest(self._signal, late)
+        self._stopped_by, anyone_late = self.team.all_reduce_max(self._signal, late)
         return self._stopped_by != 0 or anyone_late != 0
 
     def _save(self) -> None:
         """Write the state, and end if a signal asked for it."""
         self._write_state()
         if self._stopped_by:
-            self.team.wait()  # whoever ends first ends all
+            self.team.barrier()  # whoever ends first ends all
             reason = "by its time limit" if self._stopped_by == signal.SIGALRM else f"by signal {self._stopped_by}"
             raise DeepclustError(
                 f"stopped {reason} in epoch {self.position.epoch + 1}: the state is saved, run again to continue"

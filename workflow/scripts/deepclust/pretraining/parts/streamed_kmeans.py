@@ -58,15 +58,15 @@ def kmeans(
         backend: None: the faster one here.
     """
     count = torch.tensor(len(rows))
-    team.add([count])
+    team.all_reduce([count])
     total = int(count)
     start = _some_rows(rows, k, total, seed, team).to(device)
     rows, backend = _resident(rows, device), backend or _fastest(device)
     centroids = iterate(rows, start, iterations, seed, device, spherical=spherical, backend=backend, team=team)
     own_labels, own_objective = assign(rows, centroids, device, team)
-    (labels,) = team.gather((own_labels,), total)
+    (labels,) = team.all_gather((own_labels,), total)
     objective = torch.tensor(own_objective, dtype=torch.float64)
-    team.add([objective])
+    team.all_reduce([objective])
     return Clusters(centroids, labels, objective.item())
 
 
@@ -77,7 +77,7 @@ def _some_rows(rows: Tensor, k: int, total: int, seed: int, team: Team) -> Tenso
     own = (chosen >= first) & (chosen < last)
     found = torch.zeros(k, rows.shape[1])
     found[own] = rows[chosen[own] - first].float()
-    team.add([found])
+    team.all_reduce([found])
     return found
 
 
@@ -112,8 +112,8 @@ def iterate(
             labels = nearest(block)
             sums.index_add_(0, labels, block.double())
             counts += labels.bincount(minlength=k)
-        team.add([sums])
-        team.add([counts])
+        team.all_reduce([sums])
+        team.all_reduce([counts])
         means = (sums / counts.clamp(min=1)[:, None]).float()
         if spherical:
             means = F.normalize(means, dim=1)

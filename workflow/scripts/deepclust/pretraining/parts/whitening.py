@@ -49,21 +49,21 @@ def fit_whitening(features: Tensor, components: int, device: torch.device, team:
     for block in features.split(ROWS):
         mean += block.to(device).sum(0, dtype=torch.float64)
     counted = torch.tensor(len(features))
-    team.add([counted])
-    team.add([mean])
+    team.all_reduce([counted])
+    team.all_reduce([mean])
     count = int(counted)
     mean /= count
     covariance = torch.zeros(dimension, dimension, dtype=torch.float64, device=device)
     for block in features.split(ROWS):
         centred = block.to(device) - mean.float()
         covariance += centred.T @ centred
-    team.add([covariance])
+    team.all_reduce([covariance])
     values, vectors = torch.linalg.eigh(covariance / max(1, count - 1))
     largest = values.flip(0)[:components]
     scales = torch.where(largest > LEAST * largest[0], largest.clamp(min=1e-30).rsqrt(), 0)
     # The sign of an eigenvector is arbitrary; clusters do not depend on it, if it is that of one process for all.
     whitening = Whitening(mean.float(), (vectors.flip(1)[:, :components] * scales).float())
-    team.take_from_first([whitening.mean, whitening.matrix])
+    team.broadcast([whitening.mean, whitening.matrix])
     return whitening
 
 
