@@ -17,7 +17,7 @@ if PLANNED is None and not workflow.overwrite_configfiles:
 report: "workflow/report/workflow.rst"
 
 
-EXPERIMENT = plan_experiment(config, workflow.configfiles)
+JOBS = planned_jobs(config, workflow.configfiles)
 
 
 # Only for --sdm apptainer: apptainer build envs/deepclust.sif envs/deepclust.def
@@ -25,13 +25,7 @@ container: image()
 
 
 wildcard_constraints:
-    dataset=NAME,
-    split=SPLIT,
-    backbone=NAME,
-    backbones=f"{NAME}(\\+{NAME})*",
-    head=NAME,
-    k="[0-9]+|auto",
-    protocol="|".join(PROTOCOLS),
+    **WILDCARDS,
 
 
 include: "workflow/rules/data.smk"
@@ -46,27 +40,22 @@ rule all:
     default_target: True
     input:
         rules.report_page.output,
-        lost=lost_results,
+        lost=lambda wildcards: JOBS.layout.lost(),
     localrule: True
     message:
         "All results of the experiment"
 
 
-check_profile()
+stop_with(profile_errors(workflow.resource_settings, [rule.name for rule in workflow.rules], ["extract_features"]))
 
 
 onstart:
-    check_submission()
-    freeze_plan()
-    announce_downloads()
-    announce_parts()
-    watch_jobs()
+    before_the_first_job()
 
 
 onsuccess:
-    show_results()
-    show_notes()
+    after_the_last_job()
 
 
 onerror:
-    show_notes()
+    after_the_last_job(failed=True)

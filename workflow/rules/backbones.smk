@@ -3,89 +3,68 @@
 
 rule pixels:
     input:
-        known_backbone,
+        unpack(inputs("pixels")),
     output:
-        model="results/backbones/{backbone}/model.json",
-        weights="results/backbones/{backbone}/model.safetensors",
-        provenance="results/backbones/{backbone}/model.provenance.json",
+        **outputs("pixels"),
     log:
-        "logs/pixels/{backbone}.log",
+        log_of("pixels"),
     wildcard_constraints:
-        backbone=f"(?!({made_otherwise()})/){NAME}",
+        backbone=JOBS.layout.backbones_of("pixels"),
     localrule: True
     conda:
         "../../envs/torch.yaml"
     params:
-        *code("pixels"),
-        options=backbone_options,
-        command=command("pixels"),
+        **job("pixels"),
     message:
         "Describe raw pixels as backbone {wildcards.backbone}"
     shell:
-        "python {params.command} --progress {log}.progress --provenance {output.provenance}"
-        " --model {output.model} {params.options} > {log} 2>&1"
+        COMMAND
 
 
 rule fetch_weights:
     input:
-        unpack(weights_files),
+        unpack(inputs("fetch_weights")),
     output:
-        model="results/backbones/{backbone}/model.json",
-        weights="results/backbones/{backbone}/model.safetensors",
-        provenance="results/backbones/{backbone}/model.provenance.json",
+        **outputs("fetch_weights"),
     log:
-        "logs/fetch_weights/{backbone}.log",
+        log_of("fetch_weights"),
     wildcard_constraints:
-        backbone=names_where(EXPERIMENT.is_fetched),
+        backbone=JOBS.layout.backbones_of("fetch_weights"),
     localrule: True
     conda:
         "../../envs/torch.yaml"
     params:
-        *code("fetch_weights"),
-        options=backbone_options,
-        states=weights_states,
-        command=command("fetch_weights"),
-        files=weights_flags,
+        **job("fetch_weights"),
     message:
         "Fetch the weights of backbone {wildcards.backbone}"
     shell:
-        "python {params.command} --progress {log}.progress --provenance {output.provenance}"
-        " --output {output.model} {params.files} {params.options} > {log} 2>&1"
+        COMMAND
 
 
 rule pretrain:
     input:
-        unpack(pretrain_inputs),
+        unpack(inputs("pretrain")),
     output:
-        model="results/backbones/{backbone}/model.json",
-        weights="results/backbones/{backbone}/model.safetensors",
-        native="results/backbones/{backbone}/native.safetensors",
-        log="results/backbones/{backbone}/training.jsonl",
-        tensorboard=directory("results/backbones/{backbone}/tensorboard"),
-        snapshots=directory("results/backbones/{backbone}/snapshots"),
-        provenance="results/backbones/{backbone}/model.provenance.json",
+        **outputs(
+            "pretrain",
+            tensorboard=directory,
+            snapshots=directory,
+        ),
     log:
-        "logs/pretrain/{backbone}.log",
+        log_of("pretrain"),
     wildcard_constraints:
-        backbone=names_where(EXPERIMENT.is_pretrained_here),
+        backbone=JOBS.layout.backbones_of("pretrain"),
     # Submitted by its own command, it only waits here.
-    localrule: EXPERIMENT.launches_elsewhere()
+    localrule: JOBS.parameters.launches_elsewhere()
     conda:
         "../../envs/torch.yaml"
-    threads: 1 if EXPERIMENT.launches_elsewhere() else 64
+    threads: 1 if JOBS.parameters.launches_elsewhere() else 64
     params:
-        *code("pretrain"),
-        method_code=method_code("pretrain", backbone_modules),
-        options=backbone_options,
-        command=command("pretrain", backbone_modules),
-        start=start_flags,
-        launcher=launcher_flags,
+        **job("pretrain"),
     message:
         "Pretrain backbone {wildcards.backbone}"
     shell:
-        "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
-        " --images {input.images} --model {output.model} --log {output.log} --tensorboard {output.tensorboard}"
-        " --snapshots {output.snapshots} {params.start} {params.launcher} {params.options} > {log} 2>&1"
+        COMMAND
 
 
 rule clean_states:

@@ -3,53 +3,35 @@
 
 rule choose_k:
     input:
-        features=split_files("train", FEATURES),
+        unpack(inputs("choose_k")),
     output:
-        choice=CHOSEN_K,
-        provenance="results/clustering/{dataset}/{backbones}/k/{protocol}.provenance.json",
+        **outputs("choose_k"),
     log:
-        "logs/choose_k/{dataset}/{backbones}/{protocol}.log",
+        log_of("choose_k"),
     conda:
         "../../envs/clustering.yaml"
     threads: 16
     params:
-        *code("choose_k"),
-        options=choose_k_options,
-        command=command("choose_k"),
+        **job("choose_k"),
     message:
         "Choose the number of clusters in {wildcards.dataset} by {wildcards.backbones}"
     shell:
-        "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
-        " --features {input.features} --output {output.choice} {params.options} > {log} 2>&1"
+        COMMAND
 
 
 rule cluster:
     input:
-        features=split_files("all", FEATURES),
-        neighbors=cluster_neighbors,
-        members=cluster_members,
-        native=cluster_native,
-        chosen_k=cluster_k,
+        unpack(inputs("cluster")),
     output:
-        clusters=f"results/clustering/{RUN}/clusters.safetensors",
-        seeds=f"results/clustering/{RUN}/seeds.json",
-        provenance=f"results/clustering/{RUN}/clusters.provenance.json",
+        **outputs("cluster"),
     log:
-        f"logs/cluster/{RUN}.log",
+        log_of("cluster"),
     conda:
         "../../envs/clustering.yaml"
     threads: 16
     params:
-        *code("cluster"),
-        head_code=method_code("cluster", head_modules),
-        options=cluster_options,
-        command=command("cluster", head_modules),
-        neighbors=neighbors_flag,
-        members=members_flag,
-        native=native_flag,
-        k=k_flag,
+        **job("cluster"),
     message:
         "Cluster {wildcards.dataset}, k = {wildcards.k}, with {wildcards.head} on {wildcards.backbones}"
     shell:
-        "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
-        " --features {input.features} {params.neighbors} {params.members} {params.native} {params.k} --output {output.clusters} --log {output.seeds} {params.options} > {log} 2>&1"
+        COMMAND

@@ -3,10 +3,9 @@
 
 rule download:
     output:
-        archive="resources/downloads/{key}/{file}",
-        provenance="resources/downloads/{key}/{file}.provenance.json",
+        **outputs("download"),
     log:
-        "logs/download/{key}/{file}.log",
+        log_of("download"),
     wildcard_constraints:
         key="[0-9a-f]{8}",
         file="[^/]+(?<!\\.provenance\\.json)",
@@ -14,47 +13,32 @@ rule download:
     conda:
         "../../envs/data.yaml"
     params:
-        *code("download"),
-        options=download_options,
-        local=local_sources,
-        command=command("download"),
+        **job("download"),
     message:
         "Download {wildcards.file}"
     shell:
-        "python {params.command} --progress {log}.progress --provenance {output.provenance}"
-        " --pin resources/checksums/{wildcards.file}.sha256 --output {output.archive} {params.options} > {log} 2>&1"
+        COMMAND
 
 
 rule prefetch:
     input:
-        downloads,
+        JOBS.layout.downloads(),
     localrule: True
 
 
 rule prepare:
     input:
-        archives=archives,
+        unpack(inputs("prepare")),
     output:
-        images="results/data/{dataset}/{split}/images.bin",
-        manifest="results/data/{dataset}/{split}/images.json",
-        labels="results/labels/{dataset}/{split}/labels.npy",
-        classes="results/labels/{dataset}/{split}/classes.json",
-        ids="results/labels/{dataset}/{split}/ids.csv",
-        provenance="results/data/{dataset}/{split}/images.provenance.json",
+        **outputs("prepare"),
     log:
-        "logs/prepare/{dataset}/{split}.log",
+        log_of("prepare"),
     conda:
         "../../envs/data.yaml"
     threads: 16
     params:
-        *code("prepare"),
-        loader_code=method_code("prepare", loader_modules),
-        options=prepare_options,
-        listings=listings,
-        command=command("prepare", loader_modules),
-        archives=archives_flag,
+        **job("prepare"),
     message:
         "Prepare the {wildcards.split} images of {wildcards.dataset}"
     shell:
-        "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
-        " --images {output.images} --labels {output.labels} {params.archives} {params.options} > {log} 2>&1"
+        COMMAND

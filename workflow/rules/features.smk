@@ -7,78 +7,60 @@ scattergather:
 
 rule extract_part:
     input:
-        images="results/data/{dataset}/{split}/images.bin",
-        manifest="results/data/{dataset}/{split}/images.json",
-        model="results/backbones/{backbone}/model.json",
-        weights="results/backbones/{backbone}/model.safetensors",
+        unpack(inputs("extract_part")),
     output:
-        provenance=temp(PART),
+        **outputs(
+            "extract_part",
+            provenance=temp,
+        ),
     log:
-        "logs/extract_part/{dataset}/{backbone}/{split}/{scatteritem}.log",
+        log_of("extract_part"),
     conda:
         "../../envs/torch.yaml"
     threads: 16
     params:
-        *code("extract_part"),
-        options=extract_options,
-        command=command("extract_part"),
+        **job("extract_part"),
     message:
         "Features of {wildcards.dataset} ({wildcards.split}) from {wildcards.backbone}, part {wildcards.scatteritem}"
     shell:
-        "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
-        " --images {input.images} --model {input.model} --part {wildcards.scatteritem}"
-        " --output results/features/{wildcards.dataset}/{wildcards.backbone}/{wildcards.split}/features.npy"
-        " {params.options} > {log} 2>&1"
+        COMMAND
 
 
 rule extract_features:
     input:
-        images="results/data/{dataset}/{split}/images.bin",
-        manifest="results/data/{dataset}/{split}/images.json",
-        model="results/backbones/{backbone}/model.json",
-        weights="results/backbones/{backbone}/model.safetensors",
+        unpack(inputs("extract_features")),
         parts=parts,
     output:
-        features="results/features/{dataset}/{backbone}/{split}/features.npy",
-        provenance="results/features/{dataset}/{backbone}/{split}/features.provenance.json",
+        **outputs("extract_features"),
     log:
-        "logs/extract_features/{dataset}/{backbone}/{split}.log",
+        log_of("extract_features"),
     conda:
         "../../envs/torch.yaml"
     threads: 16
     params:
-        *code("extract_features"),
-        options=extract_options,
-        command=command("extract_features"),
-        parts=parts_flag,
+        **job("extract_features"),
     message:
         "Features of {wildcards.dataset} ({wildcards.split}) from {wildcards.backbone}"
     shell:
-        "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
-        " --images {input.images} --model {input.model} {params.parts} --output {output.features}"
-        " {params.options} > {log} 2>&1"
+        COMMAND
 
 
 rule find_neighbors:
     input:
-        features=joined_features,
+        unpack(inputs("find_neighbors")),
     output:
-        neighbors="results/features/{dataset}/{backbone}/{split}/{kind}.npy",
-        provenance="results/features/{dataset}/{backbone}/{split}/{kind}.provenance.json",
+        **outputs("find_neighbors"),
     log:
-        "logs/find_neighbors/{dataset}/{backbone}/{split}/{kind}.log",
+        log_of("find_neighbors"),
     wildcard_constraints:
-        split=f"({SPLIT})(\\+({SPLIT}))*",
+        split=SPLITS_READ_TOGETHER,
         kind="neighbors|half_whitened_neighbors",
     conda:
         "../../envs/clustering.yaml"
     threads: 16
     params:
-        *code("find_neighbors"),
-        options=neighbor_options,
-        command=command("find_neighbors"),
+        **job("find_neighbors"),
     message:
         "Neighbors in {wildcards.dataset} ({wildcards.split}) by {wildcards.backbone}: {wildcards.kind}"
     shell:
-        "python {params.command} --progress {log}.progress --threads {threads} --provenance {output.provenance}"
-        " --features {input.features} --output {output.neighbors} {params.options} > {log} 2>&1"
+        COMMAND

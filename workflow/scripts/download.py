@@ -1,28 +1,32 @@
-"""Download one file from the first of several sources that has it."""
+"""Download one file and check it."""
 
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from deepclust.core.command import Job, JobArguments, run_job
+from deepclust.core.command import Files, Job, JobArguments, run_job
 from deepclust.core.errors import DeepclustError
+
+
+class Output(Files):
+    archive: Path
+    """The file. While it arrives, it is kept beside its place, in `<archive>.part`, and continued from there."""
 
 
 class Arguments(JobArguments):
     """Download one file from the first of several sources that has it."""
 
+    output: Output
     sources: Annotated[list[str], Field(min_length=1)]
     """Addresses (https, http, file) or paths, in the order in which they are tried."""
     sha256: str | None = Field(None, pattern="^([0-9a-f]{64}|any)$")
     """Expected SHA-256 of the file; `any` accepts whatever arrives."""
     md5: str | None = Field(None, pattern="^[0-9a-f]{32}$")
     """Expected MD5; only looked at where no SHA-256 is given."""
-    pin: Path | None = None
+    pin: Path | None = Field(None, exclude=True)
     """Where no checksum is given: the file that holds the SHA-256 of the first download, which every later one must
     have. The first writes it."""
-    output: Path
-    """Where to put the file. What has arrived of it is kept beside it, in `<output>.part`, and continued."""
 
 
 def main(arguments: Arguments, job: Job) -> None:
@@ -30,7 +34,7 @@ def main(arguments: Arguments, job: Job) -> None:
     from deepclust.data.partial import Checksum
     from deepclust.data.pins import read_pin, write_pin
 
-    pinned = False
+    file, pinned = arguments.output.archive, False
     if arguments.sha256 == "any":
         checksum = None
     elif arguments.sha256 is not None:
@@ -42,19 +46,17 @@ def main(arguments: Arguments, job: Job) -> None:
     else:
         raise DeepclustError("give the checksum of the file (--sha256 or --md5), or --sha256 any to do without")
     try:
-        source = download(arguments.sources, arguments.output, checksum, job.progress)
+        source = download(arguments.sources, file, checksum, job.progress)
     except DeepclustError as error:
         note = (
             f" (the first download's, in {arguments.pin}: delete it to accept another)" if pinned and checksum else ""
         )
         raise DeepclustError(f"{error}{note}") from error
-    print(f"{arguments.output} from {source}")
+    print(f"{file} from {source}")
     if pinned and checksum is None and arguments.pin is not None:
-        value = write_pin(arguments.pin, arguments.output)
+        value = write_pin(arguments.pin, file)
         print(f"no checksum of it has been published: {value} is required from now on ({arguments.pin})")
-
-    job.options = {"sources": arguments.sources, "sha256": arguments.sha256, "md5": arguments.md5, "used": source}
-    job.outputs = {"file": arguments.output}
+    job.options["used"] = source
 
 
 if __name__ == "__main__":

@@ -1,21 +1,32 @@
-"""Turn some of the images of a split into features: one of several parts, which extract_features puts together."""
+"""Turn some of the images of a split into features, as one of several jobs."""
 
 from pathlib import Path
 
-from deepclust.core.command import Job, JobArguments, run_job
+from pydantic import Field
+
+from deepclust.core.command import Files, Job, JobArguments, run_job
 from deepclust.features.options import ExtractionOptions
 
 
-class Arguments(JobArguments, ExtractionOptions):  # type: ignore[misc]  # pydantic merges the configs
-    """Turn some of the images of a split into features."""
-
+class Input(Files):
     images: Path
     """Prepared images (`images.bin`)."""
+    manifest: Path
+    """Their manifest (`images.json`)."""
     model: Path
     """Backbone (`model.json`)."""
-    part: str
-    """Which part: `2-of-8`."""
-    output: Path
+    weights: Path
+    """Its weights (`model.safetensors`)."""
+
+
+class Arguments(JobArguments):
+    """Turn some of the images of a split into features. The record says where they are."""
+
+    input: Input
+    options: ExtractionOptions
+    part: str = Field(exclude=True)
+    """The number of the part: `2-of-8`."""
+    features: Path = Field(exclude=True)
     """The `features.npy` that will be put together; the part goes into a folder beside it."""
 
 
@@ -26,22 +37,19 @@ def main(arguments: Arguments, job: Job) -> None:
     from deepclust.features.extract import extract_part
     from deepclust.features.parts import Part
 
-    options = ExtractionOptions(**{name: getattr(arguments, name) for name in ExtractionOptions.model_fields})
     devices = choose_devices()
     written = extract_part(
-        Images(arguments.images.parent),
-        arguments.model,
-        arguments.output,
+        Images(arguments.input.images.parent),
+        arguments.input.model,
+        arguments.features,
         Part.parse(arguments.part),
-        options,
+        arguments.options,
         devices=devices,
         code=code_digest("extract_part"),
         progress=job.progress,
     )
     job.device = ", ".join(device_name(device) for device in devices)
-    job.options = options.model_dump(mode="json")
-    job.inputs = {"images": arguments.images.with_suffix(".json"), "model": arguments.model}
-    job.outputs = {"features": written} if written else {}
+    job.options["rows"] = None if written is None else str(written)
 
 
 if __name__ == "__main__":

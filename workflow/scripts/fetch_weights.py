@@ -1,45 +1,47 @@
 """Fetch the weights of a backbone that was trained elsewhere."""
 
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any
 
-from pydantic import create_model
+from pydantic import Field
 
-from deepclust.core.command import Job, JobArguments, run_job
+from deepclust.core.command import Files, Job, JobArguments, run_job
 
 
-class Files(JobArguments):
-    """Fetch the weights of a backbone that was trained elsewhere."""
-
-    method: Literal["pretrained"] = "pretrained"
-    """Kind of backbone."""
+class Input(Files):
     file: Path | None = None
-    """What `weights` names, where it is a file here; else it comes from the hub."""
+    """The file that `weights` names, where it is a file here; else it comes from the hub."""
     tensors: Path | None = None
     """The weights of a backbone of this project, where they do not lie beside its `model.json`."""
-    pins: Path = Path("resources/weights")
+
+
+class Output(Files):
+    model: Path
+    """Backbone (`model.json`)."""
+    weights: Path
+    """Its weights (`model.safetensors`, beside it)."""
+
+
+class Arguments(JobArguments):
+    """Fetch the weights of a backbone that was trained elsewhere."""
+
+    input: Input = Input()
+    output: Output
+    options: Any
+    """Options of this backbone."""
+    method: str = "pretrained"
+    """Kind of backbone."""
+    pins: Path = Field(Path("resources/weights"), exclude=True)
     """Folder that remembers what weights were at their first use."""
-    output: Path
-    """Backbone to write (`model.json`; `model.safetensors` goes beside it)."""
 
 
-def main(arguments: Files, job: Job) -> None:
-    from deepclust.backbones import pretrained
+def main(arguments: Arguments, job: Job) -> None:
+    from deepclust.backbones.pretrained import fetch
 
-    options = pretrained.Options(**{name: getattr(arguments, name) for name in pretrained.Options.model_fields})
-    file, tensors = arguments.file, arguments.tensors
-    origin = pretrained.fetch(options, file, arguments.pins, arguments.output, job.progress, tensors)
-    job.options = {"method": arguments.method, **options.model_dump(mode="json"), "origin": origin}
-    job.inputs = {name: path for name, path in (("file", file), ("tensors", tensors)) if path is not None}
-    job.outputs = {"model": arguments.output, "weights": arguments.output.with_suffix(".safetensors")}
-
-
-def command_line() -> type[Files]:
-    """The arguments of this command with those of the backbone."""
-    from deepclust.backbones import pretrained
-
-    return cast(type[Files], create_model("Arguments", __base__=(Files, pretrained.Options)))
+    file, tensors = arguments.input.file, arguments.input.tensors
+    origin = fetch(arguments.options, file, arguments.pins, arguments.output.model, job.progress, tensors)
+    job.options["origin"] = origin
 
 
 if __name__ == "__main__":
-    run_job("fetch_weights", command_line(), main)
+    run_job("fetch_weights", Arguments, main, method=("backbones", "method"))

@@ -1,17 +1,25 @@
-"""Put the scores of all runs into one table."""
+"""Put all runs into one table."""
 
 from pathlib import Path
 
-from deepclust.core.command import Job, JobArguments, run_job
+from deepclust.core.command import Files, Job, JobArguments, run_job
+
+
+class Input(Files):
+    metrics: list[Path]
+    """`metrics.json` of every run."""
+
+
+class Output(Files):
+    table: Path
+    """The table (CSV)."""
 
 
 class Arguments(JobArguments):
-    """What goes into the table."""
+    """Put all runs into one table."""
 
-    metrics: list[Path]
-    """`metrics.json` of every run."""
-    output: Path
-    """The CSV file to write."""
+    input: Input
+    output: Output
 
 
 def main(arguments: Arguments, job: Job) -> None:
@@ -20,13 +28,10 @@ def main(arguments: Arguments, job: Job) -> None:
     from deepclust.core.files import write_text
     from deepclust.evaluation.leaderboard import leaderboard, to_csv, version_warnings
 
-    rows = leaderboard(arguments.metrics)
+    rows = leaderboard(arguments.input.metrics)
     for warning in version_warnings(rows):
         print(f"warning: {warning}", file=sys.stderr)
-    write_text(arguments.output, to_csv(rows))
-
-    job.inputs = {str(path): path for path in arguments.metrics}
-    job.outputs = {"leaderboard": arguments.output}
+    write_text(arguments.output.table, to_csv(rows))
 
 
 if __name__ == "__main__":

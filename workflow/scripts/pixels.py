@@ -1,37 +1,33 @@
 """Write the backbone that uses raw pixels as features."""
 
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any
 
-from pydantic import create_model
-
-from deepclust.core.command import Job, JobArguments, run_job
+from deepclust.core.command import Files, Job, JobArguments, run_job
 
 
-class Files(JobArguments):
+class Output(Files):
+    model: Path
+    """Backbone (`model.json`)."""
+    weights: Path
+    """Its weights, of which there are none (`model.safetensors`, beside it)."""
+
+
+class Arguments(JobArguments):
     """Write the backbone that uses raw pixels as features."""
 
-    method: Literal["pixels"] = "pixels"
+    output: Output
+    options: Any
+    """Options of this backbone."""
+    method: str = "pixels"
     """Kind of backbone."""
-    model: Path
-    """Backbone to write (`model.json`; an empty `model.safetensors` goes beside it)."""
 
 
-def main(arguments: Files, job: Job) -> None:
+def main(arguments: Arguments, job: Job) -> None:
     from deepclust.backbones import pixels
 
-    options = pixels.Options(**{name: getattr(arguments, name) for name in pixels.Options.model_fields})
-    pixels.write(options, arguments.model)
-    job.options = {"method": arguments.method, **options.model_dump(mode="json")}
-    job.outputs = {"model": arguments.model, "weights": arguments.model.with_suffix(".safetensors")}
-
-
-def command_line() -> type[Files]:
-    """The arguments of this command with those of the backbone."""
-    from deepclust.backbones import pixels
-
-    return cast(type[Files], create_model("Arguments", __base__=(Files, pixels.Options)))
+    pixels.write(arguments.options, arguments.output.model)
 
 
 if __name__ == "__main__":
-    run_job("pixels", command_line(), main)
+    run_job("pixels", Arguments, main, method=("backbones", "method"))

@@ -2,26 +2,31 @@
 
 from pathlib import Path
 
-from deepclust.core.command import Job, JobArguments, run_job
+from deepclust.core.command import Files, Job, JobArguments, run_job
+
+
+class Input(Files):
+    choice: Path
+    """The result of `choose_k`."""
+
+
+class Output(Files):
+    figure: Path
+    """The figure (.png)."""
 
 
 class Arguments(JobArguments):
-    """Result of `choose_k`, and figure."""
+    """Draw how the number of clusters was chosen."""
 
-    choice: Path
-    """What `choose_k` wrote."""
-    output: Path
-    """Figure to write."""
+    input: Input
+    output: Output
 
 
 def main(arguments: Arguments, job: Job) -> None:
     from deepclust.reporting.choice_of_k import choice_figure, read_choice
     from deepclust.reporting.style import save_figure
 
-    save_figure(choice_figure(read_choice(arguments.choice)), arguments.output)
-
-    job.inputs = {"choice": arguments.choice}
-    job.outputs = {"figure": arguments.output}
+    save_figure(choice_figure(read_choice(arguments.input.choice)), arguments.output.figure)
 
 
 if __name__ == "__main__":

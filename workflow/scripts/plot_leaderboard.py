@@ -1,19 +1,25 @@
-"""Draw all runs against their ceilings and published numbers."""
+"""Draw all runs beside their ceilings and published results."""
 
 from pathlib import Path
 
-from deepclust.core.command import Job, JobArguments, run_job
+from deepclust.core.command import Files, Job, JobArguments, run_job
+
+
+class Input(Files):
+    metrics: list[Path]
+    """`metrics.json` of every run."""
+
+
+class Output(Files):
+    figure: Path
+    """The figure (.png)."""
 
 
 class Arguments(JobArguments):
-    """What to compare."""
+    """Draw all runs beside their ceilings and published results."""
 
-    metrics: list[Path]
-    """`metrics.json` of every run."""
-    published: Path
-    """Table of published results."""
-    output: Path
-    """Figure to write."""
+    input: Input
+    output: Output
 
 
 def main(arguments: Arguments, job: Job) -> None:
@@ -22,11 +28,8 @@ def main(arguments: Arguments, job: Job) -> None:
     from deepclust.reporting.runs import read_run
     from deepclust.reporting.style import save_figure
 
-    runs = [read_run(path) for path in arguments.metrics]
-    save_figure(leaderboard_figure(runs, read_published(arguments.published)), arguments.output)
-
-    job.inputs = {str(path): path for path in [*arguments.metrics, arguments.published]}
-    job.outputs = {"figure": arguments.output}
+    runs = [read_run(path) for path in arguments.input.metrics]
+    save_figure(leaderboard_figure(runs, read_published()), arguments.output.figure)
 
 
 if __name__ == "__main__":

@@ -5,31 +5,44 @@ The figures of a run whose every seed failed say so.
 
 from pathlib import Path
 
-from deepclust.core.command import Job, JobArguments, run_job
+from deepclust.core.command import Files, Job, JobArguments, run_job
 from deepclust.reporting.options import RunFigureOptions
 
 
-class Arguments(JobArguments, RunFigureOptions):  # type: ignore[misc]  # pydantic merges the configs
-    """Files of the run and figures to write. Files of several splits are in the order of `score`."""
+class Input(Files):
+    """Files of several splits are in the order of `score`."""
 
     metrics: Path
     """`metrics.json` of the run."""
     clusters: Path
     """`clusters.safetensors` of the run."""
-    score: list[str]
-    """Names of the scored splits."""
     images: list[Path]
     """`images.bin` of the scored splits."""
+    manifests: list[Path]
+    """`images.json` of the scored splits."""
     labels: list[Path]
     """`labels.npy` of the scored splits."""
     map: Path
     """Map of the features."""
+
+
+class Output(Files):
     confusion: Path
-    """Figure to write: the confusion matrix, or the cluster sizes where there are no labels."""
+    """The confusion matrix, or the cluster sizes where there are no labels."""
     gallery: Path
-    """Figure to write: images of each cluster."""
+    """Images of each cluster."""
     map_figure: Path
-    """Figure to write: the map, coloured by cluster and class."""
+    """The map, coloured by cluster and class."""
+
+
+class Arguments(JobArguments):
+    """Draw one run."""
+
+    input: Input
+    output: Output
+    options: RunFigureOptions
+    score: list[str]
+    """Names of the scored splits."""
 
 
 def main(arguments: Arguments, job: Job) -> None:
@@ -42,26 +55,20 @@ def main(arguments: Arguments, job: Job) -> None:
     from deepclust.reporting.scored import read_scored
     from deepclust.reporting.style import save_figure
 
-    run = read_run(arguments.metrics)
-    files = (arguments.confusion, arguments.gallery, arguments.map_figure)
-    with job.progress.task("draw", len(files), "figures") as task:
+    read, drawn, options = arguments.input, arguments.output, arguments.options
+    run = read_run(read.metrics)
+    with job.progress.task("draw", 3, "figures") as task:
         if run.selected is None:
-            for path in files:
+            for _, path in drawn.listed():
                 save_figure(failure_figure(run), path)
         else:
-            scored = read_scored(arguments.clusters, run.selected, arguments.score, arguments.images, arguments.labels)
-            save_figure(run_overview(run), arguments.confusion)
+            scored = read_scored(read.clusters, run.selected, arguments.score, read.images, read.labels)
+            save_figure(run_overview(run), drawn.confusion)
             task.advance()
-            save_figure(gallery(run, scored, arguments.gallery_images, arguments.gallery_clusters), arguments.gallery)
+            save_figure(gallery(run, scored, options.gallery_images, options.gallery_clusters), drawn.gallery)
             task.advance()
-            save_figure(map_figure(run, scored, *read_map(arguments.map)), arguments.map_figure)
+            save_figure(map_figure(run, scored, *read_map(read.map)), drawn.map_figure)
             task.advance()
-
-    job.options = {name: getattr(arguments, name) for name in RunFigureOptions.model_fields}
-    manifests = [path.with_name("images.json") for path in arguments.images]
-    read = [arguments.metrics, arguments.clusters, *manifests, *arguments.labels, arguments.map]
-    job.inputs = {str(path): path for path in read}
-    job.outputs = {"confusion": arguments.confusion, "gallery": arguments.gallery, "map": arguments.map_figure}
 
 
 if __name__ == "__main__":

@@ -1,17 +1,25 @@
-"""Draw the scores of snapshots over the epochs of pretraining."""
+"""Draw the scores of snapshots over epochs."""
 
 from pathlib import Path
 
-from deepclust.core.command import Job, JobArguments, run_job
+from deepclust.core.command import Files, Job, JobArguments, run_job
+
+
+class Input(Files):
+    scores: list[Path]
+    """`snapshots.json` of every dataset and backbone; the names of both are those of its folders."""
+
+
+class Output(Files):
+    figure: Path
+    """The figure (.png)."""
 
 
 class Arguments(JobArguments):
-    """Scores and figure."""
+    """Draw the scores of snapshots over epochs."""
 
-    scores: list[Path]
-    """`snapshots.json` of every dataset and backbone; the names of both are those of its folders."""
-    output: Path
-    """Figure to write."""
+    input: Input
+    output: Output
 
 
 def main(arguments: Arguments, job: Job) -> None:
@@ -19,15 +27,12 @@ def main(arguments: Arguments, job: Job) -> None:
     from deepclust.reporting.snapshots import snapshots_figure
     from deepclust.reporting.style import save_figure
 
-    datasets = {path.parent.parent.name for path in arguments.scores}
+    datasets = {path.parent.parent.name for path in arguments.input.scores}
     scores = {}
-    for path in arguments.scores:
+    for path in arguments.input.scores:
         name = path.parent.name if len(datasets) == 1 else f"{path.parent.name} on {path.parent.parent.name}"
         scores[name] = read_json(path)["epochs"]
-    save_figure(snapshots_figure(scores), arguments.output)
-
-    job.inputs = {str(path): path for path in arguments.scores}
-    job.outputs = {"figure": arguments.output}
+    save_figure(snapshots_figure(scores), arguments.output.figure)
 
 
 if __name__ == "__main__":

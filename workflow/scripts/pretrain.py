@@ -4,25 +4,22 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from deepclust.core import registry
-from deepclust.core.command import Job, JobArguments, on_terminate, run_job
+from deepclust.core.command import Files, Job, JobArguments, on_terminate, run_job
 from deepclust.core.fingerprint import code_digest
 from deepclust.core.progress import Progress
 from deepclust.core.time_limit import default_checkpoint_seconds
 from deepclust.pretraining.launch.launcher_options import LauncherOptions
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     import torch
 
     from deepclust.pretraining.engine import pretraining as engine
     from deepclust.pretraining.engine.distributed import Team
-    from deepclust.pretraining.engine.options import PretrainingOptions
 
 
 # Read when PyTorch is loaded. Where one of several processes ends, PyTorch lets the others warn of the lost connection,
@@ -30,36 +27,56 @@ if TYPE_CHECKING:
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
-class Files(JobArguments):
+class Input(Files):
+    images: list[Path] = Field(min_length=1)
+    """Prepared images (`images.bin`) of every split."""
+    manifests: list[Path] = Field(min_length=1)
+    """Their manifests (`images.json`)."""
+    start: Path | None = None
+    """Backbone to start from (`model.json`)."""
+    native: Path | None = None
+    """The clusters of that backbone's own method (`native.safetensors`), for methods that need them."""
+    neighbors: list[Path] = []
+    """`neighbors.npy` of each split by that backbone's features, for methods that need them."""
+
+
+class Output(Files):
+    """Everything lies in one folder."""
+
+    model: Path
+    """Backbone (`model.json`)."""
+    weights: Path
+    """Its weights (`model.safetensors`)."""
+    native: Path
+    """The method's own clusters (`native.safetensors`)."""
+    log: Path
+    """Training log (`training.jsonl`)."""
+    tensorboard: Path
+    """Folder of the same log as an event file of TensorBoard."""
+    snapshots: Path
+    """Folder of the snapshots; it stays empty without `snapshot_every`."""
+
+
+class Arguments(JobArguments):
     """Train a backbone on images without labels. The options of the chosen method are flags as well."""
 
+    input: Input
+    output: Output
+    options: Any
+    """Options of the method."""
     method: str
     """Pretraining method, e.g. simclr."""
-    images: list[Path] = Field(min_length=1)
-    """Prepared images (`images.bin`), one flag per split."""
-    start_model: Path | None = None
-    """Backbone to start from (`model.json`)."""
-    neighbors: list[Path] = Field([])
-    """`neighbors.npy` of each split by that backbone's features, for methods that need them."""
-    model: Path
-    """Backbone to write (`model.json`; the weights go beside it)."""
-    log: Path
-    """Training log to write."""
-    tensorboard: Path
-    """Folder to write the same log to as an event file of TensorBoard."""
-    snapshots: Path
-    """Folder to write the snapshots to; it stays empty without `snapshot_every`."""
-    processes: int | None = Field(None, ge=1)
+    processes: int | None = Field(None, ge=1, exclude=True)
     """Processes that train together on this machine, each on a GPU of its own; unless given, one for each GPU."""
-    launcher: LauncherOptions = LauncherOptions()
+    launcher: LauncherOptions = Field(LauncherOptions(), exclude=True)
     """How the processes are started."""
-    keep_state: bool = False
+    keep_state: bool = Field(False, exclude=True)
     """Whether the state stays when the result stands; who started this command then removes it."""
-    checkpoint_seconds: float = Field(default_factory=default_checkpoint_seconds, gt=0)
+    checkpoint_seconds: float = Field(default_factory=default_checkpoint_seconds, gt=0, exclude=True)
     """Time between two checkpoints; unless given, DEEPCLUST_CHECKPOINT_SECONDS or 5 minutes."""
 
 
-def main(arguments: Files, job: Job) -> None:
+def main(arguments: Arguments, job: Job) -> None:
     from deepclust.pretraining.engine import distributed
 
     if distributed.started_by_a_launcher():
@@ -78,46 +95,45 @@ def main(arguments: Files, job: Job) -> None:
         train(arguments, job, device, team)
 
 
-def submit(arguments: Files, job: Job) -> None:
+def submit(arguments: Arguments, job: Job) -> None:
     """Let a job of its own train, and wait for it."""
     from deepclust.pretraining.engine import pretraining as engine
     from deepclust.pretraining.launch.submission import Submission, task_arguments
 
     job.recorded = False
-    _, options, files, code = training(arguments)
+    files, code = training(arguments)
     command = [sys.executable, str(Path(__file__).resolve()), *task_arguments(job.argv, arguments.launcher)]
-    submission = Submission(arguments.launcher, arguments.model, command)
+    submission = Submission(arguments.launcher, arguments.output.model, command)
     submission.run(on_terminate)
-    job.when_done += [engine.state_folder(code, options, files).remove, submission.remove]
+    job.when_done += [engine.state_folder(code, arguments.options, files).remove, submission.remove]
 
 
-def training(arguments: Files) -> "tuple[ModuleType, PretrainingOptions, engine.Files, str]":
-    """Method, its options, files, and digest of the code."""
+def training(arguments: Arguments) -> "tuple[engine.Files, str]":
+    """Files of the training, and digest of its code."""
     from deepclust.core.images import Images
     from deepclust.pretraining.engine import pretraining as engine
 
-    module = registry.load("pretraining", arguments.method)
-    options = module.Options(**{name: getattr(arguments, name) for name in module.Options.model_fields})
-    splits = [Images(path.parent) for path in arguments.images]
+    read, write = arguments.input, arguments.output
     files = engine.Files(
-        splits,
-        arguments.start_model,
-        arguments.model,
-        arguments.log,
-        arguments.tensorboard,
-        arguments.snapshots,
-        arguments.neighbors,
+        splits=[Images(path.parent) for path in read.images],
+        start_model=read.start,
+        start_native=read.native,
+        neighbors=read.neighbors,
+        model=write.model,
+        log=write.log,
+        tensorboard=write.tensorboard,
+        snapshots=write.snapshots,
     )
-    return module, options, files, code_digest("pretrain", [f"deepclust.pretraining.{arguments.method}"])
+    return files, code_digest("pretrain", [f"deepclust.pretraining.{arguments.method}"])
 
 
-def train(arguments: Files, job: Job, device: "torch.device", team: "Team") -> None:
+def train(arguments: Arguments, job: Job, device: "torch.device", team: "Team") -> None:
     """Train as one of the processes of a team."""
     from deepclust.core.device import device_name
     from deepclust.pretraining.engine import pretraining as engine
-    from deepclust.pretraining.engine.native import FILE as NATIVE
 
-    module, options, files, code = training(arguments)
+    module = registry.load("pretraining", arguments.method)
+    files, code = training(arguments)
     session = engine.Session(
         device=device,
         progress=job.progress if team.first else Progress(hidden=True),
@@ -126,29 +142,13 @@ def train(arguments: Files, job: Job, device: "torch.device", team: "Team") -> N
         listen=partial(on_terminate, minutes=arguments.minutes),
         team=team,
     )
-    remove_state = engine.pretrain(arguments.method, module, options, files, session)
+    remove_state = engine.pretrain(arguments.method, module, arguments.options, files, session)
     if not arguments.keep_state:
         job.when_done.append(remove_state)
 
     job.recorded = team.first
-    if not team.first:
-        return
     job.device = device_name(device)
-    job.options = {"method": arguments.method, **options.model_dump(mode="json")}
-    job.inputs = {f"images.{i}": path.with_suffix(".json") for i, path in enumerate(arguments.images)}
-    if arguments.start_model is not None:
-        job.inputs["start_model"] = arguments.start_model
-    if files.start_native is not None:
-        job.inputs["start_native"] = files.start_native
-    job.inputs |= {f"neighbors.{i}": path for i, path in enumerate(arguments.neighbors)}
-    job.outputs = {
-        "model": arguments.model,
-        "weights": arguments.model.with_suffix(".safetensors"),
-        "native": arguments.model.with_name(NATIVE),
-        "log": arguments.log,
-        **{f"snapshots.{path.parent.name}": path for path in sorted(arguments.snapshots.glob("*/model.json"))},
-    }
 
 
 if __name__ == "__main__":
-    run_job("pretrain", Files, main, method=("pretraining", "method"))
+    run_job("pretrain", Arguments, main, method=("pretraining", "method"))

@@ -4,25 +4,42 @@ from pathlib import Path
 
 from pydantic import Field
 
-from deepclust.core.command import Job, JobArguments, run_job
+from deepclust.core.command import Files, Job, JobArguments, run_job
 from deepclust.evaluation.options import LayerProbeOptions
 
 
-class Arguments(JobArguments, LayerProbeOptions):  # type: ignore[misc]  # pydantic merges the configs
+class Input(Files):
     """Images and labels of the splits to fit on and to score; without the latter, one image in five is scored."""
 
     model: Path
     """Backbone (`model.json`)."""
-    images_train: list[Path] = Field(min_length=1)
+    weights: Path
+    """Its weights (`model.safetensors`)."""
+    train_images: list[Path] = Field(min_length=1)
     """Prepared images (`images.bin`) of the training splits."""
-    labels_train: list[Path] = Field(min_length=1)
-    """`labels.npy` of the training splits."""
-    images_score: list[Path] = Field(default_factory=list)
+    train_manifests: list[Path] = Field(min_length=1)
+    """`images.json` of these."""
+    train_labels: list[Path] = Field(min_length=1)
+    """`labels.npy` of these."""
+    score_images: list[Path] = []
     """Prepared images of the scored splits."""
-    labels_score: list[Path] = Field(default_factory=list)
-    """`labels.npy` of the scored splits."""
-    output: Path
-    """The CSV file to write, one line per stage."""
+    score_manifests: list[Path] = []
+    """`images.json` of these."""
+    score_labels: list[Path] = []
+    """`labels.npy` of these."""
+
+
+class Output(Files):
+    table: Path
+    """The scores (CSV), one line per stage."""
+
+
+class Arguments(JobArguments):
+    """Measure how well labels can be read off each stage of a network."""
+
+    input: Input
+    output: Output
+    options: LayerProbeOptions
 
 
 def main(arguments: Arguments, job: Job) -> None:
@@ -39,23 +56,16 @@ def main(arguments: Arguments, job: Job) -> None:
     def labelled(images: list[Path], labels: list[Path]) -> LabelledImages:
         return LabelledImages.of([Images(path.parent) for path in images], [read_labels(path) for path in labels])
 
-    options = LayerProbeOptions(**{name: getattr(arguments, name) for name in LayerProbeOptions.model_fields})
-    device = choose_device()
-    train = labelled(arguments.images_train, arguments.labels_train)
-    score = labelled(arguments.images_score, arguments.labels_score)
-    records = probe_layers(train, score, Model.load(arguments.model, device), options, device, job.progress)
+    device, files = choose_device(), arguments.input
+    train = labelled(files.train_images, files.train_labels)
+    score = labelled(files.score_images, files.score_labels)
+    records = probe_layers(train, score, Model.load(files.model, device), arguments.options, device, job.progress)
     text = io.StringIO()
     writer = csv.DictWriter(text, records[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
-    write_text(arguments.output, text.getvalue())
-
+    write_text(arguments.output.table, text.getvalue())
     job.device = device_name(device)
-    job.options = options.model_dump()
-    manifests = [path.with_suffix(".json") for path in [*arguments.images_train, *arguments.images_score]]
-    read = [arguments.model, *manifests, *arguments.labels_train, *arguments.labels_score]
-    job.inputs = {str(path): path for path in read}
-    job.outputs = {"table": arguments.output}
 
 
 if __name__ == "__main__":

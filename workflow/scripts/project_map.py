@@ -2,32 +2,39 @@
 
 from pathlib import Path
 
-from deepclust.core.command import Job, JobArguments, run_job
+from deepclust.core.command import Files, Job, JobArguments, run_job
 from deepclust.reporting.options import MapOptions
 
 
-class Arguments(JobArguments, MapOptions):  # type: ignore[misc]  # pydantic merges the configs
-    """Files are ordered by scored split, and by backbone within a split."""
-
+class Input(Files):
     features: list[Path]
-    """`features.npy` of the scored splits."""
+    """`features.npy` of the scored splits and, within a split, of every backbone."""
+
+
+class Output(Files):
+    map: Path
+    """The map (.safetensors)."""
+
+
+class Arguments(JobArguments):
+    """Map the features of a dataset to two dimensions."""
+
+    input: Input
+    output: Output
+    options: MapOptions
     score: list[str]
     """Names of the scored splits."""
-    output: Path
-    """The map to write, `.safetensors`."""
 
 
 def main(arguments: Arguments, job: Job) -> None:
-    from deepclust.reporting.projection import group_by_backbone, project, read_features, write_map
+    from deepclust.core.files import by_split
+    from deepclust.reporting.projection import project, read_features, write_map
 
-    backbones = group_by_backbone(arguments.features, len(arguments.score))
+    options = arguments.options
+    backbones = list(zip(*by_split(arguments.input.features, arguments.score).values()))
     with job.progress.task("map", None, "steps"):
-        ids, features = read_features(backbones, arguments.map_points)
-        write_map(arguments.output, ids, project(features, arguments.map_perplexity))
-
-    job.options = {name: getattr(arguments, name) for name in MapOptions.model_fields}
-    job.inputs = {str(path): path for path in arguments.features}
-    job.outputs = {"map": arguments.output}
+        ids, features = read_features(backbones, options.map_points)
+        write_map(arguments.output.map, ids, project(features, options.map_perplexity))
 
 
 if __name__ == "__main__":

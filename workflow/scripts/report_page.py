@@ -2,47 +2,48 @@
 
 from pathlib import Path
 
-from pydantic import Field
-
-from deepclust.core.command import Job, JobArguments, run_job
+from deepclust.core.command import Files, Job, JobArguments, run_job
 from deepclust.reporting.options import PageOptions
 
 
-class Arguments(JobArguments, PageOptions):  # type: ignore[misc]  # pydantic merges the configs
-    """What the page is made of."""
-
+class Input(Files):
     metrics: list[Path]
     """`metrics.json` of every run."""
-    figures: list[Path]
-    """Figures of the runs, each in a folder that ends in its run's path."""
     records: list[Path]
     """Provenance files beside the metrics."""
-    jobs: list[Path] = Field(default_factory=list)
-    """Provenance files of all jobs that the runs are made of; missing ones are passed over."""
+    figures: list[Path]
+    """Figures of the runs, each in a folder that ends in its run's path."""
+    job_list: Path
+    """The list of the provenance files of all jobs that the runs are made of; missing ones are passed over."""
     leaderboard: Path
     """The table over all runs, CSV."""
     leaderboard_figure: Path
     """The picture of all runs."""
-    choices: list[Path] = Field(default_factory=list)
-    """What `choose_k` found, each in a folder `<dataset>/<backbones>/k/<protocol>.json`."""
-    choice_figures: list[Path] = Field(default_factory=list)
-    """Figures of these, in the same order."""
-    training_figure: Path | None = None
+    training: Path | None = None
     """Training curves, if a backbone was pretrained here."""
-    snapshots_figure: Path | None = None
+    snapshots: Path | None = None
     """Scores over epochs, if snapshots were kept."""
-    layer_figure: Path | None = None
+    layers: Path | None = None
     """Linear probes per layer, if the experiment asks for them."""
-    published: Path
-    """Table of published results."""
-    config: Path
+    choices: list[Path] = []
+    """Results of `choose_k`, each in a folder `<dataset>/<backbones>/k/<protocol>.json`."""
+    choice_figures: list[Path] = []
+    """Figures of these, in the same order."""
+    experiment: Path
     """The resolved experiment, YAML or JSON."""
-    template: Path
-    """Jinja template of the page."""
-    style: Path
-    """Style sheet of the page."""
-    output: Path
-    """The page to write."""
+
+
+class Output(Files):
+    page: Path
+    """The page (.html)."""
+
+
+class Arguments(JobArguments):
+    """Put everything on one page that stands alone."""
+
+    input: Input
+    output: Output
+    options: PageOptions
 
 
 def main(arguments: Arguments, job: Job) -> None:
@@ -53,34 +54,26 @@ def main(arguments: Arguments, job: Job) -> None:
     from deepclust.reporting.records import facts
     from deepclust.reporting.runs import read_run
 
-    runs = [read_run(path) for path in arguments.metrics]
+    files = arguments.input
+    runs = [read_run(path) for path in files.metrics]
+    jobs = [Path(line) for line in files.job_list.read_text(encoding="utf-8").splitlines()]
     page = render_page(
         runs,
-        arguments.figures,
-        read_published(arguments.published),
-        read_config(arguments.config),
-        facts(runs, arguments.records),
-        use_table(read_use(arguments.jobs)),
-        template=arguments.template,
-        style=arguments.style,
-        leaderboard=arguments.leaderboard,
-        leaderboard_figure=arguments.leaderboard_figure,
-        training_figure=arguments.training_figure,
-        snapshots_figure=arguments.snapshots_figure,
-        layer_figure=arguments.layer_figure,
-        choices=list(zip(arguments.choices, arguments.choice_figures, strict=True)),
-        most_runs=arguments.page_runs,
+        files.figures,
+        read_published(),
+        read_config(files.experiment),
+        facts(runs, files.records),
+        use_table(read_use(jobs)),
+        leaderboard=files.leaderboard,
+        leaderboard_figure=files.leaderboard_figure,
+        training_figure=files.training,
+        snapshots_figure=files.snapshots,
+        layer_figure=files.layers,
+        choices=list(zip(files.choices, files.choice_figures, strict=True)),
+        most_runs=arguments.options.page_runs,
         progress=job.progress,
     )
-    write_text(arguments.output, page)
-
-    job.options = {name: getattr(arguments, name) for name in PageOptions.model_fields}
-    fixed = [arguments.leaderboard, arguments.leaderboard_figure, arguments.published, arguments.config]
-    figures = (arguments.training_figure, arguments.snapshots_figure, arguments.layer_figure)
-    fixed += [path for path in figures if path is not None]
-    fixed += [*arguments.choices, *arguments.choice_figures]
-    job.inputs = {str(path): path for path in [*arguments.metrics, *arguments.figures, *arguments.records, *fixed]}
-    job.outputs = {"page": arguments.output}
+    write_text(arguments.output.page, page)
 
 
 if __name__ == "__main__":

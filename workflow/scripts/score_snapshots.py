@@ -2,27 +2,40 @@
 
 from pathlib import Path
 
-from deepclust.core.command import Job, JobArguments, run_job
-from deepclust.evaluation.options import ProbeOptions, SnapshotOptions
+from deepclust.core.command import Files, Job, JobArguments, run_job
+from deepclust.evaluation.options import SnapshotScoringOptions
 
 
-class Arguments(JobArguments, ProbeOptions, SnapshotOptions):  # type: ignore[misc]  # pydantic merges the configs
-    """Features are read out in the backbone's own way; k-means finds as many clusters as there are classes."""
-
+class Input(Files):
     snapshots: Path
     """Folder with `epoch-<n>/model.json`, its weights and `native.safetensors`."""
     images_train: Path
     """Prepared images (`images.bin`) that k-means is fitted on, and that vote in k-NN."""
+    manifest_train: Path
+    """`images.json` of these."""
     labels_train: Path
     """`labels.npy` of these."""
     images_score: Path
     """Prepared images that are scored; may be the same."""
+    manifest_score: Path
+    """`images.json` of these."""
     labels_score: Path
     """`labels.npy` of these."""
     classes: Path
     """`classes.json` of the dataset."""
-    output: Path
-    """The JSON file to write."""
+
+
+class Output(Files):
+    scores: Path
+    """Scores of every epoch (.json)."""
+
+
+class Arguments(JobArguments):
+    """Score snapshots: features are read out in the backbone's own way, k-means finds as many clusters as classes."""
+
+    input: Input
+    output: Output
+    options: SnapshotScoringOptions
 
 
 def main(arguments: Arguments, job: Job) -> None:
@@ -30,33 +43,25 @@ def main(arguments: Arguments, job: Job) -> None:
     from deepclust.core.errors import DeepclustError
     from deepclust.core.files import read_json, remove_tree, write_json
 
-    options = ProbeOptions(**{name: getattr(arguments, name) for name in ProbeOptions.model_fields})
-    epochs = {int(path.name.removeprefix("epoch-")): path for path in arguments.snapshots.glob("epoch-*")}
+    folder = arguments.input.snapshots
+    epochs = {int(path.name.removeprefix("epoch-")): path for path in folder.glob("epoch-*")}
     if not epochs:
-        raise DeepclustError(f"{arguments.snapshots} holds no snapshots: set snapshot_every and train again")
-    classes = len(read_json(arguments.classes))
+        raise DeepclustError(f"{folder} holds no snapshots: set snapshot_every and train again")
+    classes = len(read_json(arguments.input.classes))
     job.device = device_name(choose_devices()[0])
-    scratch = arguments.output.parent / ".state-snapshots"
+    scratch = arguments.output.scores.parent / ".state-snapshots"
     scores = []
     try:
-        for epoch, folder in sorted(epochs.items()):
-            scores.append({"epoch": epoch, **score_snapshot(arguments, options, folder, classes, scratch, job)})
+        for epoch, snapshot in sorted(epochs.items()):
+            scores.append({"epoch": epoch, **score_snapshot(arguments, snapshot, classes, scratch, job)})
             print(scores[-1], flush=True)
     finally:
         remove_tree(scratch)
-    write_json(arguments.output, {"clusters": classes, "knn": arguments.knn, "epochs": scores})
-
-    job.options = {name: getattr(arguments, name) for name in [*ProbeOptions.model_fields, "linear"]}
-    read = {arguments.images_train.with_suffix(".json"), arguments.images_score.with_suffix(".json"), arguments.classes}
-    read |= {arguments.labels_train, arguments.labels_score, *arguments.snapshots.glob("*/model.json")}
-    job.inputs = {str(path): path for path in sorted(read)}
-    job.outputs = {"scores": arguments.output}
+    write_json(arguments.output.scores, {"clusters": classes, "knn": arguments.options.knn, "epochs": scores})
 
 
-def score_snapshot(
-    arguments: Arguments, options: ProbeOptions, folder: Path, classes: int, scratch: Path, job: Job
-) -> dict[str, object]:
-    """Features of one snapshot, and what they are worth. Only the scores are kept."""
+def score_snapshot(arguments: Arguments, folder: Path, classes: int, scratch: Path, job: Job) -> dict[str, object]:
+    """Features of one snapshot, and how well they tell the classes. Only the scores are kept."""
     import numpy as np
 
     from deepclust.core.device import choose_devices
@@ -70,8 +75,9 @@ def score_snapshot(
     from deepclust.heads import kmeans, native
     from deepclust.heads.kit.head import TrainingData
 
+    files, options = arguments.input, arguments.options
     features: dict[Path, Path] = {}
-    for images in dict.fromkeys([arguments.images_train, arguments.images_score]):
+    for images in dict.fromkeys([files.images_train, files.images_score]):
         features[images] = scratch / str(len(features)) / "features.npy"
         extract(
             Images(images.parent),
@@ -82,8 +88,8 @@ def score_snapshot(
             code=code_digest("score_snapshots"),
             progress=job.progress,
         )
-    train = Split((features[arguments.images_train],), arguments.labels_train)
-    score = Split((features[arguments.images_score],), arguments.labels_score)
+    train = Split((features[files.images_train],), files.labels_train)
+    score = Split((features[files.images_score],), files.labels_score)
     fitted, scored = (np.load(split.features[0], mmap_mode="r") for split in (train, score))
     own = folder / "native.safetensors"
     heads = {"kmeans": (kmeans, classes), "native": (native, native.clusters_in(own))}
@@ -94,7 +100,7 @@ def score_snapshot(
             [result] = head.fit(TrainingData([fitted], native=own), k, [0], head_options, job.progress)
             if result.failure is None:
                 clusters[name] = head.predict(result.weights, [scored], head_options).assignments
-    probes = probe_scores(train, score, options, arguments.linear, job.progress)
+    probes = probe_scores(train, score, options, options.linear, job.progress)
     remove_tree(scratch)
     return {**probes, **cluster_scores(score, clusters)}
 

@@ -1,7 +1,8 @@
 """The frame around every command of the workflow: arguments, code check, errors, signals, provenance.
 
-A command declares its files and options as a pydantic model derived from `JobArguments` and hands a function to
-`run_job`. Everything a user can do wrong ends in one line and exit status 1.
+A command is its rule: it declares the files of its rule as `Input` and `Output`, and its options as one model. It hands
+a function to `run_job`, which parses them from the command line (`--input.features a b --output.clusters c --k 10`) and
+records them all. Everything a user can do wrong ends in one line and exit status 1.
 """
 
 import itertools
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
-from pydantic import ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -25,8 +26,9 @@ from pydantic_settings import (
 
 from deepclust.core import registry
 from deepclust.core.errors import DeepclustError
-from deepclust.core.files import write_json
+from deepclust.core.files import remove_tree, write_json
 from deepclust.core.fingerprint import HARMLESS, PACKAGE, code_digest, code_params, reachable_modules
+from deepclust.core.options import Options
 from deepclust.core.progress import Progress
 from deepclust.core.provenance import Recorder
 from deepclust.core.time_limit import seconds_left
@@ -38,10 +40,44 @@ TERMINATING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
+class Files(BaseModel):
+    """Files of a command, under the names that they have in its rule."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+
+    def listed(self) -> list[tuple[str, Path]]:
+        """Every path with its name; of a field that holds several, `features.0`, `features.1` …"""
+        found = []
+        for name, value in self:
+            if isinstance(value, Sequence):
+                found += [(f"{name}.{number}", path) for number, path in enumerate(value)]
+            elif value is not None:
+                found.append((name, value))
+        return found
+
+    def recorded(self) -> dict[str, Path]:
+        """The files to hash into the provenance.
+
+        A file is not hashed if its manifest is there, too (`images.bin`, `images.json`), because that holds the hash.
+        A folder is known by the `model.json` of the backbones in it.
+        """
+        listed = self.listed()
+        paths = {path for _, path in listed}
+        found: dict[str, Path] = {}
+        for name, path in listed:
+            manifest = path.with_suffix(".json")
+            if path.is_dir():
+                found |= {f"{name}.{inner.parent.name}": inner for inner in sorted(path.glob("*/model.json"))}
+            elif path == manifest or manifest not in paths:
+                found[name] = path
+        return found
+
+
 class JobArguments(BaseSettings):
     """Arguments that every command has. They belong to the run, not to the science.
 
-    A command derives its own from this class and, where a method is chosen by name, from that method's `Options`.
+    A command derives its own from this class: `input` and `output` (`Files`), `options` if it has a model of them, and
+    whatever else the plan tells it. Fields with `exclude=True` belong to the run as well and are not recorded.
     """
 
     model_config = SettingsConfigDict(
@@ -61,6 +97,10 @@ class JobArguments(BaseSettings):
         """Values come from the command line alone, never from environment variables that happen to have such names."""
         return (init_settings,)
 
+    input: Files = Files()
+    """Files to read."""
+    output: Files = Files()
+    """Files to write."""
     code: str = ""
     """Digest of the code at planning time. The command refuses to write a result under any other; empty: no check."""
     progress: Path | None = None
@@ -89,11 +129,7 @@ class Job:
         self.device = ""
         """Name of the device that did the work, for the provenance; empty: the CPU's."""
         self.options: dict[str, Any] = {}
-        """The slice of the config that was used, for the provenance."""
-        self.inputs: dict[str, Path] = {}
-        """Files to hash into the provenance. Name a large file's small manifest instead, if it holds the hash."""
-        self.outputs: dict[str, Path] = {}
-        """Results to hash into the provenance."""
+        """The options, for the provenance; a command adds what it found out."""
         self.parts: list[dict[str, Any]] = []
         """The records of jobs that did parts of the work, for the provenance."""
         self.recorded = True
@@ -114,8 +150,8 @@ def run_job(
 
     Args:
         rule: name of the command, equal to its file's name.
-        method: the room and the flag of a method that is chosen by name, e.g. `("heads", "method")`. Its `Options` are
-            flags of the command as well, and its module is part of the code's fingerprint.
+        method: the package and the flag of a method that is chosen by name, e.g. `("heads", "method")`. Its `Options`
+            are the `options` of the command, and its module is part of the code's fingerprint.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     recorder = Recorder()
@@ -127,17 +163,14 @@ def run_job(
             set_threads(int(threads))
         chosen = _flag(argv, method[1]) if method else None
         modules = [f"deepclust.{method[0]}.{chosen}"] if method and chosen else []
-        if method and chosen:
-            bases: Any = (arguments, registry.load(method[0], chosen).Options)
-            arguments = cast(
-                "type[Arguments]", create_model(arguments.__name__, __base__=bases, __doc__=arguments.__doc__)
-            )
-        parsed = parse_arguments(rule, arguments, argv)
-        _check_code(rule, modules, parsed.code)
+        options = registry.load(method[0], chosen).Options if method and chosen else None
+        parsed = parse_arguments(rule, arguments, argv, options)
+        _check_code(rule, modules, parsed)
         code = code_params(rule, modules)
         job = Job(rule, progress, argv)
+        job.options = _recorded_options(parsed)
         main(parsed, job)
-        _check_code(rule, modules, parsed.code, written=job.outputs)
+        _check_code(rule, modules, parsed, written=True)
         _check_modules(rule, modules)
         if parsed.provenance is not None and job.recorded:
             write_json(parsed.provenance, _provenance(recorder, job, code, parsed))
@@ -159,6 +192,13 @@ def run_job(
     os._exit(0)
 
 
+def _recorded_options(arguments: JobArguments) -> dict[str, Any]:
+    """The arguments that belong to the science, options among them."""
+    own = arguments.model_dump(mode="json", exclude={*JobArguments.model_fields, "options"})
+    options = getattr(arguments, "options", None)
+    return own | (options.model_dump(mode="json") if isinstance(options, BaseModel) else {})
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether Python, PyTorch or the device had no memory left. PyTorch has a class of its own for devices only."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -176,19 +216,45 @@ def _flag(argv: Sequence[str], name: str) -> str | None:
     return None
 
 
-def parse_arguments(rule: str, arguments: type[Arguments], argv: Sequence[str]) -> Arguments:
+def parse_arguments(
+    rule: str, arguments: type[Arguments], argv: Sequence[str], options: type[Options] | None = None
+) -> Arguments:
     """Parse `argv` into the model. Lists are given as JSON, e.g. `--scale '[0.2, 1.0]'`; nested options with a dot.
+
+    Args:
+        options: the model of `arguments.options`, a method's; by default the one that the field is annotated with.
+            Its fields are flags beside those of `arguments`.
 
     Raises:
         DeepclustError: unknown, missing or malformed arguments, all on one line.
     """
+    if options is None and (field := arguments.model_fields.get("options")) is not None:
+        options = field.annotation if isinstance(field.annotation, type) else Options
+    flags = _flags_model(arguments, options)
     try:
-        source: CliSettingsSource[Any] = CliSettingsSource(arguments, cli_prog_name=f"{rule}.py")
-        return CliApp.run(arguments, cli_args=_parser_flags(argv), cli_settings_source=source, cli_exit_on_error=False)
+        source: CliSettingsSource[Any] = CliSettingsSource(flags, cli_prog_name=f"{rule}.py")
+        parsed = CliApp.run(flags, cli_args=_parser_flags(argv), cli_settings_source=source, cli_exit_on_error=False)
+        if options is None:
+            return cast("Arguments", parsed)
+        values: dict[str, Any] = {name: getattr(parsed, name) for name in arguments.model_fields if name != "options"}
+        values["options"] = options(**{name: getattr(parsed, name) for name in options.model_fields})
+        return arguments.model_construct(**values)  # all are validated
     except ValidationError as error:
         raise DeepclustError(f"{rule}: {describe_validation(error)}") from error
     except SettingsError as error:
         raise DeepclustError(f"{rule}: {error}") from error
+
+
+def _flags_model(arguments: type[JobArguments], options: type[Options] | None) -> type[JobArguments]:
+    """The flags of a command: its arguments, and its options beside them."""
+    if options is None:
+        return arguments
+    own: dict[str, Any] = {
+        name: (field.annotation, field) for name, field in arguments.model_fields.items() if name != "options"
+    }
+    bases: Any = (JobArguments, options)
+    made = create_model(arguments.__name__, __base__=bases, __doc__=arguments.__doc__, **own)
+    return cast("type[JobArguments]", made)
 
 
 def _parser_flags(argv: Sequence[str]) -> list[str]:
@@ -240,8 +306,8 @@ def _provenance(recorder: Recorder, job: Job, code: list[str], arguments: JobArg
     return recorder.record(
         rule=job.rule,
         options=job.options,
-        inputs=job.inputs,
-        outputs=job.outputs,
+        inputs=arguments.input.recorded(),
+        outputs=arguments.output.recorded(),
         parts=job.parts,
         code=code,
         device=job.device or device_name(),
@@ -253,11 +319,11 @@ def _provenance(recorder: Recorder, job: Job, code: list[str], arguments: JobArg
     )
 
 
-def _check_code(rule: str, modules: Sequence[str], planned: str, written: dict[str, Path] | None = None) -> None:
-    """Refuse to go on if the code is not the one that the workflow planned with."""
-    if planned and code_digest(rule, modules) != planned:
-        for path in (written or {}).values():
-            path.unlink(missing_ok=True)
+def _check_code(rule: str, modules: Sequence[str], arguments: JobArguments, written: bool = False) -> None:
+    """Refuse to go on if the code is not the one that the workflow planned with; remove what was `written` under it."""
+    if arguments.code and code_digest(rule, modules) != arguments.code:
+        for _, path in arguments.output.listed() if written else []:
+            remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)
         raise DeepclustError(
             f"the code of {rule} changed after this job was planned, so its result would be recorded under the wrong "
             "code: run snakemake again"

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,22 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 NOT_WRITABLE = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 )
+
+
+def by_split(files: Sequence[Path], splits: Sequence[str], backbones: int | None = None) -> dict[str, list[Path]]:
+    """Group files that are ordered by split, and by backbone within a split.
+
+    Args:
+        backbones: how many there are; None: as many as the number of files tells.
+
+    Raises:
+        DeepclustError: the number of files does not fit.
+    """
+    each = backbones or len(files) // max(len(splits), 1)
+    if not files or len(files) != len(splits) * each:
+        given = f"{len(files)} files for {len(splits)} splits" + (f" and {backbones} backbones" if backbones else "")
+        raise DeepclustError(f"{given}: give one for each split and backbone")
+    return {split: list(files[i * each : (i + 1) * each]) for i, split in enumerate(splits)}
 
 
 @contextlib.contextmanager

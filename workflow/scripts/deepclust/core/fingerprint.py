@@ -35,8 +35,15 @@ HARMLESS = frozenset(
 )
 
 
+# Files of the project that a module reads beside its code, below the package.
+DATA_FILES = {
+    "deepclust.reporting.published": ["reporting/published.csv"],
+    "deepclust.reporting.page": ["reporting/page.html", "reporting/page.css"],
+}
+
+
 def code_params(script: str, modules: Iterable[str] = ()) -> list[str]:
-    """`module:hash` of a script and of every library module it can reach, sorted.
+    """`module:hash` of a script, of every library module it can reach and of the data files that these read, sorted.
 
     Args:
         script: name of the command, e.g. `pretrain` for `workflow/scripts/pretrain.py`.
@@ -45,6 +52,8 @@ def code_params(script: str, modules: Iterable[str] = ()) -> list[str]:
     hashes = {f"{script}.py": _hash(SCRIPTS / f"{script}.py")}
     for module in _reachable(SCRIPTS / f"{script}.py", modules):
         hashes[module] = _hash(_module_path(module))
+        for file in DATA_FILES.get(module, ()):
+            hashes[file.replace("/", ".")] = hashlib.sha256((SCRIPTS / PACKAGE / file).read_bytes()).hexdigest()[:16]
     return sorted(f"{name}:{value}" for name, value in hashes.items())
 
 

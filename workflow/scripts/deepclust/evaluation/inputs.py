@@ -14,18 +14,6 @@ KINDS = {"f": "floating-point numbers", "i": "integers"}  # by dtype.kind
 BLOCK = 8192  # rows of features in memory at a time
 
 
-def per_split(files: Sequence[Path], splits: int, what: str) -> list[list[Path]]:
-    """Group files that are ordered by split, and by backbone within a split.
-
-    Raises:
-        DeepclustError: the number of files is no multiple of the number of splits.
-    """
-    if not files or splits < 1 or len(files) % splits:
-        raise DeepclustError(f"{len(files)} files of {what} for {splits} splits: give one per split and backbone")
-    backbones = len(files) // splits
-    return [list(files[i : i + backbones]) for i in range(0, len(files), backbones)]
-
-
 def load_array(path: Path, dimensions: int, kind: str) -> npt.NDArray:
     """Memory-map a .npy file and check its number of dimensions and the kind of its dtype (`f` or `i`).
 

@@ -68,3 +68,7 @@ class EvaluationOptions(ScoringOptions):
     """The ceilings: how well labels can be read off the same features with supervision."""
     snapshots: SnapshotOptions = SnapshotOptions()
     """Scores over the epochs of a pretraining (`snapshot_every`)."""
+
+
+class SnapshotScoringOptions(ProbeOptions, SnapshotOptions):
+    """How snapshots are scored: the probe's options, and their own."""

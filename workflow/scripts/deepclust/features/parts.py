@@ -58,7 +58,7 @@ def join_parts(records: Sequence[Path], images: int, output: Path) -> list[dict[
         DeepclustError: a part is missing, or was made in another way than the others.
     """
     contents = [read_json(record) for record in records]
-    paths = [Path(content["outputs"]["features"]["path"]) for content in contents if content["outputs"]]
+    paths = [Path(content["options"]["rows"]) for content in contents if content["options"]["rows"]]
     states = {path.parent for path in paths}
     if len(states) > 1:
         devices = ", ".join(sorted({content["device"] for content in contents}))

@@ -36,6 +36,8 @@ FIGURES = (
     ("gallery", "Gallery", "Random images of the clusters; outlined ones are not of the cluster's class."),
 )
 
+TEMPLATE, STYLE = (Path(__file__).with_name(name) for name in ("page.html", "page.css"))
+
 
 def render_page(
     runs: Sequence[ScoredRun],
@@ -45,8 +47,6 @@ def render_page(
     facts: Origin,
     jobs: Table,
     *,
-    template: Path,
-    style: Path,
     leaderboard: Path,
     leaderboard_figure: Path,
     training_figure: Path | None,
@@ -64,7 +64,6 @@ def render_page(
         config: the resolved experiment.
         facts: what computed the results.
         jobs: what the jobs used.
-        template, style: Jinja template and style sheet of the page.
         leaderboard: the table over all runs, CSV, offered as a download.
         choices: for every choice of k the file `<dataset>/<backbones>/k/<protocol>.json` and its figure.
         most_runs: runs with a section of their own.
@@ -74,7 +73,7 @@ def render_page(
     gained = gains(runs, _pixel_backbones(config))
     anchors = {run.path: f"run-{number}" for number, run in enumerate(sections, start=1)}
     environment = Environment(
-        loader=FileSystemLoader(template.parent),
+        loader=FileSystemLoader(TEMPLATE.parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -85,8 +84,8 @@ def render_page(
         for run in sections:
             details.append(_section(run, figures_of(run, figures)))
             task.advance()
-    return environment.get_template(template.name).render(
-        style=style.read_text(encoding="utf-8"),
+    return environment.get_template(TEMPLATE.name).render(
+        style=STYLE.read_text(encoding="utf-8"),
         runs=runs,
         groups=groups,
         boards={dataset: leaderboard_table(group, gained) for dataset, group in groups.items()},

@@ -20,18 +20,6 @@ def sample_ids(count: int, points: int) -> npt.NDArray[np.int64]:
     return np.sort(generator.permutation(count)[:points]).astype(np.int64)
 
 
-def group_by_backbone(files: Sequence[Path], splits: int) -> list[list[Path]]:
-    """Files that are ordered by split, and by backbone within a split, as one list of splits for each backbone.
-
-    Raises:
-        DeepclustError: the number of files is no multiple of the number of splits.
-    """
-    if not files or splits < 1 or len(files) % splits:
-        raise DeepclustError(f"{len(files)} files of features for {splits} splits: give one per split and backbone")
-    backbones = len(files) // splits
-    return [list(files[first::backbones]) for first in range(backbones)]
-
-
 def read_features(
     backbones: Sequence[Sequence[Path]], points: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:

@@ -9,6 +9,7 @@ from deepclust.core.errors import DeepclustError
 
 PROTOCOLS = ("held-out", "merged", "train", "not stated")
 METRICS = ("acc", "nmi", "ari")
+TABLE = Path(__file__).with_name("published.csv")
 _COLUMNS = ("dataset", "method", "backbone", "protocol", *METRICS, "source", "note")
 
 
@@ -34,8 +35,8 @@ class Published:
     note: str
 
 
-def read_published(path: Path) -> list[Published]:
-    """Read a table of published results, CSV with the columns above and scores in percent.
+def read_published(path: Path = TABLE) -> list[Published]:
+    """Read a table of published results, by default the project's: CSV with the columns above and scores in percent.
 
     Raises:
         DeepclustError: a column is missing, or a row has no source, an unknown protocol or an impossible score.

@@ -75,8 +75,13 @@ def choose_k(features: Sequence[Sequence[Features]], options: ChooseKOptions, pr
         features: for every training split, for every backbone [N, D_b].
 
     Raises:
-        DeepclustError: there are too few images, or too few different ones for any number, or features are not finite.
+        DeepclustError: there are too few images, or too few different ones for any number, features are not finite, or
+            those of the backbones or splits do not fit together.
     """
+    if any(len(array) != len(split[0]) for split in features for array in split):
+        raise DeepclustError("choose_k: the backbones' features differ in number: extract them again")
+    if len({tuple(array.shape[1] for array in split) for split in features}) > 1:
+        raise DeepclustError("choose_k: features of the training splits differ in their dimensions: extract them again")
     rows = _sample(features, options)
     smallest, largest = options.range
     if largest > (most := most_clusters(len(rows))):

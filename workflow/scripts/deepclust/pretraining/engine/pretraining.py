@@ -49,12 +49,8 @@ class Files:
     """Folder to write snapshots to; see `deepclust.pretraining.engine.snapshots`."""
     neighbors: list[Path] = field(default_factory=list)
     """`neighbors.npy` of each split by the features of the backbone to start from; empty for methods that need none."""
-
-    @property
-    def start_native(self) -> Path | None:
-        """`native.safetensors` beside the model to start from; None for backbones that were trained elsewhere."""
-        path = None if self.start_model is None else self.start_model.with_name(FILE)
-        return path if path is not None and path.is_file() else None
+    start_native: Path | None = None
+    """`native.safetensors` of the backbone to start from, for methods that go on from its clusters."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,180 @@
+"""Parameters and command lines of jobs: how the experiment, the files and the code reach a command.
+
+Snakemake records the parameters of a job and makes its results anew when one of them changes. Recorded are the code of
+the command, its options, and the states of files that Snakemake does not watch. The command line is not recorded,
+because its function asks for `input`: where things lie, or how much memory there is, changes no result.
+"""
+
+import functools
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deepclust.core.fingerprint import SCRIPTS, code_digest, code_params
+from deepclust.planning.layout import Layout
+from deepclust.planning.parameters import Flags, Parameters
+from deepclust.slurm.cluster import gpus_of
+
+Wildcards = Any  # Snakemake's, whose attributes are strings
+Named = Any  # Snakemake's inputs, outputs or resources
+
+COMMAND = "python {params.command} --progress {log}.progress --provenance {output.provenance} > {log} 2>&1"
+"""The shell of every rule."""
+
+
+def command_files(kind: str, named: Mapping[str, Any]) -> Iterator[str]:
+    """`--input.features a.npy b.npy` for every name that has files, and lists of files as `@list`."""
+    lists = {Path(path).stem: path for path in named.get("lists", [])}
+    for name, value in named.items():
+        paths = [value] if isinstance(value, str) else list(value)
+        if name in lists:
+            yield f"--{kind}.{name} @{shlex.quote(lists[name])}"
+        elif paths and name not in {"provenance", "lists"}:
+            yield f"--{kind}.{name} {' '.join(map(shlex.quote, paths))}"
+
+
+def requested(resources: Mapping[str, Any]) -> Iterator[str]:
+    """Time limit and memory of a job, as far as a profile sets them and they are known yet."""
+    for flag, value in {"minutes": resources.get("runtime"), "memory_mb": resources.get("mem_mb")}.items():
+        if isinstance(value, int):
+            yield f"--{flag} {value}"
+
+
+def shown(path: Path) -> str:
+    """A path as short as the working directory allows."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def other_parts(parts: Mapping[str, Sequence[str]], wanted: int) -> list[str]:
+    """Say which features are made again in another number of parts than the profile wants.
+
+    Args:
+        parts: the records of the parts that features are put together from, by the features' file.
+    """
+    made = {features: max(len(records), 1) for features, records in parts.items()}
+    return [
+        f"{features} is made again in parts as before: {before}, not {wanted} as set-scatter says; "
+        "remove it to have it otherwise"
+        for features, before in made.items()
+        if before != wanted
+    ]
+
+
+class Jobs:
+    """The jobs of one experiment.
+
+    Attributes:
+        digests: digests of code by command and methods; in a job that plans again, those that it was planned with.
+    """
+
+    def __init__(self, parameters: Parameters, layout: Layout, digests: dict[str, str]) -> None:
+        self.parameters = parameters
+        self.layout = layout
+        self.digests = digests
+        self._listings = functools.cache(parameters.listings)
+
+    def params(self, rule: str) -> dict[str, Any]:
+        """The parameters of a rule, constants and functions of Snakemake's names for a job's properties."""
+        params: dict[str, Any] = {item.partition(":")[0].replace(".", "_"): item for item in fingerprint(rule)}
+        if rule in METHODS:
+            params["method_code"] = functools.partial(self._method_code, rule)
+        if rule in OPTIONS:
+            params["options"] = functools.partial(self._options, rule)
+        if rule in STATES:
+            params["states"] = functools.partial(self._states, rule)
+        return {**params, "command": functools.partial(self._command, rule)}
+
+    def digest(self, rule: str, methods: Sequence[str]) -> str:
+        """One digest over the code of a command with these methods."""
+        name = " ".join([rule, *methods])
+        if name not in self.digests:
+            self.digests[name] = code_digest(rule, methods)
+        return self.digests[name]
+
+    def _methods(self, rule: str, wildcards: Wildcards) -> tuple[str, ...]:
+        return (METHODS[rule](self.parameters, wildcards),) if rule in METHODS else ()
+
+    def _method_code(self, rule: str, wildcards: Wildcards) -> list[str]:
+        """What the fingerprint holds only because of the method."""
+        return [item for item in fingerprint(rule, self._methods(rule, wildcards)) if item not in fingerprint(rule)]
+
+    def _options(self, rule: str, wildcards: Wildcards) -> Flags:
+        return OPTIONS[rule](self, wildcards)
+
+    def _states(self, rule: str, wildcards: Wildcards) -> list[str]:
+        return STATES[rule](self, wildcards)
+
+    def _command(
+        self, rule: str, wildcards: Wildcards, input: Named, output: Named, threads: int, resources: Named
+    ) -> str:
+        words: list[Any] = [shlex.quote(shown(SCRIPTS / f"{rule}.py"))]
+        words.append(f"--code {self.digest(rule, self._methods(rule, wildcards))}")
+        words.append(f"--threads {threads}")
+        words += [*command_files("input", input), *command_files("output", output), *requested(resources)]
+        words += self._unrecorded(rule, wildcards, resources)
+        words += [self._options(rule, wildcards)] if rule in OPTIONS else []
+        return " ".join(filter(None, map(str, words)))
+
+    def _unrecorded(self, rule: str, wildcards: Wildcards, resources: Named) -> Iterable[str]:
+        """What else a command is told, because it belongs to the run of a job and not to its result."""
+        if rule == "download":
+            yield f"--pin {shlex.quote(f'resources/checksums/{wildcards.file}.sha256')}"
+        if rule == "extract_part":
+            names = {name: getattr(wildcards, name) for name in ("dataset", "backbone", "split")}
+            yield f"--part {wildcards.scatteritem}"
+            yield f"--features {shlex.quote(self.layout.file('extract_features', 'features', **names))}"
+        if rule == "pretrain":
+            state = self.parameters.config["backbones"][wildcards.backbone]["resume_from"]
+            yield f"--resume_from {shlex.quote(state)}" if state else ""
+            gpus = resources.get("gpu") or sum(gpus_of(str(resources.get("gres") or "")).values())
+            processes = f"--processes {gpus}" if isinstance(gpus, int) and gpus > 0 else ""
+            yield str(self.parameters.launcher()) or processes
+
+
+@functools.cache
+def fingerprint(rule: str, methods: tuple[str, ...] = ()) -> list[str]:
+    """`module:hash` of a command and all it can reach."""
+    return code_params(rule, methods)
+
+
+def _run(jobs: Jobs, wildcards: Wildcards) -> Any:
+    return jobs.layout.run(**dict(wildcards.items()))
+
+
+METHODS: dict[str, Callable[[Parameters, Wildcards], str]] = {
+    "prepare": lambda parameters, w: parameters.loader_module(w.dataset),
+    "pixels": lambda parameters, w: parameters.backbone_module(w.backbone),
+    "fetch_weights": lambda parameters, w: parameters.backbone_module(w.backbone),
+    "pretrain": lambda parameters, w: parameters.backbone_module(w.backbone),
+    "cluster": lambda parameters, w: parameters.head_module(w.head),
+}
+"""The module that a command loads by name."""
+
+OPTIONS: dict[str, Callable[[Jobs, Wildcards], Flags]] = {
+    "download": lambda jobs, w: jobs.parameters.download(f"{w.key}/{w.file}"),
+    "prepare": lambda jobs, w: jobs.parameters.prepare(w.dataset, w.split),
+    "pixels": lambda jobs, w: jobs.parameters.backbone(w.backbone),
+    "fetch_weights": lambda jobs, w: jobs.parameters.backbone(w.backbone),
+    "pretrain": lambda jobs, w: jobs.parameters.backbone(w.backbone),
+    "extract_part": lambda jobs, w: jobs.parameters.extract_features(w.backbone),
+    "extract_features": lambda jobs, w: jobs.parameters.extract_features(w.backbone),
+    "find_neighbors": lambda jobs, w: jobs.parameters.find_neighbors(w.dataset, w.backbone, w.split, w.kind),
+    "choose_k": lambda jobs, w: jobs.parameters.choose_k(w.dataset, w.backbones.split("+"), w.protocol),
+    "cluster": lambda jobs, w: jobs.parameters.cluster(_run(jobs, w)),
+    "probe": lambda jobs, w: jobs.parameters.probe(),
+    "score_snapshots": lambda jobs, w: jobs.parameters.score_snapshots(),
+    "probe_layers": lambda jobs, w: jobs.parameters.probe_layers(),
+    "evaluate": lambda jobs, w: jobs.parameters.evaluate(_run(jobs, w)),
+    "project_map": lambda jobs, w: jobs.parameters.report("map", score=jobs.layout.scored(w.dataset, w.protocol)),
+    "plot_run": lambda jobs, w: jobs.parameters.report("gallery", score=jobs.layout.scored(w.dataset, w.protocol)),
+    "report_page": lambda jobs, w: jobs.parameters.report("page"),
+}
+"""The options of a job, as the experiment has them."""
+
+STATES: dict[str, Callable[[Jobs, Wildcards], list[str]]] = {
+    "download": lambda jobs, w: jobs.parameters.local_sources(f"{w.key}/{w.file}"),
+    "prepare": lambda jobs, w: jobs._listings(w.dataset),
+    "fetch_weights": lambda jobs, w: jobs.parameters.weights_states(w.backbone),
+}
+"""What tells the user's files that a job reads from earlier or later ones: Snakemake sees newer files only."""
