@@ -1,6 +1,6 @@
 """Keeps existing results under code that changed without changing what it computes.
 
-A change of code reruns every job that reaches it. Where you know that a change is harmless and results are expensive,
+A change of code, or of a rule's command line, reruns every job that it reaches. Where you know that a change is harmless and results are expensive,
 
     python tools/accept.py --why "renamed a variable" results/backbones/simclr/model.json
 
@@ -33,10 +33,10 @@ CODE_ITEM = re.compile(r"[A-Za-z0-9_.]+:[0-9a-f]{16}")
 
 
 def is_code(parameter: str) -> bool:
-    """Whether a recorded parameter is part of a code fingerprint."""
+    """Whether a recorded parameter is part of a code fingerprint, or says nothing at all (an empty list)."""
     value = literal_eval(parameter)
     items = value if isinstance(value, list) else [value]
-    return bool(items) and all(isinstance(item, str) and CODE_ITEM.fullmatch(item) for item in items)
+    return all(isinstance(item, str) and CODE_ITEM.fullmatch(item) for item in items)
 
 
 def own_reason(dag: Any, job: Any) -> str | None:
@@ -46,7 +46,6 @@ def own_reason(dag: Any, job: Any) -> str | None:
         reason.missing_output,
         reason.incomplete_output,
         reason.updated_input,
-        reason.code_changed,
         reason.input_changed,
         reason.software_stack_changed,
         reason.forced,
@@ -54,7 +53,7 @@ def own_reason(dag: Any, job: Any) -> str | None:
     if any(others) or not job.output:
         return "other"
     if not change:
-        return None
+        return "code" if reason.code_changed else None
     return "code" if all(is_code(item) for item in change.only_old | change.only_new) else "other"
 
 
@@ -76,6 +75,7 @@ def accept(dag: Any, job: Any, why: str) -> None:
         key = persistence._get_key(output)
         record = persistence._read_record(key)
         record.params = persistence._params(job)
+        record.code = persistence._code(job.rule)
         persistence._write_record(key, record)
     keep_seeds(job)
     for path in (Path(output) for output in job.output if str(output).endswith("provenance.json")):
