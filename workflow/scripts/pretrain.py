@@ -108,13 +108,13 @@ def submit(arguments: Arguments, job: Job) -> None:
     job.when_done += [engine.state_folder(code, arguments.options, files).remove, submission.remove]
 
 
-def training(arguments: Arguments) -> "tuple[engine.Files, str]":
+def training(arguments: Arguments) -> "tuple[engine.TrainingFiles, str]":
     """Files of the training, and digest of its code."""
     from deepclust.core.images import Images
     from deepclust.pretraining.engine import pretraining as engine
 
     read, write = arguments.input, arguments.output
-    files = engine.Files(
+    files = engine.TrainingFiles(
         splits=[Images(path.parent) for path in read.images],
         start_model=read.start,
         start_native=read.native,

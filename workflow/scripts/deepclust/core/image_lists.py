@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deepclust.core.errors import DeepclustError
-from deepclust.core.tables import DELIMITERS, Table, explain_text_errors, open_table
+from deepclust.core.tables import DELIMITERS, TextTable, explain_text_errors, open_table
 
 LABEL_COLUMN = "label"
 """The column of labels that a table may lack."""
@@ -48,7 +48,7 @@ def _rows(path: Path, path_column: str, label_column: str) -> Iterator[tuple[str
             yield name, "" if label in NOT_KNOWN else label
 
 
-def _check_columns(table: Table, path_column: str, label_column: str) -> bool:
+def _check_columns(table: TextTable, path_column: str, label_column: str) -> bool:
     """Whether there are labels: only their default column may be missing."""
     for option, wanted in (("path_column", path_column), ("label_column", label_column)):
         if wanted in table.columns:

@@ -11,7 +11,7 @@ from deepclust.core.errors import DeepclustError
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
-class Table:
+class TextTable:
     """An open table; see `open_table`.
 
     Attributes:
@@ -51,14 +51,14 @@ def _count(things: Sequence[object], noun: str) -> str:
 
 
 @contextlib.contextmanager
-def open_table(path: Path) -> Iterator[Table]:
+def open_table(path: Path) -> Iterator[TextTable]:
     """Open a table with a header (UTF-8). Fields of a `.tsv` are not quoted; any other file is a CSV.
 
     Raises:
         DeepclustError: the file cannot be read or is no text, or a field has several lines.
     """
     with explain_text_errors(path), path.open(encoding="utf-8-sig", newline="") as file:
-        yield Table(path, file)
+        yield TextTable(path, file)
 
 
 @contextlib.contextmanager

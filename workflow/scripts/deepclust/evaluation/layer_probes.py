@@ -163,7 +163,7 @@ def _batches(model: Model, images: LabelledImages, device: torch.device) -> Iter
 
 
 @dataclass(frozen=True)
-class Classifier:
+class LinearProbe:
     """A linear classifier on standardised rows."""
 
     mean: Tensor
@@ -179,7 +179,7 @@ class Classifier:
         )
 
 
-def fit_classifier(rows: Tensor, labels: Tensor, l2: float) -> Classifier:
+def fit_classifier(rows: Tensor, labels: Tensor, l2: float) -> LinearProbe:
     """Multinomial logistic regression by L-BFGS: mean cross-entropy + l2/2 · ‖W‖².
 
     Rows are centred and divided by one number, so that their mean square length is 1.
@@ -210,4 +210,4 @@ def fit_classifier(rows: Tensor, labels: Tensor, l2: float) -> Classifier:
         return total.detach()
 
     optimizer.step(loss)
-    return Classifier(mean, scale, weight.detach(), bias.detach())
+    return LinearProbe(mean, scale, weight.detach(), bias.detach())

@@ -188,14 +188,14 @@ def log_of(rule: str) -> str:
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedJob:
     """One job: a rule with its wildcards."""
 
     rule: str
     wildcards: tuple[tuple[str, str], ...]
 
     @classmethod
-    def of(cls, rule: str, wildcards: Mapping[str, str]) -> "Job":
+    def of(cls, rule: str, wildcards: Mapping[str, str]) -> "PlannedJob":
         """Return the job of a rule with these wildcards."""
         return cls(rule, tuple(sorted(wildcards.items())))
 
@@ -209,7 +209,7 @@ class Job:
 class File(str):
     """The path of a file that a job writes."""
 
-    job: Job
+    job: PlannedJob
 
 
 Inputs = Mapping[str, str | Sequence[str]]
@@ -220,7 +220,7 @@ class Layout:
     """The files and jobs of one experiment."""
 
     parameters: Parameters
-    _inputs: dict[Job, Inputs] = field(default_factory=dict, repr=False)
+    _inputs: dict[PlannedJob, Inputs] = field(default_factory=dict, repr=False)
 
     def inputs(self, rule: str, wildcards: Mapping[str, str]) -> Inputs:
         """What a job reads, by the names that its command has for it; a name without files is an empty list.
@@ -228,7 +228,7 @@ class Layout:
         Raises:
             DeepclustError: the experiment does not have what the wildcards name.
         """
-        job = Job.of(rule, wildcards)
+        job = PlannedJob.of(rule, wildcards)
         if job not in self._inputs:
             find: Callable[..., Inputs] = getattr(self, f"_{rule}")
             self._inputs[job] = find(**wildcards)
@@ -236,12 +236,12 @@ class Layout:
 
     def file(self, rule: str, name: str, **wildcards: str) -> File:
         """What the job of a rule with these wildcards writes under a name."""
-        return Job.of(rule, wildcards).file(name)
+        return PlannedJob.of(rule, wildcards).file(name)
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[PlannedJob]:
         """All jobs behind the report but downloads, found by walking over inputs from the report."""
-        seen: dict[Job, None] = {}
-        waiting = [Job("report_page", ())]
+        seen: dict[PlannedJob, None] = {}
+        waiting = [PlannedJob("report_page", ())]
         while waiting:
             job = waiting.pop()
             if job not in seen and job.rule != "download":
@@ -310,7 +310,7 @@ class Layout:
         }
 
     def _extract_features(self, dataset: str, backbone: str, split: str) -> Inputs:
-        prepared = Job.of("prepare", {"dataset": dataset, "split": split})
+        prepared = PlannedJob.of("prepare", {"dataset": dataset, "split": split})
         files = {"images": prepared.file("images"), "manifest": prepared.file("manifest")}
         return {**files, **self._backbone(backbone)}
 
@@ -352,7 +352,7 @@ class Layout:
         if not self.parameters.is_pretrained_here(backbone):
             raise DeepclustError(f"{backbone} has no snapshots: it is not trained here")
         train, score = (
-            Job.of("prepare", {"dataset": dataset, "split": split})
+            PlannedJob.of("prepare", {"dataset": dataset, "split": split})
             for split in self.parameters.snapshot_splits(dataset)
         )
         return {
@@ -496,7 +496,7 @@ class Layout:
     def _backbone(self, backbone: str) -> Inputs:
         """`model.json` of a backbone, and its weights."""
         self.parameters.plan.check_defined("backbones", backbone)
-        job = Job.of(self._maker(backbone), {"backbone": backbone})
+        job = PlannedJob.of(self._maker(backbone), {"backbone": backbone})
         return {"model": job.file("model"), "weights": job.file("weights")}
 
     def _maker(self, backbone: str) -> str:
@@ -519,9 +519,9 @@ class Layout:
         names = {"dataset": dataset, "backbone": backbone, "split": "+".join(splits), "kind": kind}
         return self.file("find_neighbors", "neighbors", **names)
 
-    def _run_job(self, rule: str, run: Run) -> Job:
+    def _run_job(self, rule: str, run: Run) -> PlannedJob:
         names = {"dataset": run.dataset, "backbones": "+".join(run.backbones), "head": run.head}
-        return Job.of(rule, {**names, "k": str(run.k), "protocol": run.protocol})
+        return PlannedJob.of(rule, {**names, "k": str(run.k), "protocol": run.protocol})
 
     def _run_file(self, rule: str, name: str, path: str) -> File:
         return self._run_job(rule, self.parameters.run(path)).file(name)
@@ -542,7 +542,7 @@ class Layout:
         yield from dict.fromkeys((run.dataset, "+".join(run.backbones), run.protocol) for run in chosen)
 
 
-def _kept(job: Job) -> list[str]:
+def _kept(job: PlannedJob) -> list[str]:
     """What of a job's results is never removed by hand."""
     names = ["provenance"] if RULES[job.rule].record_alone else list(RULES[job.rule].outputs)
     return [job.file(name) for name in names]

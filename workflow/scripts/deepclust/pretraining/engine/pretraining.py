@@ -32,7 +32,7 @@ from deepclust.pretraining.engine.training_log import TrainingLog
 
 
 @dataclass(frozen=True)
-class Files:
+class TrainingFiles:
     """What a pretraining reads and writes."""
 
     splits: list[Images]
@@ -70,7 +70,7 @@ class Session:
 
 
 def pretrain(
-    name: str, module: ModuleType, options: PretrainingOptions, files: Files, session: Session
+    name: str, module: ModuleType, options: PretrainingOptions, files: TrainingFiles, session: Session
 ) -> Callable[[], None]:
     """Train a backbone, or go on where an interrupted process left off, and write it.
 
@@ -123,14 +123,14 @@ def pretrain(
     return states.remove if states is not None else lambda: None
 
 
-def _write(files: Files, method: Method, spec: dict[str, Any], log: TrainingLog, snapshots: Snapshots) -> None:
+def _write(files: TrainingFiles, method: Method, spec: dict[str, Any], log: TrainingLog, snapshots: Snapshots) -> None:
     save_model(files.model, method.backbone, spec)
     write_native(files.model.with_name(FILE), method.native_head())
     snapshots.publish(files.snapshots)
     log.write(files.log, files.tensorboard)
 
 
-def _check_start(name: str, module: ModuleType, files: Files) -> None:
+def _check_start(name: str, module: ModuleType, files: TrainingFiles) -> None:
     facts: MethodFacts = getattr(module, "FACTS", MethodFacts())
     if facts.needs_neighbors and len(files.neighbors) != len(files.splits):
         raise DeepclustError(f"{name} needs the neighbors of every split: give neighbors.npy of each (--neighbors)")
@@ -138,7 +138,7 @@ def _check_start(name: str, module: ModuleType, files: Files) -> None:
         raise DeepclustError(f"{name} starts from a backbone: name it (start_from)")
 
 
-def state_folder(code: str, options: PretrainingOptions, files: Files) -> StateFolder:
+def state_folder(code: str, options: PretrainingOptions, files: TrainingFiles) -> StateFolder:
     """Where the state of a training is; it is another one if that state cannot be continued."""
     start = files.start_model
     parts: list[Any] = [
@@ -195,7 +195,7 @@ def _build_method(
     store: ImageStore,
     spec: dict[str, Any],
     start: Model | None,
-    files: Files,
+    files: TrainingFiles,
 ) -> Method:
     _, height, width = store.shape
     size = (height, width) if options.image_size is None else (options.image_size, options.image_size)
@@ -209,7 +209,7 @@ def _build_method(
     return method
 
 
-def _read_neighbors(files: Files) -> torch.Tensor | None:
+def _read_neighbors(files: TrainingFiles) -> torch.Tensor | None:
     """Neighbors of the splits, one after the other, numbered as the images are; int32 [N, n]."""
     if not files.neighbors:
         return None
