@@ -176,21 +176,21 @@ def splits_of(dataset: Config, facts: Config) -> dict[str, int | None]:
     """
     optional = facts.get("optional_splits", {})
     sizes = {split: facts["splits"][split] for split in split_names(dataset, facts)}
-    folders = facts.get("watch") == "images"
     return {
-        split: _count(dataset, optional.get(split, "path"), folders) if size is None else size
+        split: _count(dataset, optional.get(split, "path"), facts.get("watch")) if size is None else size
         for split, size in sizes.items()
     }
 
 
-def _count(dataset: Config, key: str, folders: bool) -> int | None:
-    """Number of images in the list that an option names, or, if `folders` hold images as files, in the folder."""
+def _count(dataset: Config, key: str, watch: str | None) -> int | None:
+    """Return the number of images in the list or the folder of images that an option names, None for anything else."""
     named = dataset.get(key)
-    path = Path(named) if isinstance(named, str) else None
+    if not isinstance(named, str):
+        return None
     with reading(key):
-        if path is not None and path.is_file():
-            return _listed(path)
-        return sum(1 for _ in image_paths(path)) if folders and path is not None and path.is_dir() else None
+        if watch == "listed" and Path(named).is_file():
+            return _listed(Path(named))
+        return sum(1 for _ in image_paths(Path(named))) if watch == "images" and Path(named).is_dir() else None
 
 
 def _listed(path: Path) -> int:
