@@ -62,7 +62,7 @@ def test_a_method_is_one_file_and_what_is_generated(clone, added):
 def test_generated_files_tell_the_new_options(clone):
     folder, _ = clone
     page = (folder / "docs" / "options.md").read_text(encoding="utf-8")
-    for heading in ("### loader: arrays", "### method: rotation", "### method: random_images"):
+    for heading in ("### loader: arrays", "### method: rotation", "### method: minibatch"):
         assert heading in page
     assert generate(folder, "--check").returncode == 0
 
@@ -90,4 +90,4 @@ def test_experiment_of_the_page_runs_to_the_report(clone, added):
     report = (folder / "results" / "report.html").read_text(encoding="utf-8")
     leaderboard = next((folder / "results").rglob("leaderboard.csv")).read_text(encoding="utf-8").splitlines()
     assert len(leaderboard) == 1 + len(runs["backbones"]) * len(runs["heads"])
-    assert "rotation" in report and "random" in report
+    assert "rotation" in report and "minibatch" in report
