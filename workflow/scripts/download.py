@@ -30,9 +30,8 @@ class Arguments(JobArguments):
 
 
 def main(arguments: Arguments, job: Job) -> None:
+    from deepclust.data.checksums import Checksum, read_checksum, record_checksum
     from deepclust.data.downloading import download
-    from deepclust.data.partial import Checksum
-    from deepclust.data.pins import read_pin, write_pin
 
     file, pinned = arguments.output.archive, False
     if arguments.sha256 == "any":
@@ -42,7 +41,7 @@ def main(arguments: Arguments, job: Job) -> None:
     elif arguments.md5 is not None:
         checksum = Checksum("md5", arguments.md5)
     elif arguments.pin is not None:
-        checksum, pinned = read_pin(arguments.pin), True
+        checksum, pinned = read_checksum(arguments.pin), True
     else:
         raise DeepclustError("give the checksum of the file (--sha256 or --md5), or --sha256 any to do without")
     try:
@@ -54,7 +53,7 @@ def main(arguments: Arguments, job: Job) -> None:
         raise DeepclustError(f"{error}{note}") from error
     print(f"{file} from {source}")
     if pinned and checksum is None and arguments.pin is not None:
-        value = write_pin(arguments.pin, file)
+        value = record_checksum(arguments.pin, file)
         print(f"no checksum of it has been published: {value} is required from now on ({arguments.pin})")
     job.options["used"] = source
 

@@ -71,7 +71,7 @@ class Arguments(JobArguments):
 
 def main(arguments: Arguments, job: Job) -> None:
     from deepclust.core.files import by_split, read_json, write_json
-    from deepclust.evaluation.assignments import write_assignments
+    from deepclust.evaluation.assignment_table import write_assignments
     from deepclust.evaluation.inputs import read_class_names
     from deepclust.evaluation.scoring import gap, read_scored, score_run
 

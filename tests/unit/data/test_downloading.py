@@ -18,8 +18,8 @@ from deepclust.core.errors import DeepclustError
 from deepclust.core.files import read_json, sha256_file
 from deepclust.core.fingerprint import SCRIPTS
 from deepclust.core.progress import Progress
+from deepclust.data.checksums import Checksum
 from deepclust.data.downloading import Patience, download
-from deepclust.data.partial import Checksum
 
 CONTENT = random.Random(0).randbytes(200_000)
 SHA256 = Checksum("sha256", hashlib.sha256(CONTENT).hexdigest())

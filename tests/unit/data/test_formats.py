@@ -15,8 +15,8 @@ from deepclust.core.decoding import decode_image
 from deepclust.core.errors import DeepclustError
 from deepclust.core.progress import Progress
 from deepclust.data import loaders
+from deepclust.data.checksums import Checksum
 from deepclust.data.downloading import download
-from deepclust.data.partial import Checksum
 from deepclust.data.splits import opaque_order
 
 ARCHIVES = {

@@ -1,21 +1,11 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from deepclust.core.errors import DeepclustError
 from deepclust.core.files import write_array, write_json, write_tensors
 from deepclust.evaluation import inputs
-from deepclust.evaluation.inputs import per_split, read_assignments, read_class_names, read_labels, unit_features
-
-
-def test_files_are_grouped_by_split():
-    files = [Path(name) for name in ("train-a", "train-b", "test-a", "test-b")]
-    assert per_split(files, 2, "features") == [files[:2], files[2:]]
-    with pytest.raises(DeepclustError):
-        per_split(files, 3, "features")
-    with pytest.raises(DeepclustError):
-        per_split([], 1, "features")
+from deepclust.evaluation.assignments import read_assignments
+from deepclust.evaluation.inputs import read_class_names, read_labels, unit_features
 
 
 @pytest.mark.parametrize("rows", [None, np.array([0, 3, 4, 9])])
@@ -101,6 +91,9 @@ def test_assignments_by_split_and_seed(tmp_path):
         read_assignments(path, [2], ["test"], k=4)
     with pytest.raises(DeepclustError, match="0 to 2"):
         read_assignments(path, [3], ["test"], k=3)
+    write_tensors(tmp_path / "mixed", tensors | {"seed1/assignments/test": np.zeros(4, np.int32)})
+    with pytest.raises(DeepclustError, match="2, 4 images of test"):
+        read_assignments(tmp_path / "mixed", [0, 1], ["test"], k=4)
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(DeepclustError, match=r"clusters\.safetensors"):
         read_assignments(path, [3], ["test"], k=4)

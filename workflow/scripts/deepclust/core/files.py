@@ -169,6 +169,11 @@ def remove_damaged_tensors(path: Path) -> None:
         path.unlink()
 
 
+def json_digest(value: Any) -> str:
+    """Hexadecimal SHA-256 of a value as JSON with sorted keys: the same for dicts that differ in their order only."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def sha256_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's content, read in blocks."""
     with Path(path).open("rb") as file:

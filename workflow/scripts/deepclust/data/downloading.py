@@ -12,8 +12,9 @@ import httpx
 from deepclust.core.errors import DeepclustError
 from deepclust.core.files import explain_disk_errors
 from deepclust.core.progress import Progress
-from deepclust.data.partial import Checksum, Partial
-from deepclust.data.sources import SourceError, fetch
+from deepclust.data.checksums import Checksum
+from deepclust.data.partial import Partial
+from deepclust.data.transfer import SourceError, fetch
 
 _ADVANCE = 1 << 20  # bytes; a failed attempt that brought so many more was not in vain
 _LONGEST_WAIT = 60.0  # seconds

@@ -22,14 +22,6 @@ class Origin:
     validator: str
 
 
-@dataclass(frozen=True)
-class Checksum:
-    """An expected hash of the content, as `hashlib` names it."""
-
-    algorithm: str
-    value: str
-
-
 class Partial:
     """The bytes of `target` so far, in `<target>.part`, and their origin, in `<target>.part.json`."""
 

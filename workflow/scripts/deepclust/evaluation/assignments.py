@@ -1,49 +1,41 @@
-"""Which image is in which cluster, as a table for people."""
+"""Assignments in `clusters.safetensors`, read for scores and figures; `heads/kit/store.py` writes the file."""
 
-import csv
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
-from deepclust.core.files import atomic_path
-from deepclust.evaluation.inputs import check_lengths, read_assignments
+import numpy as np
+import numpy.typing as npt
 
-COLUMNS = ("split", "id", "path", "cluster", "probability")
-BLOCK = 65_536  # rows of probabilities in memory at a time
+from deepclust.core.errors import DeepclustError
 
 
-def write_assignments(output: Path, clusters: Path, seed: int | None, k: int, ids: dict[str, Path]) -> None:
-    """Write one line per image: its split, number and name, its cluster, and how probable that is.
+def read_assignments(
+    path: Path, seeds: Sequence[int], splits: Sequence[str], k: int | None = None
+) -> list[npt.NDArray[np.int64]]:
+    """Read the cluster of every image for every seed, int64 [S, N_split] per split.
 
     Args:
-        clusters: `clusters.safetensors` of a run.
-        seed: whose clusters; None, where every seed failed: a table without lines.
-        k: number of clusters.
-        ids: `ids.csv` of every split: the images' numbers and names.
+        path: `clusters.safetensors` with `seed<seed>/assignments/<split>`, integers [N_split].
+        k: number of clusters; None: it is not checked.
 
     Raises:
-        DeepclustError: the clusters are damaged, or are not those of these images.
+        DeepclustError: the file is damaged, a seed or split is missing, seeds have different numbers of images, or a
+            cluster is not in 0 … k-1.
     """
-    with atomic_path(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        if seed is not None:
-            for split, path in ids.items():
-                writer.writerows(_lines(clusters, seed, k, split, path))
+    from safetensors import SafetensorError, safe_open
 
-
-def _lines(clusters: Path, seed: int, k: int, split: str, ids: Path) -> Iterator[tuple[object, ...]]:
-    from safetensors import safe_open
-
-    ((assigned,),) = read_assignments(clusters, [seed], [split], k)
-    with safe_open(clusters, framework="numpy") as tensors, ids.open(encoding="utf-8", newline="") as table:
-        check_lengths({f"{clusters}, {split}": len(assigned), str(ids): sum(1 for _ in csv.DictReader(table))})
-        table.seek(0)
-        images = csv.DictReader(table)
-        soft = f"seed{seed}/probabilities/{split}"
-        shares = tensors.get_slice(soft) if soft in tensors.keys() else None  # noqa: SIM118  # no dict
-        for start in range(0, len(assigned), BLOCK):
-            block = assigned[start : start + BLOCK].tolist()
-            probabilities = None if shares is None else shares[start : start + len(block)]
-            for row, (cluster, image) in enumerate(zip(block, images)):
-                probability = "" if probabilities is None else f"{probabilities[row, cluster]:.4f}"
-                yield split, image["id"], image["path"], cluster, probability
+    try:
+        with safe_open(path, framework="numpy") as file:
+            per_seed = [[file.get_tensor(f"seed{seed}/assignments/{split}") for seed in seeds] for split in splits]
+    except SafetensorError as error:
+        raise DeepclustError(f"{path}: {error}: delete it and cluster again") from error
+    assignments = []
+    for split, tensors in zip(splits, per_seed):
+        if len(lengths := {len(tensor) for tensor in tensors}) > 1:
+            counts = ", ".join(map(str, sorted(lengths)))
+            raise DeepclustError(f"{path}: seeds have clusters of {counts} images of {split}: delete it, cluster again")
+        stacked = np.stack(tensors).astype(np.int64)
+        if k is not None and stacked.size and not 0 <= stacked.min() <= stacked.max() < k:
+            raise DeepclustError(f"{path} holds clusters {stacked.min()} to {stacked.max()}, expected 0 to {k - 1}")
+        assignments.append(stacked)
+    return assignments

@@ -1,4 +1,4 @@
-"""What the evaluation reads, checked: features, labels, neighbors and assignments of one or several splits."""
+"""Checked inputs of the evaluation: features, labels and neighbors of one or several splits."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -115,29 +115,3 @@ def unit_features(
             block /= norms
             blocks.append(block.astype(np.float32))
         yield blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1) * np.float32(len(blocks) ** -0.5)
-
-
-def read_assignments(path: Path, seeds: Sequence[int], splits: Sequence[str], k: int) -> list[npt.NDArray[np.int64]]:
-    """Clusters of every image for every seed, int64 [S, N_split] per split.
-
-    Args:
-        path: `clusters.safetensors` with `seed<seed>/assignments/<split>`, integers [N_split].
-
-    Raises:
-        DeepclustError: the file is damaged, a seed or split is missing, or a cluster is not in 0 … k-1.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            per_seed = [[file.get_tensor(f"seed{seed}/assignments/{split}") for seed in seeds] for split in splits]
-    except SafetensorError as error:
-        raise DeepclustError(f"{path}: {error}: delete it and cluster again") from error
-    assignments = []
-    for split, tensors in zip(splits, per_seed):
-        check_lengths({f"{path}, seed {seed}, {split}": len(tensor) for seed, tensor in zip(seeds, tensors)})
-        stacked = np.stack(tensors).astype(np.int64)
-        if stacked.size and not 0 <= stacked.min() <= stacked.max() < k:
-            raise DeepclustError(f"{path} holds clusters {stacked.min()} to {stacked.max()}, expected 0 to {k - 1}")
-        assignments.append(stacked)
-    return assignments

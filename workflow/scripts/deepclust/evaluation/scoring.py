@@ -13,13 +13,13 @@ from scipy.sparse import csr_array
 
 from deepclust.core.errors import DeepclustError
 from deepclust.core.progress import Progress
+from deepclust.evaluation.assignments import read_assignments
 from deepclust.evaluation.bootstrap import Interval, mean_interval, score_intervals
 from deepclust.evaluation.inputs import (
     UNKNOWN,
     check_lengths,
     feature_count,
     load_array,
-    read_assignments,
     read_labels,
     unit_features,
 )

@@ -5,9 +5,7 @@ killed extraction continues where it was, with the same batches and so to the sa
 the backbone, and they take the batches in turn. Several jobs may each do a part, see `deepclust.features.parts`.
 """
 
-import hashlib
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -18,7 +16,7 @@ import torch
 
 from deepclust.core.device import has_fast_bf16
 from deepclust.core.errors import DeepclustError
-from deepclust.core.files import sha256_file
+from deepclust.core.files import json_digest, sha256_file
 from deepclust.core.images import Images
 from deepclust.core.progress import Progress
 from deepclust.features.ahead import in_order
@@ -98,7 +96,7 @@ def _state(
         raise DeepclustError(f"{images.folder} holds no images")
     bf16 = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(devices[0]))
     facts = [code, options.model_dump(), images.sha256, sha256_file(model_json), devices[0].type, bf16]
-    return output.parent / f".state-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}", bf16
+    return output.parent / f".state-{json_digest(facts)[:16]}", bf16
 
 
 def _replicas(

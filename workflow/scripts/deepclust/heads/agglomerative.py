@@ -12,11 +12,19 @@ import numpy.typing as npt
 from pydantic import Field
 from sklearn.cluster import AgglomerativeClustering
 
-from deepclust.core.errors import DeepclustError
 from deepclust.core.progress import Progress
 from deepclust.core.seeding import derive_seed
 from deepclust.heads.kit.graph import neighbor_graph
-from deepclust.heads.kit.head import Features, HeadFacts, HeadOptions, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.kit.head import (
+    Features,
+    HeadFacts,
+    HeadOptions,
+    Prediction,
+    SeedResult,
+    TrainingData,
+    Weights,
+    check_enough,
+)
 from deepclust.heads.kit.normalization import fit_normalization
 from deepclust.heads.kit.voting import checked, landmarks, vote
 
@@ -40,8 +48,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     Raises:
         DeepclustError: there are fewer images than clusters, or features are not finite.
     """
-    if k > data.count:
-        raise DeepclustError(f"{k} clusters need at least {k} images, the training splits have {data.count}: lower k")
+    check_enough(data.count, k)
     rows, normalization = fit_normalization(data.features, options)
     with progress.task("merge clusters", 1, "trees") as task:
         graph = neighbor_graph(data.neighbors or [], options.neighbors, rows)

@@ -28,7 +28,6 @@ import torch
 from pydantic import Field
 
 from deepclust.core.device import choose_device
-from deepclust.core.errors import DeepclustError
 from deepclust.core.progress import Progress
 from deepclust.heads.kit.agreement import LinearFit, Votes, candidates
 from deepclust.heads.kit.consensus_training import ConsensusTraining, Recipe
@@ -40,6 +39,7 @@ from deepclust.heads.kit.head import (
     SeedResult,
     TrainingData,
     Weights,
+    check_enough,
 )
 from deepclust.heads.kit.linear_classifier import predict_linear
 from deepclust.heads.kit.normalization import fit_normalization
@@ -91,8 +91,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     Raises:
         DeepclustError: there are fewer images than clusters.
     """
-    if k > data.count:
-        raise DeepclustError(f"{k} clusters need at least {k} images, there are {data.count}: lower k")
+    check_enough(data.count, k)
     points, normalization = fit_normalization(data.features, options)
     if not data.members:
         reason = f"nothing to combine: every seed of {', '.join(options.members)} failed; their seeds.json say why"

@@ -20,11 +20,19 @@ from pydantic import Field
 from torch import Tensor
 
 from deepclust.core.device import choose_device
-from deepclust.core.errors import DeepclustError
 from deepclust.core.progress import Progress
 from deepclust.core.rows import scale_rows
 from deepclust.core.seeding import derive_seed
-from deepclust.heads.kit.head import Features, HeadFacts, HeadOptions, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.kit.head import (
+    Features,
+    HeadFacts,
+    HeadOptions,
+    Prediction,
+    SeedResult,
+    TrainingData,
+    Weights,
+    check_enough,
+)
 from deepclust.heads.kit.lloyd import Clustering, Points, assign, iterate, polish
 from deepclust.heads.kit.normalization import fit_normalization, normalized_blocks
 from deepclust.heads.kit.plusplus import plus_plus
@@ -65,9 +73,8 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     """
     started = time.perf_counter()
     count = data.count if options.sample is None else min(data.count, options.sample)
-    if k > count:
-        which = "the training splits have" if count == data.count else "sample is"
-        raise DeepclustError(f"{k} clusters need at least {k} images, {which} {count}: lower k")
+    check_enough(data.count, k)
+    check_enough(count, k, "sample is")
     rows, normalization = fit_normalization(data.features, options)
     center = np.zeros(rows.shape[1], np.float32)
     if options.spherical:

@@ -16,13 +16,21 @@ from pydantic import Field
 from scipy import sparse
 
 from deepclust.core.device import choose_device
-from deepclust.core.errors import DeepclustError
 from deepclust.core.progress import Progress
 from deepclust.core.rows import scale_rows
 from deepclust.core.seeding import derive_seed
 from deepclust.heads import kmeans
 from deepclust.heads.kit.graph import leading_eigenpairs, neighbor_graph
-from deepclust.heads.kit.head import Features, HeadFacts, HeadOptions, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.kit.head import (
+    Features,
+    HeadFacts,
+    HeadOptions,
+    Prediction,
+    SeedResult,
+    TrainingData,
+    Weights,
+    check_enough,
+)
 from deepclust.heads.kit.lloyd import Points, assign
 from deepclust.heads.kit.monitors import with_centering
 from deepclust.heads.kit.normalization import fit_normalization
@@ -51,8 +59,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
         DeepclustError: there are fewer images than clusters, features are not finite, or the eigenvectors do not
             converge.
     """
-    if k > data.count:
-        raise DeepclustError(f"{k} clusters need at least {k} images, the training splits have {data.count}: lower k")
+    check_enough(data.count, k)
     rows, normalization = fit_normalization(data.features, options)
     with progress.task("eigenvectors of the neighbor graph", len(seeds) + 1, "steps") as task:
         embedded = embedding(neighbor_graph(data.neighbors or [], options.neighbors, rows), k)

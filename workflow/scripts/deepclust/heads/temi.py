@@ -20,7 +20,16 @@ from deepclust.core.device import choose_device
 from deepclust.core.errors import DeepclustError
 from deepclust.core.progress import Progress
 from deepclust.core.seeding import derive_seed
-from deepclust.heads.kit.head import Features, HeadFacts, HeadOptions, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.kit.head import (
+    Features,
+    HeadFacts,
+    HeadOptions,
+    Prediction,
+    SeedResult,
+    TrainingData,
+    Weights,
+    check_enough,
+)
 from deepclust.heads.kit.monitors import watched, with_centering
 from deepclust.heads.kit.normalization import fit_normalization, normalized_blocks
 from deepclust.heads.kit.stacked import Rows, orders
@@ -218,8 +227,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     Raises:
         DeepclustError: there are fewer images than clusters, images have no neighbors, or features are not finite.
     """
-    if k > data.count:
-        raise DeepclustError(f"{k} clusters need at least {k} images, the training splits have {data.count}: lower k")
+    check_enough(data.count, k)
     assert data.neighbors is not None
     if not data.neighbors[0].shape[1]:
         raise DeepclustError("temi learns from pairs of neighbors, and these images have none: give more images")

@@ -26,11 +26,19 @@ from sklearn.model_selection import KFold
 from torch import Tensor, nn
 
 from deepclust.core.device import choose_device
-from deepclust.core.errors import DeepclustError
 from deepclust.core.progress import Progress
 from deepclust.core.rows import blocks
 from deepclust.core.seeding import derive_seed
-from deepclust.heads.kit.head import Features, HeadFacts, HeadOptions, Prediction, SeedResult, TrainingData, Weights
+from deepclust.heads.kit.head import (
+    Features,
+    HeadFacts,
+    HeadOptions,
+    Prediction,
+    SeedResult,
+    TrainingData,
+    Weights,
+    check_enough,
+)
 from deepclust.heads.kit.monitors import watched, with_centering
 from deepclust.heads.kit.normalization import apply_normalization, fit_normalization
 from deepclust.heads.kit.stacked import Rows, draw, orders
@@ -224,8 +232,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     Raises:
         DeepclustError: there are fewer images than clusters, or features are not finite.
     """
-    if k > data.count:
-        raise DeepclustError(f"{k} clusters need at least {k} images, the training splits have {data.count}: lower k")
+    check_enough(data.count, k)
     device = choose_device()
     normalized: list[Features] = []
     normalization: Weights = {}

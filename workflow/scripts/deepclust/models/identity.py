@@ -3,13 +3,11 @@
 It is recorded in the provenance beside the features; clusters keep the identities of the features they were fitted on.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deepclust.core.files import read_json
+from deepclust.core.files import json_digest, read_json
 from deepclust.models.description import read_description
 
 # What stands in a description besides says where a network comes from, not what it makes of an image.
@@ -33,8 +31,7 @@ def features_identity(model_json: Path, reading: Mapping[str, Any]) -> str:
     """
     spec = read_description(model_json)
     chosen = {key: spec[key] if reading.get(key) is None else reading[key] for key in DECISIVE}
-    text = json.dumps({**chosen, VIEWS: reading[VIEWS]}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return json_digest({**chosen, VIEWS: reading[VIEWS]})
 
 
 def identity_beside(features: Path) -> str | None:

@@ -5,7 +5,6 @@ what it makes is recorded as Snakemake planned it. So it is told what was planne
 and by the code of then refuses to run under any other.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deepclust.core.errors import DeepclustError
-from deepclust.core.files import write_text
+from deepclust.core.files import json_digest, write_text
 
 VARIABLE = "DEEPCLUST_PLAN"  # the environment of jobs tells where the plan is
 
@@ -33,10 +32,10 @@ class Frozen:
 
 def freeze(config: Mapping[str, Any], code: Mapping[str, str], parts: Mapping[str, list[str]], folder: Path) -> None:
     """Write the plan below `folder` and let every process that is started from now on know of it."""
-    text = json.dumps(asdict(Frozen(dict(config), dict(code), dict(parts))), sort_keys=True)
-    path = folder.absolute() / f"plan-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    plan = asdict(Frozen(dict(config), dict(code), dict(parts)))
+    path = folder.absolute() / f"plan-{json_digest(plan)[:16]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
+    write_text(path, json.dumps(plan))
     os.environ[VARIABLE] = str(path)
 
 

@@ -5,7 +5,6 @@ such as two options that swap their values.
 """
 
 import functools
-import hashlib
 import json
 import shlex
 from collections import Counter
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deepclust.core.errors import DeepclustError
-from deepclust.core.files import sha256_file
+from deepclust.core.files import json_digest, sha256_file
 from deepclust.core.image_lists import read_list
 from deepclust.planning import pretrained
 from deepclust.planning.downloads import local_path
@@ -94,7 +93,7 @@ class Parameters:
                     "sha256": options.get("sha256") or archive.get("sha256"),
                     "md5": None if options.get("sha256") else archive.get("md5"),
                 }
-                yield name, archive, f"{_digest(wanted)[:8]}/{archive['file']}", wanted
+                yield name, archive, f"{json_digest(wanted)[:8]}/{archive['file']}", wanted
 
     def archives(self, dataset: str, split: str) -> list[str]:
         """Paths, below `resources/downloads`, of the downloads that a split is read from.
@@ -235,7 +234,7 @@ class Parameters:
             if wanted is None:
                 yield part, str(pretrained.weights_path(address)), None
             else:
-                yield part, f"{_digest(wanted)[:8]}/{pretrained.file_name(address)}", wanted
+                yield part, f"{json_digest(wanted)[:8]}/{pretrained.file_name(address)}", wanted
 
     def _downloaded_weights(self) -> Iterator[tuple[str, Config]]:
         for name in filter(self.is_fetched, self.config["backbones"]):
@@ -376,7 +375,3 @@ class Parameters:
         """The options of one part of the report (`map`, `gallery` or `page`), and what else it needs."""
         options = self.config["report"]
         return Flags({**{key: options[key] for key in options if key.startswith(f"{part}_")}, **more})
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from deepclust.core.errors import DeepclustError
 from deepclust.core.images import Images
+from deepclust.evaluation.assignments import read_assignments
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,7 @@ def read_scored(
     Raises:
         DeepclustError: the files do not belong together.
     """
-    from safetensors import safe_open
-
-    names = [f"seed{seed}/assignments/{split}" for split in splits]
-    with safe_open(clusters, framework="numpy") as file:
-        missing = sorted(set(names) - set(file.keys()))
-        if missing:
-            raise DeepclustError(f"{clusters} lacks {', '.join(missing)}: cluster again")
-        assignments = np.concatenate([file.get_tensor(name).astype(np.int64) for name in names])
+    assignments = np.concatenate(read_assignments(clusters, [seed], splits), axis=1)[0]
     opened = [Images(path.parent) for path in images]
     known = np.concatenate([np.load(path, allow_pickle=False).astype(np.int64) for path in labels])
     counts = {"images": sum(map(len, opened)), "assignments": len(assignments), "labels": len(known)}

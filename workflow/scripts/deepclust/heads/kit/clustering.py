@@ -1,7 +1,5 @@
 """The clustering of a run: every seed of a head fitted once, kept, and all put together into one result."""
 
-import hashlib
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepclust.core.errors import DeepclustError
-from deepclust.core.files import sha256_file, write_json
+from deepclust.core.files import json_digest, sha256_file, write_json
 from deepclust.core.progress import Progress
 from deepclust.core.rows import blocks
 from deepclust.heads.kit.head import (
@@ -108,7 +106,7 @@ def fingerprint(run: ClusteringJob) -> str:
     native = None if run.native is None else sha256_file(run.native)
     facts = [run.method, run.options.model_dump(mode="json"), run.k, list(run.train), features, neighbors, members]
     facts.append(native)
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return json_digest(facts)[:16]
 
 
 def _open(files: dict[str, list[Path]]) -> Arrays:

@@ -16,7 +16,7 @@ from deepclust.heads.kit.modularity import modularity
 from deepclust.heads.kit.monitors import watched
 from deepclust.heads.kit.neighbor_consistency import scan_loss
 from deepclust.heads.kit.split_and_merge import moves
-from deepclust.heads.kit.stacked import Rows, adam, draw_each, linear, orders
+from deepclust.heads.kit.stacked import Rows, adam, draw_each, linear_scores, orders
 from deepclust.heads.kit.training import Training
 
 SHARPNESS = 10.0  # least squares predict shares between 0 and 1; times this they are the first logits
@@ -105,7 +105,7 @@ class ConsensusTraining(Training):
         [columns] = draw_each(self.seeds, step, indices.device, draw)
         paired = self.neighbors[indices, columns] if width else indices
         parameters, optimizer = self.phases[self.current], self.optimizers[self.current]
-        anchors, others = (self._forward(parameters, self.rows[images]).softmax(2) for images in (indices, paired))
+        anchors, others = (linear_scores(parameters, self.rows[images]).softmax(2) for images in (indices, paired))
         losses = scan_loss(anchors, others, self.recipe.entropy_weight)
         for group in optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * (1 - progress)
@@ -113,11 +113,6 @@ class ConsensusTraining(Training):
         losses.sum().backward()
         optimizer.step()
         return losses.detach().mean(dim=1)
-
-    @staticmethod
-    def _forward(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
-        weight, bias = parameters
-        return linear(weight, inputs).float() + bias.unsqueeze(-1)
 
     def _from_votes(self, votes: Votes) -> list[Tensor]:
         """Weight [k, D] and bias [k] of a classifier that predicts the votes."""
@@ -164,7 +159,7 @@ class ConsensusTraining(Training):
         """The most probable clusters of all images by one seed's classifiers, the best first, [places, H, N]."""
         found = np.empty((places, parameters[0].shape[1], self.count), np.int32)
         for block in torch.arange(self.count, device=self.watched.device).split(BLOCK):
-            logits = self._forward(parameters, self.rows[block.unsqueeze(0)])[0]
+            logits = linear_scores(parameters, self.rows[block.unsqueeze(0)])[0]
             best = logits.topk(places, dim=1).indices.transpose(0, 1)
             found[:, :, int(block[0]) : int(block[-1]) + 1] = best.cpu().numpy()
         return found
@@ -173,7 +168,7 @@ class ConsensusTraining(Training):
     def probabilities(self) -> Tensor:
         """Of the watched images, by the classifier chosen last, [S, n, k]."""
         chosen = self._chosen(self.phases[self.current])
-        return self._forward(chosen, self.rows[self.watched])[:, 0].softmax(1).transpose(1, 2)
+        return linear_scores(chosen, self.rows[self.watched])[:, 0].softmax(1).transpose(1, 2)
 
     @torch.no_grad()
     def results(self) -> list[tuple[Weights, float]]:

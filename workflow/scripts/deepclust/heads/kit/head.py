@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from deepclust.core import registry
+from deepclust.core.errors import DeepclustError
 from deepclust.core.options import Options
 from deepclust.core.progress import Progress
 
@@ -91,6 +92,12 @@ class TrainingData:
     def count(self) -> int:
         """N."""
         return len(self.features[0])
+
+
+def check_enough(images: int, k: int, source: str = "the training splits have") -> None:
+    """Raise a DeepclustError if `k` clusters are asked of fewer `images`; `source` says where these are counted."""
+    if images < k:
+        raise DeepclustError(f"{k} clusters need at least {k} images, {source} {images}: lower k")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from deepclust.heads.kit.head import HeadOptions, SeedResult, TrainingData, Weig
 from deepclust.heads.kit.monitors import watched, with_centering
 from deepclust.heads.kit.normalization import fit_normalization
 from deepclust.heads.kit.self_labelling import SelfLabelling, confident_labels, weighted_cross_entropy
-from deepclust.heads.kit.stacked import Rows, adam, draw, draw_each, linear, orders
+from deepclust.heads.kit.stacked import Rows, adam, draw, draw_each, linear_scores, orders
 from deepclust.heads.kit.training import Schedule, Training, train
 
 SMALLEST = 1e-8  # probabilities below it are taken for it before their logarithm
@@ -179,8 +179,8 @@ class ConsistencyTraining(Training):
     def _neighbor_step(self, indices: Tensor, step: int) -> Tensor:
         draw_columns = functools.partial(torch.randint, self.neighbors.shape[1], (self.batch,))
         [columns] = draw_each(self.seeds, step, indices.device, draw_columns)
-        anchors = self._forward(self.heads, self.rows[indices])
-        neighbors = self._forward(self.heads, self.rows[self.neighbors[indices, columns]])
+        anchors = linear_scores(self.heads, self.rows[indices])
+        neighbors = linear_scores(self.heads, self.rows[self.neighbors[indices, columns]])
         losses = scan_loss(anchors.softmax(2), neighbors.softmax(2), self.options.entropy_weight)
         self._descend(self.optimizers[0], losses)
         return losses.detach().mean(dim=1)
@@ -189,16 +189,11 @@ class ConsistencyTraining(Training):
         inputs = self.rows[indices]
         keep = 1 - self.options.self_labelling.dropout
         [drawn] = draw_each(self.seeds, step, indices.device, functools.partial(torch.rand, inputs.shape[1:]))
-        logits = self._forward(self.chosen, inputs * (drawn < keep) / keep)
+        logits = linear_scores(self.chosen, inputs * (drawn < keep) / keep)
         labels, weights = (self.buffers[name].gather(1, indices) for name in ("labels", "weights"))
         losses = weighted_cross_entropy(logits, labels, weights)
         self._descend(self.optimizers[1], losses)
         return losses.detach()[:, 0]
-
-    @staticmethod
-    def _forward(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
-        weight, bias = parameters
-        return linear(weight, inputs).float() + bias.unsqueeze(-1)
 
     @staticmethod
     def _descend(optimizer: torch.optim.Optimizer, losses: Tensor) -> None:
@@ -209,9 +204,9 @@ class ConsistencyTraining(Training):
     @torch.no_grad()
     def _objectives(self, parameters: Sequence[Tensor]) -> Tensor:
         """Consistency with the nearest neighbors less the entropy, over the watched images, [S, H]."""
-        anchors = self._forward(parameters, self.rows[self.watched]).softmax(2)
+        anchors = linear_scores(parameters, self.rows[self.watched]).softmax(2)
         parts = [
-            consistency(anchors, self._forward(parameters, self.rows[near.expand(len(self.seeds), -1)]).softmax(2))
+            consistency(anchors, linear_scores(parameters, self.rows[near.expand(len(self.seeds), -1)]).softmax(2))
             for near in self.judged.T
         ]
         return torch.stack(parts).mean(dim=0) - mean_entropy(anchors)
@@ -233,7 +228,7 @@ class ConsistencyTraining(Training):
         for seed in range(len(self.seeds)):
             own = [parameter[seed : seed + 1] for parameter in self.chosen]
             blocks = torch.arange(self.count, device=self.watched.device).split(BLOCK)
-            probabilities = torch.cat([self._forward(own, self.rows[b[None]])[0, 0].softmax(0) for b in blocks], dim=1)
+            probabilities = torch.cat([linear_scores(own, self.rows[b[None]])[0, 0].softmax(0) for b in blocks], dim=1)
             labels, weights = confident_labels(probabilities, self.options.self_labelling.threshold)
             self.buffers["labels"][seed] = labels
             self.buffers["weights"][seed] = weights
@@ -241,7 +236,7 @@ class ConsistencyTraining(Training):
     @torch.no_grad()
     def probabilities(self) -> Tensor:
         """Of the watched images, by the head chosen so far, [S, n, k]."""
-        return self._forward(self.chosen, self.rows[self.watched])[:, 0].softmax(1).transpose(1, 2)
+        return linear_scores(self.chosen, self.rows[self.watched])[:, 0].softmax(1).transpose(1, 2)
 
     def results(self) -> list[tuple[Weights, float]]:
         """`weight` [k, D], `bias` [k] and objective of every seed."""

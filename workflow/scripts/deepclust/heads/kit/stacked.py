@@ -76,6 +76,16 @@ def draw_each(seeds: Sequence[int], step: int, device: torch.device, *fills: Cal
     return [torch.stack([fill(generator=generator, device=device) for generator in generators]) for fill in fills]
 
 
+def linear_scores(classifiers: Sequence[Tensor], inputs: Tensor) -> Tensor:
+    """Scores of linear classifiers, in float32: inputs · weight + bias.
+
+    Args:
+        classifiers: weight and bias, as `linear` takes them.
+    """
+    weight, bias = classifiers
+    return linear(weight, inputs).float() + bias.unsqueeze(-1)
+
+
 def linear(weight: Tensor, inputs: Tensor, bias: Tensor | None = None) -> Tensor:
     """Linear layers, in the precision of `inputs`.
 

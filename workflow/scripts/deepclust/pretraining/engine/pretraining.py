@@ -1,7 +1,5 @@
 """Pretraining from images to a backbone: puts network, method, images and trainer together."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +10,7 @@ import numpy as np
 import torch
 
 from deepclust.core.errors import DeepclustError
-from deepclust.core.files import read_json, sha256_file
+from deepclust.core.files import json_digest, read_json, sha256_file
 from deepclust.core.images import Images
 from deepclust.core.progress import Progress
 from deepclust.core.seeding import derive_seed
@@ -149,8 +147,7 @@ def state_folder(code: str, options: PretrainingOptions, files: TrainingFiles) -
         [sha256_file(path) for path in files.neighbors],
         None if files.start_native is None else sha256_file(files.start_native),
     ]
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return StateFolder(files.model, digest[:16])
+    return StateFolder(files.model, json_digest(parts)[:16])
 
 
 def _spec(name: str, options: PretrainingOptions, store: ImageStore, start: Model | None) -> dict[str, Any]:

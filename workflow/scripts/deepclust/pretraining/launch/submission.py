@@ -7,8 +7,6 @@ training saves its state and the job goes back into the queue.
 """
 
 import contextlib
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -21,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from deepclust.core.errors import DeepclustError
-from deepclust.core.files import read_json, write_json
+from deepclust.core.files import json_digest, read_json, write_json
 from deepclust.pretraining.launch.job_task import TrainingTask
 from deepclust.pretraining.launch.launcher_options import LauncherOptions
 
@@ -47,8 +45,8 @@ class Submission:
         self.folder = model_json.absolute().parent / FOLDER
         self.record = self.folder / "job.json"
         self.command = list(command)
-        self.key = hashlib.sha256(json.dumps(self.command).encode()).hexdigest()[:16]
-        self.name = f"deepclust-{model_json.parent.name}-{_digest(str(model_json.absolute()))}"
+        self.key = json_digest(self.command)[:16]
+        self.name = f"deepclust-{model_json.parent.name}-{json_digest(str(model_json.absolute()))[:8]}"
         self.cluster = options.cluster or ("slurm" if shutil.which("sbatch") else "local")
         if self.cluster == "slurm" and not shutil.which("sbatch"):
             raise DeepclustError("launcher.cluster is slurm, but there is no sbatch on the PATH: start on a login node")
@@ -205,10 +203,6 @@ def _gpus_per_node(options: LauncherOptions) -> int | None:
     """What sbatch is told, unless it is told otherwise: Slurm refuses a job that asks for GPUs in two ways."""
     told_otherwise = {name.replace("_", "-") for name in options.sbatch} & GPU_REQUESTS
     return None if told_otherwise or "gpu" in options.sbatch.get("gres", "") else options.gpus_per_node or None
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _ask(*command: str) -> str | None:

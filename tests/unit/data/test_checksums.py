@@ -6,26 +6,26 @@ import pytest
 
 from deepclust.core.errors import DeepclustError
 from deepclust.core.fingerprint import SCRIPTS
-from deepclust.data.pins import read_pin, write_pin
+from deepclust.data.checksums import read_checksum, record_checksum
 
 
 def test_a_pin_is_what_sha256sum_writes(tmp_path):
     (tmp_path / "x.tgz").write_bytes(b"content")
-    value = write_pin(tmp_path / "pins" / "x.tgz.sha256", tmp_path / "x.tgz")
+    value = record_checksum(tmp_path / "pins" / "x.tgz.sha256", tmp_path / "x.tgz")
     assert value == hashlib.sha256(b"content").hexdigest()
-    assert read_pin(tmp_path / "pins" / "x.tgz.sha256").value == value
+    assert read_checksum(tmp_path / "pins" / "x.tgz.sha256").value == value
     command = ["sha256sum", "--check", str(tmp_path / "pins" / "x.tgz.sha256")]
     assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
 
 
 def test_no_pin_yet_and_no_pin_at_all(tmp_path):
-    assert read_pin(tmp_path / "x") is None
+    assert read_checksum(tmp_path / "x") is None
     for content in ("", "no checksum\n", "0" * 63 + "\n"):
         (tmp_path / "x").write_text(content)
         with pytest.raises(DeepclustError, match="no SHA-256"):
-            read_pin(tmp_path / "x")
+            read_checksum(tmp_path / "x")
     with pytest.raises(DeepclustError, match="cannot be read"):
-        read_pin(tmp_path)
+        read_checksum(tmp_path)
 
 
 def test_the_first_download_is_required_of_every_later_one(tmp_path):

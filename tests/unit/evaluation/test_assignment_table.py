@@ -7,8 +7,8 @@ import pytest
 
 from deepclust.core.errors import DeepclustError
 from deepclust.core.files import write_tensors
-from deepclust.evaluation import assignments
-from deepclust.evaluation.assignments import COLUMNS, write_assignments
+from deepclust.evaluation import assignment_table
+from deepclust.evaluation.assignment_table import COLUMNS, write_assignments
 
 NAMES = {"train": ["a, b.png", 'say "c".png', "ä/ö.png"], "test": ["=d.png", "e.png"]}
 
@@ -39,7 +39,7 @@ def table(folder, seed):
 
 @pytest.mark.parametrize("block", [2, 65_536])
 def test_every_image_has_its_cluster(run, monkeypatch, block):
-    monkeypatch.setattr(assignments, "BLOCK", block)
+    monkeypatch.setattr(assignment_table, "BLOCK", block)
     folder, tensors = run
     for seed in (0, 7):
         lines = table(folder, seed)
