@@ -15,13 +15,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from commands import SCRIPTS, command, prepare_outputs
 from timing import Row
 
-ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ROOT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from deepclust.core.images import Images  # noqa: E402
+from deepclust.core.images import Images
 
 
 def synthetic_archive(path: Path) -> Path:
@@ -53,9 +52,8 @@ def unpack(archive: Path) -> None:
 
 def prepare(archive: Path, folder: Path) -> None:
     for split in ("train", "test"):
-        command = [sys.executable, str(SCRIPTS / "prepare.py"), "--loader", "cifar10", "--split", split]
-        command += ["--archives", str(archive), "--images", str(folder / split / "images.bin")]
-        subprocess.run([*command, "--labels", str(folder / "labels" / split / "labels.npy")], check=True)
+        outputs = prepare_outputs(folder / split, folder / "labels" / split)
+        subprocess.run(command("prepare", {"archives": archive}, outputs, loader="cifar10", split=split), check=True)
 
 
 def random_batches(read, count: int, batches: int = 400) -> float:

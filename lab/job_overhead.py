@@ -4,7 +4,6 @@ Baseline: a Python that imports PyTorch and ends. Times are the best of some rou
 threads, and is the better measure on a busy machine.
 """
 
-import json
 import os
 import resource
 import subprocess
@@ -14,14 +13,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from commands import command
 from timing import Row
 
-ROOT = Path(__file__).resolve().parent.parent
-COMMAND = [sys.executable, str(ROOT / "workflow" / "scripts" / "cluster.py")]
 HEADS = {
-    "kmeans": ["--n_init", "1"],
-    "temi": ["--heads", "1", "--epochs", "1", "--neighbors", "2"],
-    "turtle": ["--inner_steps", "1", "--steps", "1"],
+    "kmeans": {"n_init": 1},
+    "temi": {"heads": 1, "epochs": 1, "neighbors": 2},
+    "turtle": {"inner_steps": 1, "steps": 1},
 }
 ROUNDS = 3
 
@@ -39,13 +37,12 @@ def run(command: list[str], folder: Path) -> tuple[float, float]:
 
 def head(folder: Path, method: str) -> list[str]:
     """The command of a head on a few features."""
-    words = {"k": 2, "seeds": [0], "train": ["train"], "splits": ["train"], "backbones": ["pixels"]}
-    flags = [word for name, value in words.items() for word in (f"--{name}", json.dumps(value))]
-    flags += ["--features", "features.npy", "--neighbor_files", "neighbors.npy"]
-    flags += ["--output", f"{method}/clusters.safetensors", "--log", f"{method}/seeds.json"]
-    flags += ["--provenance", f"{method}/provenance.json", "--threads", "1"]
     (folder / method).mkdir(exist_ok=True)
-    return [*COMMAND, "--method", method, *flags, *HEADS[method]]
+    inputs = {"features": "features.npy", "neighbors": "neighbors.npy"}
+    outputs = {"clusters": f"{method}/clusters.safetensors", "seeds": f"{method}/seeds.json"}
+    plan = {"k": 2, "seeds": [0], "train": ["train"], "splits": ["train"], "backbones": ["pixels"]}
+    record = f"{method}/provenance.json"
+    return command("cluster", inputs, outputs, method=method, provenance=record, **plan, **HEADS[method])
 
 
 def main() -> list[Row]:

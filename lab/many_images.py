@@ -13,10 +13,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+from commands import SCRIPTS, command, prepare_outputs
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ROOT / "workflow" / "scripts"
 PER_SHARD = 10_000
 OPEN = """
 import sys, time, resource
@@ -70,10 +69,9 @@ def measure(folder: Path, count: int) -> None:
                 pass
     reading = time.perf_counter() - start
     print(f"| read {count:,} images and labels in shards of {size / 1e9:.2f} GB (baseline) | {reading:.1f} s | |")
-    command = [sys.executable, str(SCRIPTS / "prepare.py"), "--loader", "shards", "--split", "train", "--threads", "2"]
-    command += ["--path", str(folder / "shards"), "--images", str(folder / "prepared" / "images.bin")]
-    command += ["--labels", str(folder / "labels" / "labels.npy"), "--provenance", str(folder / "record.json")]
-    subprocess.run(command, check=True)
+    outputs = prepare_outputs(folder / "prepared", folder / "labels")
+    options = {"loader": "shards", "split": "train", "path": folder / "shards", "provenance": folder / "record.json"}
+    subprocess.run(command("prepare", {}, outputs, **options, threads=2), check=True)
     record = json.loads((folder / "record.json").read_text())
     what = f"`prepare` them: checked, shuffled ({count / record['seconds']:,.0f} images/s)"
     print(f"| {what} | {record['seconds']:.0f} s | {record['peak_memory_mb']:.0f} MiB |", flush=True)

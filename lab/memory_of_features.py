@@ -18,18 +18,17 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from commands import SCRIPTS, Files, command, prepared
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 SIDE = 64  # pixels
 DIMENSION = 256
 
 
-def peak_mib(script: str, **flags: Path | int) -> float:
+def peak_mib(script: str, inputs: Files, outputs: Files, **options: object) -> float:
     """Run a command of the workflow; return the most memory that it or one of its processes held."""
-    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    process = subprocess.Popen([sys.executable, str(SCRIPTS / f"{script}.py"), "--threads", "1", *words])
+    process = subprocess.Popen(command(script, inputs, outputs, **options))
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -90,15 +89,15 @@ def write_features(folder: Path, count: int) -> None:
 def extraction(folder: Path, storage: str, count: int, model: Path) -> tuple[float, float]:
     """Peak memory, and that of the features it has to hold: none."""
     aside(write_images, folder, storage, count)
-    flags = {"images": folder / "images.bin", "model": model, "output": folder / "features.npy"}
-    return peak_mib("extract_features", **flags), 0.0
+    inputs = {**prepared(folder), "model": model, "weights": model.with_suffix(".safetensors")}
+    return peak_mib("extract_features", inputs, {"features": folder / "features.npy"}), 0.0
 
 
 def search(folder: Path, count: int, half_whiten: bool) -> tuple[float, float]:
     """Peak memory, and that of the features it has to hold, with the neighbors."""
     aside(write_features, folder, count)
-    files = {"features": folder / "features.npy", "output": folder / "neighbors.npy"}
-    peak = peak_mib("find_neighbors", **files, k=20, half_whiten=half_whiten)
+    files = {"features": folder / "features.npy"}, {"neighbors": folder / "neighbors.npy"}
+    peak = peak_mib("find_neighbors", *files, k=20, half_whiten=half_whiten)
     return peak, (count * DIMENSION * 4 + count * 20 * 4) / 2**20
 
 

@@ -25,13 +25,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ROOT / "workflow" / "scripts"
+from commands import SCRIPTS, Files, command, prepared
+
 sys.path.insert(0, str(SCRIPTS))
 
-from deepclust.core.files import write_array, write_json  # noqa: E402
-from deepclust.core.images import write_raw  # noqa: E402
-from deepclust.data.loaders import cifar10  # noqa: E402
+from deepclust.core.files import write_array, write_json
+from deepclust.core.images import write_raw
+from deepclust.data.loaders import cifar10
 
 IMAGES = 5000
 MARGIN = 3.0  # points of accuracy
@@ -61,16 +61,23 @@ OPTIONS = {
 EPOCHS = {"deepcluster": 2}  # times as many: it sees one view of an image where the others see two
 START = {"scan": "simclr", "selflabel": "scan"}
 NEIGHBORS = {"scan"}
+GOES_ON = {"selflabel"}  # with the clusters of what it starts from
+TRAINED = {
+    "model": "model.json",
+    "weights": "model.safetensors",
+    "native": "native.safetensors",
+    "log": "training.jsonl",
+    "tensorboard": "tensorboard",
+    "snapshots": "snapshots",
+}
 SCORES = {"knn": ("knn_acc",), "linear": ("linear_acc",), "kmeans": ("kmeans", "acc"), "native": ("native", "acc")}
 KEYS = ("method", "seed", "epochs", "options")
 COLUMNS = (*KEYS, "failure", "cpu_seconds", *SCORES, *(f"{name}_at_random" for name in SCORES))
 
 
-def run(script: str, **flags) -> str | None:
+def run(script: str, inputs: Files, outputs: Files, **options: object) -> str | None:
     """Run a command of the workflow; returns the last line of what went wrong, if it did."""
-    words = [sys.executable, str(SCRIPTS / f"{script}.py"), "--threads", "1"]
-    for name, value in flags.items():
-        words += [f"--{name}", str(value) if isinstance(value, str | Path) else json.dumps(value)]
+    words = command(script, inputs, outputs, **options)
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     return None if done.returncode == 0 else (done.stderr.strip() or "no message").splitlines()[-1]
 
@@ -86,20 +93,23 @@ def write_images(archive: Path, folder: Path) -> None:
 
 def train(method: str, seed: int, epochs: int, images: Path, folder: Path) -> str | None:
     """Train a method, after what it starts from, into `folder`/method; returns why it failed."""
-    model, more = folder / method / "model.json", {}
+    train_images = prepared(images / "train")
+    inputs: dict[str, Path] = {"images": train_images["images"], "manifests": train_images["manifest"]}
+    options = {**SHARED, **OPTIONS.get(method, {}), "seed": seed, "epochs": epochs, "snapshot_every": epochs}
     if method in START:
         failure = train(START[method], seed, epochs, images, folder)
         if failure:
             return failure
-        more = {"start_from": START[method], "start_model": folder / START[method] / "model.json"}
+        options["start_from"], inputs["start"] = START[method], folder / START[method] / "model.json"
+    if method in GOES_ON:
+        inputs["native"] = folder / START[method] / "native.safetensors"
     if method in NEIGHBORS:
-        features, more["neighbors"] = folder / "features.npy", folder / "neighbors.npy"
-        run("extract_features", images=images / "train/images.bin", model=more["start_model"], output=features)
-        run("find_neighbors", features=features, output=more["neighbors"])
-    options = {**SHARED, **OPTIONS.get(method, {}), "seed": seed, "epochs": epochs, "snapshot_every": epochs}
-    files = {"images": images / "train/images.bin", "model": model, "log": model.with_name("training.jsonl")}
-    folders = {name: model.with_name(name) for name in ("tensorboard", "snapshots")}
-    return run("pretrain", method=method, **files, **folders, **options, **more)
+        features, inputs["neighbors"] = folder / "features.npy", folder / "neighbors.npy"
+        backbone = {"model": inputs["start"], "weights": inputs["start"].with_suffix(".safetensors")}
+        run("extract_features", {**train_images, **backbone}, {"features": features})
+        run("find_neighbors", {"features": features}, {"neighbors": inputs["neighbors"]})
+    outputs = {name: folder / method / file for name, file in TRAINED.items()}
+    return run("pretrain", inputs, outputs, method=method, **options)
 
 
 def measure(method: str, seed: int, epochs: int, images: Path) -> dict[str, object]:
@@ -128,14 +138,11 @@ def score(snapshots: Path, epoch: int, images: Path) -> dict:
     chosen.mkdir()
     (chosen / f"epoch-{epoch}").symlink_to(snapshots / f"epoch-{epoch}")
     output = snapshots.with_name(f"scores-{epoch}.json")
-    files = {
-        f"{kind}_{role}": images / split / file
-        for role, split in (("train", "train"), ("score", "test"))
-        for kind, file in (("images", "images.bin"), ("labels", "labels.npy"))
-    }
-    failure = run(
-        "score_snapshots", snapshots=chosen, classes=images / "classes.json", output=output, linear=True, **files
-    )
+    files = {"snapshots": chosen, "classes": images / "classes.json"}
+    for role, split in (("train", images / "train"), ("score", images / "test")):
+        named = prepared(split, labels=split / "labels.npy")
+        files |= {f"{kind}_{role}": path for kind, path in named.items()}
+    failure = run("score_snapshots", files, {"scores": output}, linear=True)
     if failure:
         raise RuntimeError(failure)
     [found] = json.loads(output.read_text())["epochs"]
