@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deepclust.planning import plan as planning
 from deepclust.planning.plan import ExperimentError, make_plan
+from deepclust.planning.problems import Problem
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -333,6 +335,48 @@ def test_all_errors_at_once():
 
 def test_one_error_is_one_line():
     assert len(errors(changed(("backbones", "simclr", "epochs"), 0))) == 1
+
+
+WRONG_IN_MANY_PLACES = """
+seeds: 0
+choose_k: {range: [2, 3, 4], samples: 10}
+datasets:
+  digits: {loader: digits, vigor: 1}
+  other: {loader: digits}
+backbones:
+  pixels: {method: pixels, image_size: large}
+  simclr: {method: simclr, dataset: gone, batch_size: 256}
+  five: {method: pretrained, preset: dino-vits16, features: {test_time_augmentation: five-crop, image_size: 30}}
+heads:
+  kmeans: {method: kmeans, restarts: many}
+  temi: {method: temi, neighbors: 5000}
+runs:
+  - {dataset: other, backbones: [simclr, five, missing], heads: [temi, kmeans], k: [auto, 5000]}
+  - {dataset: other, backbones: pixels, heads: [temi], k: 3}
+"""
+
+
+@pytest.mark.parametrize("words", ["", "backbones", "choose_k", "runs.0: datasets.other.path: heads.temi: reworded"])
+def test_a_reworded_message_changes_nothing_of_what_is_checked(words, monkeypatch):
+    def places():
+        return [line.partition(": ")[0] for line in errors(yaml.safe_load(WRONG_IN_MANY_PLACES))]
+
+    def reworded(config, schema):
+        filled, problems = check_and_fill(config, schema)
+        assert len(problems) > 4
+        return filled, [Problem(problem.path, f"{words} {number}") for number, problem in enumerate(problems)]
+
+    expected, check_and_fill = places(), planning.check_and_fill
+    monkeypatch.setattr(planning, "check_and_fill", reworded)
+    assert places() == expected
+    assert {"heads.temi.neighbors", "runs.0.k", "backbones.five.features.image_size", "seeds"} <= set(expected)
+
+
+def test_an_entry_with_an_error_hides_none_of_an_entry_whose_name_begins_alike():
+    config = copy.deepcopy(BASE)
+    config["datasets"] |= {"photos": {"loader": "folder", "path": "gone"}, "photos.new": {"loader": "folder", "way": 1}}
+    places = [line.partition(": ")[0] for line in errors(config)]
+    assert sorted(places) == ["datasets.photos.new", "datasets.photos.new.way", "datasets.photos.path"]
 
 
 def test_a_backbones_own_clusters_need_a_method_that_has_some():

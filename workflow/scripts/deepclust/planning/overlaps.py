@@ -11,13 +11,14 @@ from typing import Any
 from deepclust.core.errors import DeepclustError, some_of
 from deepclust.core.image_files import files_with
 from deepclust.core.image_lists import read_list
+from deepclust.planning.problems import Keys, Problem
 
 _SHOWN = 3
 _MOST_BYTES = 2**24  # of lists that are compared: some 300,000 rows, a second
 
 
-def check_overlap(where: str, options: dict[str, Any], facts: dict[str, Any]) -> Iterator[str]:
-    """One line if the sources of a dataset's test split are, or hold, sources of its train split.
+def check_overlap(where: Keys, options: dict[str, Any], facts: dict[str, Any]) -> Iterator[Problem]:
+    """A problem if the sources of a dataset's test split are, or hold, sources of its train split.
 
     Args:
         where: the dataset's place in the experiment.
@@ -29,9 +30,11 @@ def check_overlap(where: str, options: dict[str, Any], facts: dict[str, Any]) ->
         return
     try:
         if shared := _shared(options, key, facts["watch"]):
-            yield f"{where}.{key}: {shared}: held-out images must be others; if it must be so, set on_overlap: keep"
+            yield Problem(
+                (*where, key), f"{shared}: held-out images must be others; if it must be so, set on_overlap: keep"
+            )
     except (OSError, ValueError, DeepclustError) as error:
-        yield f"{where}.{key}: {error}"
+        yield Problem((*where, key), str(error))
 
 
 def _shared(options: dict[str, Any], key: str, watch: str) -> str:

@@ -147,7 +147,7 @@ class Parameters:
         for key, schema in node.items():
             formats = {option.get("format") for option in [schema, *schema.get("anyOf", [])]}
             if formats & {"directory-path", "file-path"} and options.get(key):
-                with reading(f"datasets.{dataset}.{key}"):
+                with reading("datasets", dataset, key):
                     digests += self._listing(dataset, Path(options[key]))
         return digests
 

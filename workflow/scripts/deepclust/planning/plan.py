@@ -16,6 +16,7 @@ from deepclust.planning.class_folders import meant_splits
 from deepclust.planning.downloads import local_path, looked_in
 from deepclust.planning.experiment_options import LONGEST_FILE_NAME
 from deepclust.planning.overlaps import check_overlap
+from deepclust.planning.problems import Keys, Problem, ProblemError
 from deepclust.planning.schema import Schema, check_and_fill, did_you_mean, undefined
 from deepclust.planning.strict_yaml import check_file
 
@@ -131,12 +132,12 @@ def make_plan(config: Config, files: list[Path], schema: Schema | None = None) -
     if broken:
         raise ExperimentError(broken)
     schema = schema or Schema()
-    filled, errors = check_and_fill(config, schema)
-    checker = _Checker(filled, schema, errors)
-    errors += [line for line in dict.fromkeys(checker.check()) if line not in errors]
-    if errors:
+    filled, problems = check_and_fill(config, schema)
+    checker = _Checker(filled, schema, problems)
+    problems = list(dict.fromkeys([*problems, *checker.check()]))
+    if problems:
         prefix = f"{files[-1]}: " if len(files) == 1 else ""
-        raise ExperimentError([prefix + line for line in errors])
+        raise ExperimentError([f"{prefix}{problem}" for problem in problems])
     return Plan(filled, tuple(checker.runs), schema)
 
 
@@ -172,7 +173,7 @@ def splits_of(dataset: Config, facts: Config) -> dict[str, int | None]:
     It looks through folders and reads lists.
 
     Raises:
-        DeepclustError: a folder or a list cannot be read.
+        ProblemError: a folder or a list cannot be read.
     """
     optional = facts.get("optional_splits", {})
     sizes = {split: facts["splits"][split] for split in split_names(dataset, facts)}
@@ -201,50 +202,53 @@ def _listed(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def reading(option: str) -> Iterator[None]:
+def reading(*option: str) -> Iterator[None]:
     """Turn the operating system's errors while what an option names is read into one line.
 
+    Args:
+        option: the keys that lead to it.
+
     Raises:
-        DeepclustError: something cannot be read.
+        ProblemError: something cannot be read.
     """
     try:
         yield
     except OSError as error:
-        raise DeepclustError(f"{option}: {error.filename} cannot be read: {error.strerror}") from error
+        raise ProblemError(Problem(option, f"{error.filename} cannot be read: {error.strerror}")) from error
 
 
 class _Checker:
     """What a schema cannot say: names that must exist, sizes that must fit, paths that must be there."""
 
-    def __init__(self, config: Config, schema: Schema, known_errors: list[str]) -> None:
+    def __init__(self, config: Config, schema: Schema, found_by_schema: list[Problem]) -> None:
         self.config = config
         self.schema = schema
-        self.known_errors = list(known_errors)
+        self.found_by_schema = found_by_schema
         self.runs: list[Run] = []
         self._splits: dict[str, dict[str, int | None] | None] = {}  # looking through a large folder takes a while
-        self._unreadable: list[str] = []
+        self._unreadable: list[Problem] = []
 
     def section(self, name: str) -> dict[str, Config]:
         """The entries of a section of named things that the schema has no complaint about."""
         entries = self.config.get(name)
         if not isinstance(entries, dict):
             return {}
-        return {k: v for k, v in entries.items() if isinstance(v, dict) and not self.complained(f"{name}.{k}")}
+        return {k: v for k, v in entries.items() if isinstance(v, dict) and not self.complained(name, k)}
 
-    def complained(self, where: str) -> bool:
+    def complained(self, *keys: Any) -> bool:
         """Whether the schema found something wrong there, so that other checks cannot rely on it."""
-        return any(line.startswith((f"{where}.", f"{where}:")) for line in self.known_errors)
+        return any(problem.is_below(*keys) for problem in self.found_by_schema)
 
-    def check_range(self, dataset: str, train: list[str], known: int | None) -> Iterator[str]:
+    def check_range(self, dataset: str, train: list[str], known: int | None) -> Iterator[Problem]:
         """The largest number of clusters that `k: auto` tries must fit the sample that it looks at."""
-        if any(line.startswith("choose_k") for line in self.known_errors):
+        if self.complained("choose_k"):
             return
         largest, samples = self.config["choose_k"]["range"][-1], self.config["choose_k"]["samples"]
         sample = samples if known is None else min(samples, known)
         if largest > (most := most_clusters(sample)):
             fix = "lower it, or raise choose_k.samples" if known is None or samples < known else "lower it"
             named = f"subsamples of {most} of {sample} images of {dataset} ({'+'.join(train)})"
-            yield f"choose_k.range: {largest} clusters are too many for {named}: {fix}"
+            yield Problem(("choose_k", "range"), f"{largest} clusters are too many for {named}: {fix}")
 
     def facts(self, dataset: str) -> Config | None:
         options = self.section("datasets").get(dataset, {})
@@ -256,28 +260,28 @@ class _Checker:
         if facts is not None and dataset not in self._splits:
             try:
                 self._splits[dataset] = splits_of(self.section("datasets")[dataset], facts)
-            except DeepclustError as error:
+            except ProblemError as error:
                 self._splits[dataset] = None
-                self._unreadable.append(f"datasets.{dataset}.{error}")
+                self._unreadable.append(error.problem.under("datasets", dataset))
         return self._splits.get(dataset)
 
-    def check(self) -> Iterator[str]:
+    def check(self) -> Iterator[Problem]:
         for name, options in self.section("datasets").items():
-            yield from self.check_paths(f"datasets.{name}", options, "loader")
+            yield from self.check_paths(("datasets", name), options, "loader")
             yield from self.check_source(name, options)
-            yield from check_overlap(f"datasets.{name}", options, self.facts(name) or {})
-            yield from self.check_class_folders(f"datasets.{name}", options)
+            yield from check_overlap(("datasets", name), options, self.facts(name) or {})
+            yield from self.check_class_folders(("datasets", name), options)
         for name, options in self.section("backbones").items():
-            yield from self.check_paths(f"backbones.{name}", options, "method")
+            yield from self.check_paths(("backbones", name), options, "method")
             yield from self.check_backbone(name, options)
         for name, options in self.section("heads").items():
             yield from self.check_members(name, options.get("members"))
-        yield from self.check_seeds("seeds", self.config.get("seeds"))
+        yield from self.check_seeds(("seeds",), self.config.get("seeds"))
         yield from self.check_runs()
         yield from self.check_layer_probe()
         yield from self._unreadable
 
-    def check_paths(self, where: str, options: Config, discriminator: str) -> Iterator[str]:
+    def check_paths(self, where: Keys, options: Config, discriminator: str) -> Iterator[Problem]:
         kind = "loader" if discriminator == "loader" else "backbone"
         definition = self.schema.definitions.get(f"{kind}.{options.get(discriminator)}", {})
         for key, node in definition.get("properties", {}).items():
@@ -288,15 +292,15 @@ class _Checker:
             if value in [choice for option in node.get("anyOf", []) for choice in option.get("enum", [])]:
                 continue
             if "directory-path" in formats and not Path(value).is_dir():
-                yield f"{where}.{key}: there is no folder {value}{looked_in(value)}"
+                yield Problem((*where, key), f"there is no folder {value}{looked_in(value)}")
             elif "file-path" in formats and not Path(value).is_file():
                 choices = [choice for option in node.get("anyOf", []) for choice in option.get("enum", [])]
                 meant = did_you_mean(value, choices) if choices else looked_in(value)
-                yield f"{where}.{key}: there is no file {value}{meant}"
+                yield Problem((*where, key), f"there is no file {value}{meant}")
             elif "path" in formats and not Path(value).exists():
-                yield f"{where}.{key}: there is no file or folder {value}{looked_in(value)}"
+                yield Problem((*where, key), f"there is no file or folder {value}{looked_in(value)}")
 
-    def check_class_folders(self, where: str, options: Config) -> Iterator[str]:
+    def check_class_folders(self, where: Keys, options: Config) -> Iterator[Problem]:
         """Folders of classes that are called as splits are, or `images`, and hardly classes."""
         folders = {key: options.get(key) for key in ("path", "test_path")} if options.get("class_folders") else {}
         try:
@@ -306,45 +310,47 @@ class _Checker:
         if meant is not None:
             found, paths = meant
             fix = "; ".join(f"{key}: {path}" for key, path in paths.items())
-            yield f"{where}.{found}: write {fix} (or class_folders: false, for images without labels)"
+            yield Problem((*where, found), f"write {fix} (or class_folders: false, for images without labels)")
 
-    def check_source(self, name: str, options: Config) -> Iterator[str]:
+    def check_source(self, name: str, options: Config) -> Iterator[Problem]:
         facts = self.facts(name)
         sources = options.get("source")
         files = [archive["file"] for archive in (facts or {}).get("archives", [])]
         for source in [sources] if isinstance(sources, str) else sources or []:
             for copy in copies(source, files) if isinstance(source, str) else []:
                 if (path := local_path(copy)) is not None and not path.is_file():
-                    yield f"datasets.{name}.source: there is no file {path}{looked_in(path)}"
+                    yield Problem(("datasets", name, "source"), f"there is no file {path}{looked_in(path)}")
 
-    def check_backbone(self, name: str, options: Config) -> Iterator[str]:
-        where = f"backbones.{name}"
+    def check_backbone(self, name: str, options: Config) -> Iterator[Problem]:
+        where = ("backbones", name)
         if options.get("method") == pretrained.METHOD:
             yield from pretrained.check_pretrained(where, options)
         dataset = options.get("dataset")
         if isinstance(dataset, str):
-            yield from self.known(f"{where}.dataset", dataset, "datasets")
+            yield from self.known((*where, "dataset"), dataset, "datasets")
             known = self.splits(dataset)
             for split in options.get("splits") or [] if known is not None else []:
                 if split not in (known or {}):
-                    yield f"{where}.splits: {dataset} has no split {split!r} (it has {', '.join(known or {})})"
-            yield from self.twice(f"{where}.splits", options.get("splits") or [])
+                    yield Problem(
+                        (*where, "splits"), f"{dataset} has no split {split!r} (it has {', '.join(known or {})})"
+                    )
+            yield from self.twice((*where, "splits"), options.get("splits") or [])
             yield from self.check_training_images(where, dataset, options)
             yield from self.check_training_clusters(where, dataset, options)
             yield from self.check_nearest(where, dataset, options)
         state = options.get("resume_from")
         made = Path("results/backbones", name, "model.json").exists()
         if isinstance(state, str) and not made and not Path(state).exists():
-            yield f"{where}.resume_from: there is no state {state}"
+            yield Problem((*where, "resume_from"), f"there is no state {state}")
         start = options.get("start_from")
         if isinstance(start, str):
-            yield from self.known(f"{where}.start_from", start, "backbones")
+            yield from self.known((*where, "start_from"), start, "backbones")
             yield from self.check_start(where, name, options, self.section("backbones").get(start, {}))
             yield from self.check_start_clusters(where, options, self.section("backbones").get(start, {}))
 
-    def check_start(self, where: str, name: str, options: Config, start: Config) -> Iterator[str]:
+    def check_start(self, where: Keys, name: str, options: Config, start: Config) -> Iterator[Problem]:
         if name in self.ancestors(name):
-            yield f"{where}.start_from: {name} would start from itself"
+            yield Problem((*where, "start_from"), f"{name} would start from itself")
         with contextlib.suppress(DeepclustError):  # said where that backbone is described
             elsewhere = start.get("method") == "pretrained"
             keys = ("architecture", "stem", "sobel") if start else ()
@@ -352,38 +358,42 @@ class _Checker:
             for key in theirs:
                 if options.get(key) != theirs[key]:
                     its = f"{options['start_from']}'s {theirs[key]}"
-                    yield f"{where}.{key}: {options.get(key)} differs from {its}, where training starts"
+                    yield Problem((*where, key), f"{options.get(key)} differs from {its}, where training starts")
 
-    def check_start_clusters(self, where: str, options: Config, start: Config) -> Iterator[str]:
+    def check_start_clusters(self, where: Keys, options: Config, start: Config) -> Iterator[Problem]:
         """Methods that go on with another's clusters: there must be as many as they ask for."""
         facts, theirs = (self.backbone_facts(each.get("method")) for each in (options, start))
         if facts.get("needs_clusters") and start and theirs.get("native_k") is None:
-            yield f"{where}.start_from: {options['start_from']} ({start.get('method')}) has no clusters of its own"
+            yield Problem(
+                (*where, "start_from"), f"{options['start_from']} ({start.get('method')}) has no clusters of its own"
+            )
         elif facts.get("needs_clusters") and start and start.get(theirs["native_k"]) != options.get("clusters"):
-            yield f"{where}.clusters: {options['start_from']} has {start.get(theirs['native_k'])} clusters"
+            yield Problem((*where, "clusters"), f"{options['start_from']} has {start.get(theirs['native_k'])} clusters")
 
-    def check_nearest(self, where: str, dataset: str, options: Config) -> Iterator[str]:
+    def check_nearest(self, where: Keys, dataset: str, options: Config) -> Iterator[Problem]:
         """Methods that go on with another's neighbors, which are searched in each split."""
         if self.backbone_facts(options.get("method")).get("needs_neighbors"):
             sizes = self.splits(dataset) or {}
             for split in options.get("splits") or []:
                 others = f"{dataset} ({split})"
-                yield from _check_others(f"{where}.nearest", options.get("nearest"), others, sizes.get(split))
+                yield from _check_others((*where, "nearest"), options.get("nearest"), others, sizes.get(split))
 
-    def check_training_images(self, where: str, dataset: str, options: Config) -> Iterator[str]:
+    def check_training_images(self, where: Keys, dataset: str, options: Config) -> Iterator[Problem]:
         """Training needs images of one size."""
         facts = self.facts(dataset)
         if facts is not None and facts.get("shape") is None and options.get("image_size") is None:
-            yield f"{where}.image_size: images of {dataset} may differ in size: give the side to train with, e.g. 96"
+            yield Problem(
+                (*where, "image_size"), f"images of {dataset} may differ in size: give the side to train with, e.g. 96"
+            )
 
-    def check_training_clusters(self, where: str, dataset: str, options: Config) -> Iterator[str]:
+    def check_training_clusters(self, where: Keys, dataset: str, options: Config) -> Iterator[Problem]:
         """Methods that cluster the images they train on."""
         sizes, names, clusters = self.splits(dataset) or {}, options.get("splits"), options.get("clusters")
         if isinstance(names, list) and all(name in sizes for name in names) and isinstance(clusters, int):
             count = _total([sizes[name] for name in names])
             if count is not None and clusters > count:
                 found = f"{clusters} clusters are more than the {count} images of {dataset} ({'+'.join(names)})"
-                yield f"{where}.clusters: {found}: lower it"
+                yield Problem((*where, "clusters"), f"{found}: lower it")
 
     def ancestors(self, backbone: str) -> set[str]:
         """The backbones that a backbone starts from, directly or not."""
@@ -394,61 +404,61 @@ class _Checker:
             current = self.section("backbones").get(current, {}).get("start_from")
         return found
 
-    def known(self, where: str, name: Any, section: str) -> Iterator[str]:
+    def known(self, where: Keys, name: Any, section: str) -> Iterator[Problem]:
         entries = self.config.get(section)
         if isinstance(entries, dict) and name not in entries:
-            yield f"{where}: {undefined(section, name, entries)}"
+            yield Problem(where, undefined(section, name, entries))
 
-    def check_seeds(self, where: str, seeds: Any) -> Iterator[str]:
+    def check_seeds(self, where: Keys, seeds: Any) -> Iterator[Problem]:
         count = seeds if isinstance(seeds, int) else len(seeds) if isinstance(seeds, list) else 0
         if count > MOST_SEEDS:
             fix = f": a single seed is written seeds: [{seeds}]" if isinstance(seeds, int) else ""
-            yield f"{where}: {count} seeds are more than {MOST_SEEDS}{fix}"
+            yield Problem(where, f"{count} seeds are more than {MOST_SEEDS}{fix}")
             return
         for seed in seed_list(seeds):
             if seed < 0:
-                yield f"{where}: a seed must be at least 0, got {seed}"
+                yield Problem(where, f"a seed must be at least 0, got {seed}")
         yield from self.twice(where, seed_list(seeds))
         if (isinstance(seeds, int) and seeds < 1) or seeds == []:
-            yield f"{where}: needs at least one seed"
+            yield Problem(where, "needs at least one seed")
 
-    def twice(self, where: str, items: list[Any]) -> Iterator[str]:
+    def twice(self, where: Keys, items: list[Any]) -> Iterator[Problem]:
         for item, count in Counter(map(repr, items)).items():
             if count > 1:
-                yield f"{where}: {item} is named twice"
+                yield Problem(where, f"{item} is named twice")
 
-    def check_runs(self) -> Iterator[str]:
+    def check_runs(self) -> Iterator[Problem]:
         entries = self.config.get("runs")
         seen: dict[str, int] = {}
         for index, entry in enumerate(entries if isinstance(entries, list) else []):
-            where = f"runs.{index}"
-            if not isinstance(entry, dict) or self.complained(where):
+            where = ("runs", index)
+            if not isinstance(entry, dict) or self.complained(*where):
                 continue
             problems = list(self.check_run(where, entry))
             yield from problems
             for run in self.expand(entry) if not problems else []:
                 if run.path in seen:
-                    yield f"{where}: {run.path} is already part of runs.{seen[run.path]}"
+                    yield Problem(where, f"{run.path} is already part of runs.{seen[run.path]}")
                 seen[run.path] = index
                 self.runs.append(run)
         yield from self.check_member_runs(seen)
 
-    def check_batches(self, head: Any, k: int, known: int | None) -> Iterator[str]:
+    def check_batches(self, head: Any, k: int, known: int | None) -> Iterator[Problem]:
         """Heads that even the clusters of every batch: it must hold two images of each, if there are so many."""
         size = self.section("heads")[head].get("batch_size") if self.head_facts(head).get("evens_batches") else None
         if k > 1 and isinstance(size, int) and size < min(2 * k, known or 2 * k):
             few = f"{size} images are too few to divide a batch into {k} clusters"
-            yield f"heads.{head}.batch_size: {few}: at least {2 * k}, better {8 * k}"
+            yield Problem(("heads", head, "batch_size"), f"{few}: at least {2 * k}, better {8 * k}")
 
-    def check_layer_probe(self) -> Iterator[str]:
-        where, probe = "evaluation.layer_probe.backbones", self.section("evaluation").get("layer_probe", {})
+    def check_layer_probe(self) -> Iterator[Problem]:
+        where, probe = ("evaluation", "layer_probe", "backbones"), self.section("evaluation").get("layer_probe", {})
         names = probe.get("backbones")
         for name in names if isinstance(names, list) else []:
             yield from self.known(where, name, "backbones")
             if self.section("backbones").get(name, {}).get("method") == "pixels":
-                yield f"{where}: {name} is raw pixels, which have no stages"
+                yield Problem(where, f"{name} is raw pixels, which have no stages")
             elif name in self.section("backbones") and name not in self.read_backbones():
-                yield f"{where}: no run reads {name}: add it to the backbones of a run, or leave it out here"
+                yield Problem(where, f"no run reads {name}: add it to the backbones of a run, or leave it out here")
 
     def read_backbones(self) -> set[Any]:
         """Names of the backbones that runs name, well-formed or not."""
@@ -457,48 +467,52 @@ class _Checker:
         items = [item for names in named for item in _as_list(names)]
         return {name for item in items for name in _as_list(item) if isinstance(name, str)}
 
-    def check_members(self, head: str, members: Any) -> Iterator[str]:
+    def check_members(self, head: str, members: Any) -> Iterator[Problem]:
         """Heads that combine others: those must be heads that read no others themselves."""
-        where = f"heads.{head}.members"
+        where = ("heads", head, "members")
         names = [name for name in members if isinstance(name, str)] if isinstance(members, list) else []
         yield from self.twice(where, names)
         for name in names:
             yield from self.known(where, name, "heads")
             if "members" in self.section("heads").get(name, {}):
-                yield f"{where}: {name} combines other heads itself: name those instead"
+                yield Problem(where, f"{name} combines other heads itself: name those instead")
 
-    def check_member_runs(self, entries: dict[str, int]) -> Iterator[str]:
-        """Args: `entries`: for every run its index in `runs`."""
+    def check_member_runs(self, entries: dict[str, int]) -> Iterator[Problem]:
+        """Runs of heads that combine others: the others must be runs, too.
+
+        Args:
+            entries: for every run its index in `runs`.
+        """
         for run in self.runs:
             members = self.section("heads").get(run.head, {}).get("members", [])
             for name in members if isinstance(members, list) else []:
                 path = replace(run, head=name).path
                 if path not in entries and name in self.section("heads"):
                     missing = f"{run.head} combines {name}, but {path} is no run: add {name} to heads"
-                    yield f"runs.{entries[run.path]}.heads: {missing}"
+                    yield Problem(("runs", entries[run.path], "heads"), missing)
 
-    def check_run(self, where: str, entry: Config) -> Iterator[str]:
+    def check_run(self, where: Keys, entry: Config) -> Iterator[Problem]:
         dataset, backbones, heads = entry["dataset"], entry["backbones"], entry["heads"]
-        yield from self.known(f"{where}.dataset", dataset, "datasets")
-        yield from self.twice(f"{where}.backbones", backbones)
-        yield from self.twice(f"{where}.heads", heads)
+        yield from self.known((*where, "dataset"), dataset, "datasets")
+        yield from self.twice((*where, "backbones"), backbones)
+        yield from self.twice((*where, "heads"), heads)
         for item in backbones:
             for backbone in item if isinstance(item, list) else [item]:
-                yield from self.known(f"{where}.backbones", backbone, "backbones")
+                yield from self.known((*where, "backbones"), backbone, "backbones")
                 yield from self.check_native_size(where, dataset, backbone)
                 yield from self.check_crops(dataset, backbone)
             if isinstance(item, list):
-                yield from self.twice(f"{where}.backbones", item)
+                yield from self.twice((*where, "backbones"), item)
                 yield from self.check_joint(where, item, heads)
                 yield from self.check_joined_name(where, item)
         for head in heads:
-            yield from self.known(f"{where}.heads", head, "heads")
+            yield from self.known((*where, "heads"), head, "heads")
             for backbone in backbones if self.head_facts(head).get("needs_native") else []:
                 yield from self.check_native(where, head, backbone, _as_list(entry["k"]))
-        yield from self.check_seeds(f"{where}.seeds", entry.get("seeds"))
+        yield from self.check_seeds((*where, "seeds"), entry.get("seeds"))
         yield from self.check_sizes(where, dataset, entry)
 
-    def check_native_size(self, where: str, dataset: str, backbone: Any) -> Iterator[str]:
+    def check_native_size(self, where: Keys, dataset: str, backbone: Any) -> Iterator[Problem]:
         """Raw pixels of images of different sizes have no common length."""
         options = self.section("backbones").get(backbone, {}) if isinstance(backbone, str) else {}
         facts = self.facts(dataset)
@@ -506,13 +520,13 @@ class _Checker:
         size = options.get("image_size") or (features.get("image_size") if isinstance(features, dict) else None)
         if facts and options.get("method") == "pixels" and facts.get("shape") is None and size is None:
             fix = f"give backbones.{backbone}.image_size, e.g. 32"
-            yield f"{where}.backbones: images of {dataset} may differ in size: {fix}"
+            yield Problem((*where, "backbones"), f"images of {dataset} may differ in size: {fix}")
 
-    def check_crops(self, dataset: str, backbone: Any) -> Iterator[str]:
+    def check_crops(self, dataset: str, backbone: Any) -> Iterator[Problem]:
         """Crops of an image must differ: where all of it is seen, its corners are its centre."""
         options = self.section("backbones").get(backbone, {}) if isinstance(backbone, str) else {}
         features, facts = options.get("features"), self.facts(dataset)
-        if facts is None or not isinstance(features, dict) or any("backbones" in line for line in self.known_errors):
+        if facts is None or not isinstance(features, dict):
             return
         views = features.get("test_time_augmentation")
         with contextlib.suppress(DeepclustError):  # said where that backbone is described
@@ -525,7 +539,7 @@ class _Checker:
             if size is None or (square and shorter_side(size, fraction) == size):
                 same = f"the crops of an image of {dataset} would all be the same, the whole image"
                 fix = "set image_size and a crop_fraction below 1 beside it, or none"
-                yield f"backbones.{backbone}.features.test_time_augmentation: {same}: {fix}"
+                yield Problem(("backbones", backbone, "features", "test_time_augmentation"), f"{same}: {fix}")
 
     def head_facts(self, head: Any) -> Config:
         """What the method of a head says about itself; nothing where the head or its method is unknown."""
@@ -537,7 +551,7 @@ class _Checker:
         known = f"backbone.{method}" in self.schema.definitions
         return self.schema.facts("backbone", str(method)) if known else {}
 
-    def check_native(self, where: str, head: str, backbone: Any, numbers: list[Any]) -> Iterator[str]:
+    def check_native(self, where: Keys, head: str, backbone: Any, numbers: list[Any]) -> Iterator[Problem]:
         """A head that predicts with the clusters of the backbone's method: there must be as many as are wanted."""
         options = self.section("backbones").get(backbone, {}) if isinstance(backbone, str) else {}
         method = options.get("method")
@@ -545,48 +559,59 @@ class _Checker:
             return
         option = self.schema.facts("backbone", str(method)).get("native_k")
         if option is None:
-            yield f"{where}.heads: {head} predicts with the backbone's own clusters, but {method} ({backbone}) has none"
+            yield Problem(
+                (*where, "heads"),
+                f"{head} predicts with the backbone's own clusters, but {method} ({backbone}) has none",
+            )
         elif any(k != options.get(option) for k in numbers):
-            yield f"{where}.k: {head} has the {options.get(option)} clusters of {backbone} ({option}), got {numbers}"
+            yield Problem(
+                (*where, "k"), f"{head} has the {options.get(option)} clusters of {backbone} ({option}), got {numbers}"
+            )
         elif (options.get("features") or {}).get("pooling") not in (None, "avg"):
-            yield f"backbones.{backbone}.features.pooling: {head} needs avg, with which its clusters were found"
+            yield Problem(
+                ("backbones", backbone, "features", "pooling"), f"{head} needs avg, with which its clusters were found"
+            )
 
-    def check_joint(self, where: str, backbones: list[str], heads: list[str]) -> Iterator[str]:
+    def check_joint(self, where: Keys, backbones: list[str], heads: list[str]) -> Iterator[Problem]:
         for head in heads:
             most = self.head_facts(head).get("max_backbones")
             if most is not None and len(backbones) > most:
-                yield f"{where}.backbones: head {head} reads at most {most} at once, got {backbones}"
+                yield Problem((*where, "backbones"), f"head {head} reads at most {most} at once, got {backbones}")
 
-    def check_joined_name(self, where: str, backbones: list[str]) -> Iterator[str]:
+    def check_joined_name(self, where: Keys, backbones: list[str]) -> Iterator[Problem]:
         """Names of backbones that are read together are one folder's name."""
         length = len("+".join(backbones))
         if length > LONGEST_FILE_NAME:
             most = f"a file name has at most {LONGEST_FILE_NAME}"
-            yield f"{where}.backbones: the names joined have {length} characters, {most}: give shorter ones"
+            yield Problem(
+                (*where, "backbones"), f"the names joined have {length} characters, {most}: give shorter ones"
+            )
 
-    def check_sizes(self, where: str, dataset: str, entry: Config) -> Iterator[str]:
+    def check_sizes(self, where: Keys, dataset: str, entry: Config) -> Iterator[Problem]:
         splits = self.splits(dataset)
         if splits is None:
             return
         named = str(entry.get("protocol"))
         if missing := missing_splits(splits, named):
             fix = "protocol: merged" if missing == ["test"] else "another protocol"
-            yield f"{where}.protocol: {dataset} has no {missing[0]} split, which {named} needs: use {fix}"
+            yield Problem((*where, "protocol"), f"{dataset} has no {missing[0]} split, which {named} needs: use {fix}")
             return
         train, _ = protocol_splits(list(splits), _protocol(entry, splits))
         known = _total([splits[split] for split in train])
         numbers = _as_list(entry.get("k"))
-        yield from self.twice(f"{where}.k", numbers)
+        yield from self.twice((*where, "k"), numbers)
         for k in numbers:
             if isinstance(k, int) and k < 1:
-                yield f"{where}.k: must be at least 1, got {k}"
+                yield Problem((*where, "k"), f"must be at least 1, got {k}")
             elif isinstance(k, int) and known is not None and k > known:
-                yield f"{where}.k: {k} clusters are more than the {known} images of {dataset} ({'+'.join(train)})"
+                yield Problem(
+                    (*where, "k"), f"{k} clusters are more than the {known} images of {dataset} ({'+'.join(train)})"
+                )
         for head in entry["heads"]:
             yield from self.check_batches(head, max((k for k in numbers if isinstance(k, int)), default=1), known)
             if self.head_facts(head).get("needs_neighbors"):
                 wanted = self.section("heads")[head].get("neighbors")
-                yield from _check_others(f"heads.{head}.neighbors", wanted, f"{dataset} ({'+'.join(train)})", known)
+                yield from _check_others(("heads", head, "neighbors"), wanted, f"{dataset} ({'+'.join(train)})", known)
         if "auto" in numbers:
             yield from self.check_range(dataset, train, known)
 
@@ -610,10 +635,10 @@ def _total(sizes: list[int | None]) -> int | None:
     return sum(known) if len(known) == len(sizes) else None
 
 
-def _check_others(where: str, wanted: Any, images: str, count: int | None) -> Iterator[str]:
+def _check_others(where: Keys, wanted: Any, images: str, count: int | None) -> Iterator[Problem]:
     """As many neighbors of an image as are wanted: there must be so many others."""
     if isinstance(wanted, int) and count is not None and wanted >= count:
-        yield f"{where}: {wanted} neighbors are wanted, an image of {images} has {count - 1} others: lower it"
+        yield Problem(where, f"{wanted} neighbors are wanted, an image of {images} has {count - 1} others: lower it")
 
 
 def _as_list(value: Any) -> list[Any]:

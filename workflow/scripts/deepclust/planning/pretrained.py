@@ -17,6 +17,7 @@ from deepclust.core.errors import DeepclustError, some_of
 from deepclust.models.description import DESCRIPTION, beside, is_description, read_description
 from deepclust.planning.downloads import local_path, looked_in
 from deepclust.planning.experiment_options import LONGEST_FILE_NAME
+from deepclust.planning.problems import Keys, Problem
 from deepclust.planning.schema import closest, did_you_mean
 
 PROJECT = Path(__file__).resolve().parents[4]
@@ -160,55 +161,58 @@ def _description(weights: str | None) -> Config | None:
     return None if path is None else read_description(path)
 
 
-def check_pretrained(where: str, options: Config) -> Iterator[str]:
-    """What is wrong with a backbone of `method: pretrained`, one line each."""
+def check_pretrained(where: Keys, options: Config) -> Iterator[Problem]:
+    """Problems of a backbone of `method: pretrained`."""
     preset, model, weights = (options.get(key) for key in ("preset", "model", "weights"))
     if isinstance(weights, str) and is_description(weights):
         yield from _check_own(where, options)
         return
     if not preset and not model:
-        yield (
-            f"{where}: needs 'preset' (docs/backbones.md lists them), 'model' (a network of timm), or 'weights' that "
-            f"are the {DESCRIPTION} of a backbone of this project"
+        yield Problem(
+            where,
+            "needs 'preset' (docs/backbones.md lists them), 'model' (a network of timm), or 'weights' that "
+            f"are the {DESCRIPTION} of a backbone of this project",
         )
     if isinstance(preset, str):
         if preset not in presets():
-            yield f"{where}.preset: unknown preset {preset!r}{did_you_mean(preset, presets())}"
+            yield Problem((*where, "preset"), f"unknown preset {preset!r}{did_you_mean(preset, presets())}")
         for key in ("model", "arguments"):
             if options.get(key):
-                yield f"{where}.{key}: preset {preset} has its own: give one or the other"
+                yield Problem((*where, key), f"preset {preset} has its own: give one or the other")
     elif isinstance(model, str):
-        yield from _check_model(f"{where}.model", model, weights)
+        yield from _check_model((*where, "model"), model, weights)
     if isinstance(weights, str):
-        yield from _check_weights(f"{where}.weights", weights)
+        yield from _check_weights((*where, "weights"), weights)
     yield from _check_reading(where, options)
     yield from _check_abilities(where, options)
     mean, std = options.get("mean"), options.get("std")
     if bool(mean) != bool(std) or (isinstance(mean, list) and isinstance(std, list) and len(mean) != len(std)):
-        yield f"{where}.mean: mean and std belong together: give both, one number per channel"
+        yield Problem((*where, "mean"), "mean and std belong together: give both, one number per channel")
 
 
-def _check_own(where: str, options: Config) -> Iterator[str]:
+def _check_own(where: Keys, options: Config) -> Iterator[Problem]:
     """A backbone of this project: its description says all that is needed."""
     weights = options["weights"]
     known = {"method", "weights", "sha256", "data", "supervision", "features"}
     for key in sorted(key for key in options.keys() - known if options[key]):
         how = "features has what can be changed" if key in READING else "leave it out"
-        yield f"{where}.{key}: {weights} says itself how it is used: {how}"
+        yield Problem((*where, key), f"{weights} says itself how it is used: {how}")
     if weights.startswith("hf://") and not re.fullmatch(r"hf://[\w.-]+/[\w.-]+(@[^/]+)?/(.+/)?model\.json", weights):
-        yield f"{where}.weights: {weights} is no address on the hub: write hf://owner/name[@revision]/{DESCRIPTION}"
+        yield Problem(
+            (*where, "weights"), f"{weights} is no address on the hub: write hf://owner/name[@revision]/{DESCRIPTION}"
+        )
         return
     if local_path(weights) is None and not (options.get("data") and options.get("supervision")):
         needed = "give data and supervision (what it was trained on, and how), which tables need"
-        yield f"{where}: what {weights} says is not known before it is fetched: {needed}"
-    problems = [*_check_weights(f"{where}.weights", weights), *_check_weights(f"{where}.weights", beside(weights))]
+        yield Problem(where, f"what {weights} says is not known before it is fetched: {needed}")
+    problems = [*_check_weights((*where, "weights"), weights), *_check_weights((*where, "weights"), beside(weights))]
     yield from problems[:1]
     if problems:
         return
     try:
         spec = _description(weights)
     except DeepclustError as error:
-        yield f"{where}.weights: {error}"
+        yield Problem((*where, "weights"), str(error))
         return
     if spec is not None:
         own = {"model": spec["architecture"].get("model", spec["architecture"].get("name"))}
@@ -218,29 +222,33 @@ def _check_own(where: str, options: Config) -> Iterator[str]:
         yield from _check_abilities(where, own | reading)
 
 
-def _check_reading(where: str, options: Config) -> Iterator[str]:
+def _check_reading(where: Keys, options: Config) -> Iterator[Problem]:
     """A network's own head reads its end only."""
     features = _mapping(options.get("features"))
     preset = presets().get(str(options.get("preset")), {})
     chosen = [features.get("pooling"), options.get("pooling"), preset.get("pooling"), "head"]
     layers = features.get("layers") or options.get("layers") or preset.get("layers")
     if layers and next(pooling for pooling in chosen if pooling) == "head":
-        yield f"{where}.features.layers: the network's own head reads no layers: choose features.pooling, e.g. avg"
+        yield Problem(
+            (*where, "features", "layers"), "the network's own head reads no layers: choose features.pooling, e.g. avg"
+        )
 
 
-def _check_abilities(where: str, options: Config) -> Iterator[str]:
+def _check_abilities(where: Keys, options: Config) -> Iterator[Problem]:
     """What a network cannot do, as far as timm's name for it tells; its command sees the rest before any download."""
     preset = presets().get(str(options.get("preset")), options)
     model = str(preset.get("model"))
     named = re.match(r"vit_.*_patch(\d+)", model)
     patch = _mapping(preset.get("arguments")).get("patch_size") or (int(named[1]) if named else 1)
-    for place, part in ((where, options), (f"{where}.features", _mapping(options.get("features")))):
+    for place, part in ((where, options), ((*where, "features"), _mapping(options.get("features")))):
         if "class" in str(part.get("pooling")) and _WITHOUT_CLASS_TOKEN.match(model):
-            yield f"{place}.pooling: {model} has no class token: choose another, e.g. avg"
+            yield Problem((*place, "pooling"), f"{model} has no class token: choose another, e.g. avg")
         side = part.get("image_size")
         if isinstance(side, int) and isinstance(patch, int) and side % patch:
             fitting = " or ".join(str(n * patch) for n in (side // patch, side // patch + 1) if n)
-            yield f"{place}.image_size: {side} is no multiple of the patches' {patch} pixels: try {fitting}"
+            yield Problem(
+                (*place, "image_size"), f"{side} is no multiple of the patches' {patch} pixels: try {fitting}"
+            )
 
 
 def _mapping(value: Any) -> Config:
@@ -248,28 +256,28 @@ def _mapping(value: Any) -> Config:
     return value if isinstance(value, dict) else {}
 
 
-def _check_model(where: str, model: str, weights: Any) -> Iterator[str]:
+def _check_model(where: Keys, model: str, weights: Any) -> Iterator[Problem]:
     architecture, _, tag = model.partition(".")
     if architecture not in networks():
         untagged = [name for name in networks() if "." not in name]
-        yield f"{where}: timm has no network {architecture!r}{closest(architecture, untagged)}"
+        yield Problem(where, f"timm has no network {architecture!r}{closest(architecture, untagged)}")
         return
     if weights:
         return
     tags = sorted(name for name in networks() if name.startswith(f"{architecture}."))
     if not tag:
         known = f"add a tag ({some_of(tags, 4)}) or " if tags else ""
-        yield f"{where}: {model} does not say which weights: {known}give weights"
+        yield Problem(where, f"{model} does not say which weights: {known}give weights")
     elif model not in tags:
-        yield f"{where}: timm has no weights {tag!r} of {architecture}{did_you_mean(model, tags)}"
+        yield Problem(where, f"timm has no weights {tag!r} of {architecture}{did_you_mean(model, tags)}")
 
 
-def _check_weights(where: str, weights: str) -> Iterator[str]:
+def _check_weights(where: Keys, weights: str) -> Iterator[Problem]:
     scheme = urlsplit(weights).scheme if "://" in weights else ""
     path = weights_path(weights)
     if path is not None and not path.is_file():
-        yield f"{where}: there is no file {weights}{looked_in(path)}"
+        yield Problem(where, f"there is no file {weights}{looked_in(path)}")
     elif scheme == "hf" and not re.fullmatch(r"hf://[\w.-]+/[\w.-]+(@[^/]+)?(/.+)?", weights):
-        yield f"{where}: {weights} is no address on the hub: write hf://owner/name[@revision][/file]"
+        yield Problem(where, f"{weights} is no address on the hub: write hf://owner/name[@revision][/file]")
     elif path is None and scheme not in {"hf", "http", "https"}:
-        yield f"{where}: {weights} is neither an address (hf, https, http, file) nor a path"
+        yield Problem(where, f"{weights} is neither an address (hf, https, http, file) nor a path")

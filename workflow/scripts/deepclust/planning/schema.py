@@ -1,7 +1,7 @@
 """Checks an experiment against the generated JSON schema and fills in the defaults.
 
 Planning validates against the schema rather than the pydantic models because the models stand beside code that imports
-torch, and a plan must be there in a second. Every message is one line with the path of the key.
+torch, and a plan must be there in a second. A problem has the path of its key.
 """
 
 import difflib
@@ -15,6 +15,7 @@ from typing import Any
 import jsonschema
 
 from deepclust.planning.experiment_options import LONGEST_NAME
+from deepclust.planning.problems import Keys, Problem
 
 SCHEMA_PATH = Path(__file__).resolve().parents[3] / "schemas" / "config.schema.json"
 
@@ -43,14 +44,14 @@ class Schema:
         return module
 
 
-def check_and_fill(config: dict[str, Any], schema: Schema) -> tuple[dict[str, Any], list[str]]:
-    """The experiment with all defaults in it, and its errors, one line each.
+def check_and_fill(config: dict[str, Any], schema: Schema) -> tuple[dict[str, Any], list[Problem]]:
+    """The experiment with all defaults in it, and its problems.
 
     Strings that look like a number or a truth value are accepted where one is wanted: `--config` hands over strings,
     and YAML reads `1e-4` as one.
     """
     filled = _fill(config, schema.root, schema)
-    return filled, list(_errors(filled, schema.root, schema, ()))
+    return filled, list(_problems(filled, schema.root, schema, ()))
 
 
 def _fill(value: Any, node: dict[str, Any], schema: Schema) -> Any:
@@ -121,72 +122,69 @@ def _coerce(value: str, node: dict[str, Any], schema: Schema) -> Any:
     return value
 
 
-def _errors(value: Any, node: dict[str, Any], schema: Schema, path: tuple[str, ...]) -> Iterator[str]:
-    """All errors below `path`; unions are resolved by their discriminator first, so that messages stay specific."""
+def _problems(value: Any, node: dict[str, Any], schema: Schema, path: Keys) -> Iterator[Problem]:
+    """All problems below `path`; unions are resolved by their discriminator first, so that messages stay specific."""
     node = schema.resolve(node)
     if "discriminator" in node and isinstance(value, dict):
         key = node["discriminator"]["propertyName"]
         known = list(node["discriminator"]["mapping"])
         if key not in value:
-            yield f"{_join(path)}: needs '{key}' (one of {', '.join(known)})"
+            yield Problem(path, f"needs '{key}' (one of {', '.join(known)})")
             return
         if value[key] not in known:
-            yield f"{_join((*path, key))}: unknown {key} {value[key]!r}{did_you_mean(value[key], known)}"
+            yield Problem((*path, key), f"unknown {key} {value[key]!r}{did_you_mean(value[key], known)}")
             return
         node = _choose(value, node, schema)
     if isinstance(value, dict) and ("properties" in node or isinstance(node.get("additionalProperties"), dict)):
-        yield from _mapping_errors(value, node, schema, path)
+        yield from _mapping_problems(value, node, schema, path)
         return
     validator = jsonschema.Draft202012Validator({**node, "$defs": schema.definitions})
     if isinstance(value, float) and not math.isfinite(value):
-        yield f"{_join(path)}: must be a finite number, got {value}"
+        yield Problem(path, f"must be a finite number, got {value}")
         return
     errors = list(validator.iter_errors(value))
     for error in errors:
         yield from _descriptions(error, path)
     if not errors and len(node.get("prefixItems", [])) == 2 and value[0] > value[1]:
-        yield f"{_join(path)}: must be [smallest, largest], got {json.dumps(value)}"
+        yield Problem(path, f"must be [smallest, largest], got {json.dumps(value)}")
 
 
-def _mapping_errors(
-    value: dict[str, Any], node: dict[str, Any], schema: Schema, path: tuple[str, ...]
-) -> Iterator[str]:
+def _mapping_problems(value: dict[str, Any], node: dict[str, Any], schema: Schema, path: Keys) -> Iterator[Problem]:
     properties, others = node.get("properties", {}), node.get("additionalProperties")
     pattern = node.get("propertyNames", {}).get("pattern", "")
     if not value and node.get("minProperties"):
-        yield f"{_join(path)}: must not be empty"
+        yield Problem(path, "must not be empty")
     for key, item in value.items():
         if not isinstance(key, str):
-            yield f"{_join((*path, key))}: a name must be a text: write it in quotes"
+            yield Problem((*path, key), "a name must be a text: write it in quotes")
         elif pattern and not re.fullmatch(pattern.strip("^$"), key):
             allowed = f"1 to {LONGEST_NAME} letters, digits, '_', '-', '.' and start with a letter or digit"
             length = f", got {len(key)} characters" if len(key) > LONGEST_NAME else ""
-            yield f"{_join((*path, key))}: names hold {allowed}{length}"
+            yield Problem((*path, key), f"names hold {allowed}{length}")
         elif key in properties:
-            yield from _errors(item, properties[key], schema, (*path, key))
+            yield from _problems(item, properties[key], schema, (*path, key))
         elif isinstance(others, dict):
-            yield from _errors(item, others, schema, (*path, key))
+            yield from _problems(item, others, schema, (*path, key))
         else:
-            yield f"{_join((*path, key))}: unknown key{did_you_mean(key, properties)}"
+            yield Problem((*path, key), f"unknown key{did_you_mean(key, properties)}")
     for key in node.get("required", []):
         if key not in value:
-            yield f"{_join(path)}: needs '{key}'"
+            yield Problem(path, f"needs '{key}'")
 
 
-def _descriptions(error: jsonschema.ValidationError, path: tuple[str, ...]) -> Iterator[str]:
+def _descriptions(error: jsonschema.ValidationError, path: Keys) -> Iterator[Problem]:
     # Of a union's alternatives (`int or null`, `int or list`), the one that got furthest says what is wrong.
     while error.context:
         error = max(error.context, key=lambda e: (len(e.absolute_path), e.validator not in {"type", "const"}))
     if error.validator != "additionalProperties":
-        yield _describe(error, path)
+        yield Problem((*path, *error.absolute_path), _describe(error))
         return
     known = error.schema.get("properties", {})
     for key in (key for key in error.instance if key not in known):
-        yield f"{_join((*path, *map(str, error.absolute_path), key))}: unknown key{did_you_mean(key, known)}"
+        yield Problem((*path, *error.absolute_path, key), f"unknown key{did_you_mean(key, known)}")
 
 
-def _describe(error: jsonschema.ValidationError, path: tuple[str, ...]) -> str:
-    where = _join((*path, *map(str, error.absolute_path)))
+def _describe(error: jsonschema.ValidationError) -> str:
     got = json.dumps(error.instance, ensure_ascii=False, default=str)
     limit = error.validator_value
     messages = {
@@ -205,11 +203,11 @@ def _describe(error: jsonschema.ValidationError, path: tuple[str, ...]) -> str:
         if parent is not None and error.parent.validator == "anyOf":
             options = [item for item in parent.validator_value if "type" in item and item["type"] != "null"]
             types = [f"'{item['const']}'" if "const" in item else item["type"] for item in options]
-        return f"{where}: must be {_a(types)}, got {got}"
+        return f"must be {_a(types)}, got {got}"
     if error.validator in {"enum", "const"}:
         known = limit if isinstance(limit, list) else [limit]
-        return f"{where}: must be one of {', '.join(map(str, known))}, got {got}{did_you_mean(error.instance, known)}"
-    return f"{where}: {messages.get(str(error.validator), error.message)}"
+        return f"must be one of {', '.join(map(str, known))}, got {got}{did_you_mean(error.instance, known)}"
+    return messages.get(str(error.validator), str(error.message))
 
 
 def _a(types: Iterable[str]) -> str:
@@ -233,7 +231,3 @@ def closest(name: Any, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` where something similar is known, else nothing."""
     close = difflib.get_close_matches(str(name), sorted(known), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def _join(path: Iterable[Any]) -> str:
-    return ".".join(str(part).encode("unicode_escape").decode() for part in path) or "the experiment"
