@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from deepclust.core.addresses import HubFile
+from deepclust.core.addresses import HubFile, hub_address
 from deepclust.core.errors import DeepclustError, some_of
 from deepclust.core.files import sha256_file
 from deepclust.core.progress import Progress
@@ -104,7 +104,7 @@ def _explained(wanted: HubFile) -> Iterator[None]:
     except errors.EntryNotFoundError as error:
         raise DeepclustError(
             f"{wanted.repository} has no file {wanted.file}{_files(wanted)}: name the file of the weights, "
-            f"hf://{wanted.repository}/FILE"
+            f"{hub_address(wanted.repository, 'FILE')}"
         ) from error
     except errors.OfflineModeIsEnabled as error:
         raise DeepclustError(_unreachable(wanted)) from error

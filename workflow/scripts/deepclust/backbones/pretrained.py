@@ -16,6 +16,7 @@ from torch import nn
 from deepclust.backbones.checkpoints import Fit, Tensors, fit, read_tensors
 from deepclust.backbones.own import fetch_own
 from deepclust.backbones.sources import Source, obtain
+from deepclust.core.addresses import hub_address
 from deepclust.core.errors import DeepclustError, some_of
 from deepclust.core.options import Options as BaseOptions
 from deepclust.core.progress import Progress
@@ -147,7 +148,7 @@ def _hub_address(options: Options, config: Any) -> str:
     if not config.hf_hub_id:
         known = f", e.g. weights: {config.url}" if config.url else ""
         raise DeepclustError(f"timm knows no place on the hub for {options.model}: give weights{known}")
-    return f"hf://{config.hf_hub_id}" + (f"/{config.hf_hub_filename}" if config.hf_hub_filename else "")
+    return hub_address(config.hf_hub_id, config.hf_hub_filename)
 
 
 def _converter(model: str) -> Callable[[Tensors, nn.Module], Tensors] | None:

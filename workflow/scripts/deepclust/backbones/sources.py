@@ -5,7 +5,7 @@ from pathlib import Path
 
 from deepclust.backbones.hub import RevisionError, fetch_from_hub
 from deepclust.backbones.pins import Pin, check_pin, keep_pin, pin_path, read_pin
-from deepclust.core.addresses import HubFile, hub_file, is_local
+from deepclust.core.addresses import HubFile, hub_file, local_path
 from deepclust.core.errors import DeepclustError
 from deepclust.core.files import sha256_file
 from deepclust.core.progress import Progress
@@ -41,7 +41,7 @@ class Source:
 
         A server's error page must not become what later downloads are held against.
         """
-        if not is_local(self.weights):
+        if local_path(self.weights) is None:
             keep_pin(pins, self._pin())
 
     def check(self, pins: Path) -> None:
@@ -50,7 +50,7 @@ class Source:
         Raises:
             DeepclustError: it is another file.
         """
-        if not is_local(self.weights):
+        if local_path(self.weights) is None:
             check_pin(pins, self._pin())
 
     def _pin(self) -> Pin:

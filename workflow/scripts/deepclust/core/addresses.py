@@ -1,13 +1,15 @@
-"""Where weights come from: the hub, another server, or a file here."""
+"""Addresses of files: the hub, another server, or a path here. The one place that reads and writes `hf://…`."""
 
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from deepclust.core.errors import DeepclustError
 
 DEFAULT_FILE = "model.safetensors"
-_HUB = re.compile(r"hf://(?P<repository>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?")
+_SCHEME = "hf://"
+_HUB = re.compile(rf"{_SCHEME}(?P<repository>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?")
 
 
 @dataclass(frozen=True)
@@ -25,20 +27,33 @@ class HubFile:
     revision: str | None
 
 
-def hub_file(weights: str) -> HubFile | None:
+def is_on_hub(address: str) -> bool:
+    """Whether an address begins like one on the hub."""
+    return address.startswith(_SCHEME)
+
+
+def hub_file(address: str) -> HubFile | None:
     """The file that `hf://owner/name[@revision][/file]` means; None for other addresses and paths.
 
     Raises:
-        DeepclustError: it starts like an address of the hub, but is none.
+        DeepclustError: it begins like an address on the hub, but is none.
     """
-    if not weights.startswith("hf://"):
+    if not is_on_hub(address):
         return None
-    match = _HUB.fullmatch(weights)
+    match = _HUB.fullmatch(address)
     if match is None:
-        raise DeepclustError(f"weights {weights} is no address on the hub: write hf://owner/name[@revision][/file]")
+        raise DeepclustError(f"{address} is no address on the hub: write {hub_address('owner/name[@revision][/file]')}")
     return HubFile(match["repository"], match["file"] or DEFAULT_FILE, match["revision"])
 
 
-def is_local(weights: str) -> bool:
-    """Whether they are a file here: a path, or `file://` with one."""
-    return "://" not in weights or urlsplit(weights).scheme == "file"
+def hub_address(repository: str, file: str | None = None) -> str:
+    """The address of a file of a repository, or of its weights."""
+    return "/".join(filter(None, [f"{_SCHEME}{repository}", file]))
+
+
+def local_path(address: str) -> Path | None:
+    """The path of a file here, given as it is or as `file://…`; None for an address elsewhere."""
+    parts = urlsplit(address)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return None if "://" in address else Path(address)

@@ -4,17 +4,11 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
+
+from deepclust.core.addresses import hub_address, is_on_hub, local_path
 
 PATIENCE = 5.0  # seconds to wait for a server to tell a size
-
-
-def local_path(source: str) -> Path | None:
-    """The path of a source that is a file here, None for an address elsewhere."""
-    parts = urlsplit(source)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    return None if "://" in source else Path(source)
 
 
 def looked_in(path: str | Path) -> str:
@@ -29,8 +23,9 @@ def planned_downloads(jobs: Iterable[Any]) -> tuple[list[tuple[Path, Sequence[st
         if job.rule.name == "download":
             files.append((Path(job.output.archive), job.params.options["sources"]))
         elif job.rule.name == "fetch_weights":
-            weights = job.params.options["weights"] or f"hf://timm/{job.params.options['model']}"
-            hub += [weights] if weights.startswith("hf://") else []
+            options = job.params.options
+            weights = options["weights"] or hub_address(f"timm/{options['model']}")
+            hub += [weights] if is_on_hub(weights) else []
     return files, list(dict.fromkeys(hub))
 
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from deepclust.core.addresses import local_path
 from deepclust.core.errors import DeepclustError
 from deepclust.core.files import json_digest, sha256_file
 from deepclust.core.image_lists import read_list
 from deepclust.planning import pretrained
-from deepclust.planning.downloads import local_path
 from deepclust.planning.file_states import file_state, files_digest, folders_digest, listing_digest
 from deepclust.planning.plan import Config, Plan, Run, copies, reading
 from deepclust.planning.schema import closest, did_you_mean
@@ -229,7 +229,7 @@ class Parameters:
 
     def _weights_parts(self, backbone: str) -> Iterator[tuple[str, str, Config | None]]:
         """For each file of a fetched backbone's weights that is not on the hub: its part, its path, its download."""
-        for part, (address, sha256) in pretrained.parts(self.backbone(backbone)).items():
+        for part, (address, sha256) in pretrained.files_of_weights(self.backbone(backbone)).items():
             wanted = pretrained.download_of(address, sha256)
             if wanted is None:
                 yield part, str(pretrained.weights_path(address)), None
@@ -254,7 +254,7 @@ class Parameters:
 
         None where a checksum says what a file holds: in the options, or, of tensors, in the description beside them.
         """
-        parts = pretrained.parts(self.backbone(backbone))
+        parts = pretrained.files_of_weights(self.backbone(backbone))
         unknown = [address for part, (address, sha256) in parts.items() if part == "file" and sha256 is None]
         return [file_state(path) for path in map(pretrained.weights_path, unknown) if path is not None]
 
@@ -262,7 +262,7 @@ class Parameters:
         """What a backbone saw in training and what told it what is alike, in a few words for tables."""
         options = self.config["backbones"][backbone]
         if self.is_fetched(backbone):
-            return pretrained.saw(options)
+            return pretrained.trained_on(options)
         if not self.is_pretrained_here(backbone):
             return "nothing"
         here = f"{options['dataset']} ({'+'.join(options['splits'])}), self-supervised, here"

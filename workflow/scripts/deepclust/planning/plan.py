@@ -8,12 +8,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+from deepclust.core.addresses import local_path
 from deepclust.core.errors import DeepclustError
 from deepclust.core.image_files import image_paths
 from deepclust.core.limits import most_clusters, shorter_side
 from deepclust.planning import pretrained
 from deepclust.planning.class_folders import meant_splits
-from deepclust.planning.downloads import local_path, looked_in
+from deepclust.planning.downloads import looked_in
 from deepclust.planning.experiment_options import LONGEST_FILE_NAME
 from deepclust.planning.overlaps import check_overlap
 from deepclust.planning.problems import Keys, Problem, ProblemError
@@ -530,7 +531,7 @@ class _Checker:
             return
         views = features.get("test_time_augmentation")
         with contextlib.suppress(DeepclustError):  # said where that backbone is described
-            reading = pretrained.seen(options) if views in {"five-crop", "ten-crop"} else None
+            reading = pretrained.resize_and_crop(options) if views in {"five-crop", "ten-crop"} else None
             if reading is None:
                 return
             size, fraction = reading

@@ -13,9 +13,10 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
+from deepclust.core.addresses import hub_address, hub_file, is_on_hub, local_path
 from deepclust.core.errors import DeepclustError, some_of
 from deepclust.models.description import DESCRIPTION, beside, is_description, read_description
-from deepclust.planning.downloads import local_path, looked_in
+from deepclust.planning.downloads import looked_in
 from deepclust.planning.experiment_options import LONGEST_FILE_NAME
 from deepclust.planning.problems import Keys, Problem
 from deepclust.planning.schema import closest, did_you_mean
@@ -60,7 +61,7 @@ def resolved(options: Config) -> Config:
 
 def _known(options: Config) -> Config:
     """What a preset says about the data of the weights that a model's tag means."""
-    place = f"hf://timm/{options['model']}/"
+    place = hub_address(f"timm/{options['model']}") + "/"
     same = (preset for preset in presets().values() if not options["weights"] and preset["weights"].startswith(place))
     return {key: value for key, value in next(same, {}).items() if key in {"data", "supervision"}}
 
@@ -78,13 +79,13 @@ def file_name(address: str) -> str:
     return name.encode()[-LONGEST_DOWNLOAD:].decode(errors="ignore")
 
 
-def parts(options: Config) -> dict[str, tuple[str, str | None]]:
+def files_of_weights(options: Config) -> dict[str, tuple[str, str | None]]:
     """The files that weights consist of, where planning knows them: address or path, and SHA-256, of each.
 
     `file` is what `weights` names; `tensors` lie beside it, if it is a backbone's description.
     """
     weights = options["weights"]
-    if weights is None or weights.startswith("hf://"):
+    if weights is None or is_on_hub(weights):
         return {}
     found = {"file": (weights, options["sha256"])}
     if is_description(weights):
@@ -103,8 +104,8 @@ def weights_path(weights: str) -> Path | None:
     return PROJECT / path
 
 
-def saw(options: Config) -> str:
-    """What a backbone that was trained elsewhere saw, in a few words for tables.
+def trained_on(options: Config) -> str:
+    """What a backbone was trained on elsewhere and what told it what is alike, in a few words for tables.
 
     Where its description is a file here, it says so itself.
     """
@@ -131,8 +132,8 @@ def network_of(options: Config) -> Config:
     return {"architecture": model} if model else {}
 
 
-def seen(options: Config) -> tuple[int | None, float] | None:
-    """What a backbone sees of an image: side in pixels (None: images as they are), and crop fraction.
+def resize_and_crop(options: Config) -> tuple[int | None, float] | None:
+    """The side in pixels to which a backbone scales images (None: as they are), and the fraction that it crops.
 
     None where only the files of its weights tell.
 
@@ -197,10 +198,9 @@ def _check_own(where: Keys, options: Config) -> Iterator[Problem]:
     for key in sorted(key for key in options.keys() - known if options[key]):
         how = "features has what can be changed" if key in READING else "leave it out"
         yield Problem((*where, key), f"{weights} says itself how it is used: {how}")
-    if weights.startswith("hf://") and not re.fullmatch(r"hf://[\w.-]+/[\w.-]+(@[^/]+)?/(.+/)?model\.json", weights):
-        yield Problem(
-            (*where, "weights"), f"{weights} is no address on the hub: write hf://owner/name[@revision]/{DESCRIPTION}"
-        )
+    if is_on_hub(weights) and not _is_description_on_hub(weights):
+        form = hub_address("owner/name[@revision]", DESCRIPTION)
+        yield Problem((*where, "weights"), f"{weights} is no address on the hub: write {form}")
         return
     if local_path(weights) is None and not (options.get("data") and options.get("supervision")):
         needed = "give data and supervision (what it was trained on, and how), which tables need"
@@ -220,6 +220,14 @@ def _check_own(where: Keys, options: Config) -> Iterator[Problem]:
         reading = {key: spec[key] for key in ("pooling", "layers")} | {"features": options.get("features")}
         yield from _check_reading(where, reading)
         yield from _check_abilities(where, own | reading)
+
+
+def _is_description_on_hub(address: str) -> bool:
+    try:
+        wanted = hub_file(address)
+    except DeepclustError:
+        return False
+    return wanted is not None and is_description(wanted.file)
 
 
 def _check_reading(where: Keys, options: Config) -> Iterator[Problem]:
@@ -277,7 +285,10 @@ def _check_weights(where: Keys, weights: str) -> Iterator[Problem]:
     path = weights_path(weights)
     if path is not None and not path.is_file():
         yield Problem(where, f"there is no file {weights}{looked_in(path)}")
-    elif scheme == "hf" and not re.fullmatch(r"hf://[\w.-]+/[\w.-]+(@[^/]+)?(/.+)?", weights):
-        yield Problem(where, f"{weights} is no address on the hub: write hf://owner/name[@revision][/file]")
-    elif path is None and scheme not in {"hf", "http", "https"}:
+    elif is_on_hub(weights):
+        try:
+            hub_file(weights)
+        except DeepclustError as error:
+            yield Problem(where, str(error))
+    elif path is None and scheme not in {"http", "https"}:
         yield Problem(where, f"{weights} is neither an address (hf, https, http, file) nor a path")
