@@ -9,12 +9,12 @@ from deepclust.features.options import ExtractionOptions
 class Input(Files):
     images: Path
     """Prepared images (`images.bin`)."""
-    manifest: Path
-    """Their manifest (`images.json`)."""
+    manifest: Path | None = None
+    """Their manifest (`images.json`, beside them)."""
     model: Path
     """Backbone (`model.json`)."""
-    weights: Path
-    """Its weights (`model.safetensors`)."""
+    weights: Path | None = None
+    """Its weights (`model.safetensors`, beside it)."""
     parts: list[Path] = []
     """Records of jobs that have done it in parts, in their order: put these together, compute nothing."""
 

@@ -11,12 +11,12 @@ from deepclust.features.options import ExtractionOptions
 class Input(Files):
     images: Path
     """Prepared images (`images.bin`)."""
-    manifest: Path
-    """Their manifest (`images.json`)."""
+    manifest: Path | None = None
+    """Their manifest (`images.json`, beside them)."""
     model: Path
     """Backbone (`model.json`)."""
-    weights: Path
-    """Its weights (`model.safetensors`)."""
+    weights: Path | None = None
+    """Its weights (`model.safetensors`, beside it)."""
 
 
 class Arguments(JobArguments):

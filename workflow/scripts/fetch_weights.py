@@ -18,7 +18,7 @@ class Input(Files):
 class Output(Files):
     model: Path
     """Backbone (`model.json`)."""
-    weights: Path
+    weights: Path | None = None
     """Its weights (`model.safetensors`, beside it)."""
 
 

@@ -9,7 +9,7 @@ from deepclust.core.command import Files, Job, JobArguments, run_job
 class Output(Files):
     model: Path
     """Backbone (`model.json`)."""
-    weights: Path
+    weights: Path | None = None
     """Its weights, of which there are none (`model.safetensors`, beside it)."""
 
 

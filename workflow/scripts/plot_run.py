@@ -18,7 +18,7 @@ class Input(Files):
     """`clusters.safetensors` of the run."""
     images: list[Path]
     """`images.bin` of the scored splits."""
-    manifests: list[Path]
+    manifests: list[Path] = []
     """`images.json` of the scored splits."""
     labels: list[Path]
     """`labels.npy` of the scored splits."""

@@ -19,13 +19,13 @@ class Output(Files):
 
     images: Path
     """Pixels or encoded images (`images.bin`)."""
-    manifest: Path
+    manifest: Path | None = None
     """Their number, sizes and hash (`images.json`)."""
     labels: Path
     """Labels (`labels.npy`)."""
-    classes: Path
+    classes: Path | None = None
     """Names of the classes (`classes.json`)."""
-    ids: Path
+    ids: Path | None = None
     """Names of the images (`ids.csv`)."""
 
 

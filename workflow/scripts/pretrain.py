@@ -30,8 +30,8 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 class Input(Files):
     images: list[Path] = Field(min_length=1)
     """Prepared images (`images.bin`) of every split."""
-    manifests: list[Path] = Field(min_length=1)
-    """Their manifests (`images.json`)."""
+    manifests: list[Path] = []
+    """Their manifests (`images.json`, beside them)."""
     start: Path | None = None
     """Backbone to start from (`model.json`)."""
     native: Path | None = None
@@ -45,9 +45,9 @@ class Output(Files):
 
     model: Path
     """Backbone (`model.json`)."""
-    weights: Path
+    weights: Path | None = None
     """Its weights (`model.safetensors`)."""
-    native: Path
+    native: Path | None = None
     """The method's own clusters (`native.safetensors`)."""
     log: Path
     """Training log (`training.jsonl`)."""

@@ -13,11 +13,11 @@ class Input(Files):
 
     model: Path
     """Backbone (`model.json`)."""
-    weights: Path
-    """Its weights (`model.safetensors`)."""
+    weights: Path | None = None
+    """Its weights (`model.safetensors`, beside it)."""
     train_images: list[Path] = Field(min_length=1)
     """Prepared images (`images.bin`) of the training splits."""
-    train_manifests: list[Path] = Field(min_length=1)
+    train_manifests: list[Path] = []
     """`images.json` of these."""
     train_labels: list[Path] = Field(min_length=1)
     """`labels.npy` of these."""

@@ -11,13 +11,13 @@ class Input(Files):
     """Folder with `epoch-<n>/model.json`, its weights and `native.safetensors`."""
     images_train: Path
     """Prepared images (`images.bin`) that k-means is fitted on, and that vote in k-NN."""
-    manifest_train: Path
+    manifest_train: Path | None = None
     """`images.json` of these."""
     labels_train: Path
     """`labels.npy` of these."""
     images_score: Path
     """Prepared images that are scored; may be the same."""
-    manifest_score: Path
+    manifest_score: Path | None = None
     """`images.json` of these."""
     labels_score: Path
     """`labels.npy` of these."""

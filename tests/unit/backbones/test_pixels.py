@@ -24,7 +24,18 @@ def test_features_are_the_pixels(tmp_path):
 
 def test_command_resizes_on_request(tmp_path):
     model, provenance = tmp_path / "model.json", tmp_path / "provenance.json"
-    flags = ["--method", "pixels", "--image_size", "4", "--model", model, "--provenance", provenance]
+    flags = [
+        "--method",
+        "pixels",
+        "--image_size",
+        "4",
+        "--output.model",
+        model,
+        "--output.weights",
+        model.with_suffix(".safetensors"),
+        "--provenance",
+        provenance,
+    ]
     done = subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     features = features_of(model, torch.full((2, 1, 9, 12), 51, dtype=torch.uint8))

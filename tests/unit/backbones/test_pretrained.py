@@ -136,7 +136,8 @@ def test_files_here_may_change(scheme, vit, weights, tmp_path):
 
 
 def command(hub, folder, **flags):
-    flags = {"output": folder / "made" / "model.json", "pins": folder / "pins", **flags}
+    made = folder / "made" / "model.json"
+    flags = {"method": "pretrained", "output.model": made, "pins": folder / "pins", **flags}
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     words += ["--model", OPTIONS["model"], "--arguments", json.dumps(TINY), "--provenance", str(folder / "record.json")]
     environment = {**os.environ, **hub.environment(folder / "cache")}

@@ -52,7 +52,15 @@ def shared_archive():
 
 def fetch_from_hub(hub, folder, *words):
     """The command with the real client of the hub."""
-    command = [sys.executable, SCRIPTS / "fetch_weights.py", *words, "--output", "hub/model.json"]
+    command = [
+        sys.executable,
+        SCRIPTS / "fetch_weights.py",
+        *words,
+        "--method",
+        "pretrained",
+        "--output.model",
+        "hub/model.json",
+    ]
     environment = {**os.environ, **hub.environment(folder / "cache")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -73,10 +73,13 @@ def library(tmp_path):
     (tmp_path / "scripts" / "demo.py").write_text(
         textwrap.dedent("""
             from pathlib import Path
-            from deepclust.core.command import Job, JobArguments, run_job
+            from deepclust.core.command import Files, Job, JobArguments, run_job
+
+            class Output(Files):
+                text: Path
 
             class Arguments(JobArguments):
-                output: Path
+                output: Output
                 wait_for: Path | None = None
                 fail: bool = False
                 load: str | None = None
@@ -100,9 +103,8 @@ def library(tmp_path):
                 if arguments.allocate == "torch":
                     import torch
                     torch.empty(2**50)
-                job.outputs = {"output": arguments.output}
-                job.when_done.append(lambda: write_text(arguments.output.with_name("state_removed"), ""))
-                write_text(arguments.output, "done")
+                job.when_done.append(lambda: write_text(arguments.output.text.with_name("state_removed"), ""))
+                write_text(arguments.output.text, "done")
 
             if __name__ == "__main__":
                 run_job("demo", Arguments, main)
@@ -112,7 +114,7 @@ def library(tmp_path):
 
 
 def start(library, *words):
-    command = [sys.executable, str(library / "scripts" / "demo.py"), "--output", str(library / "out.txt"), *words]
+    command = [sys.executable, str(library / "scripts" / "demo.py"), "--output.text", str(library / "out.txt"), *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=library)
 
 
@@ -130,7 +132,7 @@ def test_result_and_provenance(library):
     record = json.loads((library / "p.json").read_text())
     assert record["rule"] == "demo"
     assert record["seconds"] > 0 and record["peak_memory_mb"] > 0
-    assert record["outputs"]["output"]["sha256"] == hashlib.sha256(b"done").hexdigest()
+    assert record["outputs"]["text"]["sha256"] == hashlib.sha256(b"done").hexdigest()
 
 
 def test_an_error_is_one_line_and_left_for_the_terminal(library):

@@ -34,7 +34,7 @@ def test_the_first_download_is_required_of_every_later_one(tmp_path):
     def download(content, *flags):
         (tmp_path / "source").write_bytes(content)
         command = [sys.executable, str(SCRIPTS / "download.py"), "--sources", f'["{tmp_path / "source"}"]']
-        command += ["--pin", str(pin), "--output", str(tmp_path / "out"), *flags]
+        command += ["--pin", str(pin), "--output.archive", str(tmp_path / "out"), *flags]
         return subprocess.run(command, capture_output=True, text=True)
 
     page = download(b"<!doctype html><title>Bad Gateway</title>")

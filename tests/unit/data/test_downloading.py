@@ -147,7 +147,7 @@ def test_a_dropped_connection_is_resumed(server, tmp_path):
 def test_a_later_process_resumes(server, tmp_path):
     server.troubles = [("stall", 90_000)]
     command = [sys.executable, str(SCRIPTS / "download.py"), "--sources", f'["{server.url}"]']
-    command += ["--sha256", SHA256.value, "--output", str(tmp_path / "set")]
+    command += ["--sha256", SHA256.value, "--output.archive", str(tmp_path / "set")]
     process = subprocess.Popen(command)
     part = tmp_path / "set.part"
     deadline = time.monotonic() + 60
@@ -343,7 +343,7 @@ def test_a_full_disk(server, copy, small_disk, local):
 
 
 def run(tmp_path, *flags):
-    command = [sys.executable, str(SCRIPTS / "download.py"), "--output", str(tmp_path / "set"), *flags]
+    command = [sys.executable, str(SCRIPTS / "download.py"), "--output.archive", str(tmp_path / "set"), *flags]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "NO_PROXY": "127.0.0.1"})
 
 
@@ -357,7 +357,7 @@ def test_the_command_needs_a_checksum_or_permission(tmp_path):
     provenance = read_json(tmp_path / "provenance.json")
     assert provenance["options"]["sha256"] == "any"
     assert provenance["options"]["used"] == str(tmp_path / "copy")
-    assert provenance["outputs"]["file"]["sha256"] == SHA256.value == sha256_file(tmp_path / "set")
+    assert provenance["outputs"]["archive"]["sha256"] == SHA256.value == sha256_file(tmp_path / "set")
 
 
 def test_the_command_prefers_sha256(tmp_path):

@@ -14,8 +14,11 @@ from deepclust.core.images import Images
 
 
 def prepare(folder, *flags):
-    command = [sys.executable, str(SCRIPTS / "prepare.py"), "--images", str(folder / "data" / "images.bin")]
-    command += ["--labels", str(folder / "labels" / "labels.npy"), *map(str, flags)]
+    data, labels = folder / "data", folder / "labels"
+    files = {"images": data / "images.bin", "manifest": data / "images.json"}
+    files |= {"labels": labels / "labels.npy", "classes": labels / "classes.json", "ids": labels / "ids.csv"}
+    words = [word for name, path in files.items() for word in (f"--output.{name}", path)]
+    command = list(map(str, [sys.executable, SCRIPTS / "prepare.py", *words, *flags]))
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -35,8 +38,8 @@ def test_digits_with_provenance(tmp_path):
     assert len(Images(tmp_path / "data")) == len(np.load(tmp_path / "labels" / "labels.npy")) == 450
     provenance = read_json(record)
     assert provenance["options"] == {"loader": "digits", "split": "test"}
-    assert provenance["outputs"]["images"]["sha256"] == sha256_file(tmp_path / "data" / "images.json")
-    assert set(provenance["outputs"]) == {"images", "labels", "classes", "ids"}
+    assert provenance["outputs"]["manifest"]["sha256"] == sha256_file(tmp_path / "data" / "images.json")
+    assert set(provenance["outputs"]) == {"manifest", "labels", "classes", "ids"}
 
 
 def test_a_folder_with_its_options(tmp_path):

@@ -23,9 +23,13 @@ def command(name, **flags):
     words = [
         word
         for flag, values in flags.items()
-        for word in (f"--{flag}", *map(str, values if isinstance(values, list) else [values]))
+        for word in (f"--{flag.replace('__', '.')}", *map(str, values if isinstance(values, list) else [values]))
     ]
     return subprocess.run([sys.executable, SCRIPTS / f"{name}.py", *words], capture_output=True, text=True)
+
+
+def leaderboard(output, *metrics):
+    return command("leaderboard", input__metrics=list(metrics), output__table=output)
 
 
 def write_neighbors(path, features, count=5):
@@ -73,13 +77,13 @@ def files(folder, what, splits, backbones="ab"):
 
 def evaluate(folder, output, score=("test",), labels="labels", **changes):
     flags = {
-        "clusters": folder / "clusters.safetensors",
-        "seeds_log": folder / "seeds.json",
-        "cost": folder / "cost.json",
-        "features": files(folder, "features", score),
-        "neighbors": files(folder, "neighbors", ["+".join(score)]),
-        "labels": [folder / f"{split}.{labels}.npy" for split in score] if labels else None,
-        "classes": folder / "classes.json",
+        "input__clusters": folder / "clusters.safetensors",
+        "input__seeds": folder / "seeds.json",
+        "input__cost": folder / "cost.json",
+        "input__features": files(folder, "features", score),
+        "input__neighbors": files(folder, "neighbors", ["+".join(score)]),
+        "input__labels": [folder / f"{split}.{labels}.npy" for split in score] if labels else None,
+        "input__classes": folder / "classes.json",
         "score": json.dumps(list(score)),
         "splits": '["train", "test"]',
         "dataset": "letters",
@@ -88,7 +92,7 @@ def evaluate(folder, output, score=("test",), labels="labels", **changes):
         "head": "kmeans",
         "protocol": "held-out",
         "bootstrap": 50,
-        "output": output,
+        "output__metrics": output,
     } | changes
     return command("evaluate", **{flag: value for flag, value in flags.items() if value is not None})
 
@@ -98,16 +102,18 @@ def scored(run):
     """`metrics.json` of the run, through probe and evaluate."""
     probed = command(
         "probe",
-        features_train=files(run, "features", ["train"]),
-        labels_train=run / "train.labels.npy",
-        features_score=files(run, "features", ["test"]),
-        labels_score=run / "test.labels.npy",
+        input__train_features=files(run, "features", ["train"]),
+        input__train_labels=run / "train.labels.npy",
+        input__score_features=files(run, "features", ["test"]),
+        input__score_labels=run / "test.labels.npy",
         knn=7,
-        output=run / "probe.json",
+        output__probe=run / "probe.json",
         provenance=run / "probe.provenance.json",
     )
     assert probed.returncode == 0, probed.stderr
-    result = evaluate(run, run / "metrics.json", probe=run / "probe.json", provenance=run / "metrics.provenance.json")
+    result = evaluate(
+        run, run / "metrics.json", input__probe=run / "probe.json", provenance=run / "metrics.provenance.json"
+    )
     assert result.returncode == 0, result.stderr
     return json.loads((run / "metrics.json").read_text())
 
@@ -171,24 +177,26 @@ def test_files_that_were_skipped_are_counted(run, tmp_path):
     write_json(run / "images.json", {"skipped": 7})
     write_json(run / "raw.json", {})
     manifests = [run / "images.json", run / "raw.json", run / "images.json"]
-    result = evaluate(run, tmp_path / "metrics.json", manifests=manifests)
+    result = evaluate(run, tmp_path / "metrics.json", input__manifests=manifests)
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "metrics.json").read_text())["skipped"] == 14
 
 
 def test_the_same_command_gives_the_same_file(run, scored):
-    assert evaluate(run, run / "again.json", probe=run / "probe.json").returncode == 0
+    assert evaluate(run, run / "again.json", input__probe=run / "probe.json").returncode == 0
     assert (run / "again.json").read_bytes() == (run / "metrics.json").read_bytes()
 
 
 def test_provenance_holds_options_and_inputs(run, scored):
     provenance = json.loads((run / "metrics.provenance.json").read_text())
     assert provenance["options"]["bootstrap"] == 50
-    assert str(run / "clusters.safetensors") in provenance["inputs"]
+    assert provenance["inputs"]["clusters"]["path"] == str(run / "clusters.safetensors")
     assert provenance["outputs"]["metrics"]["path"] == str(run / "metrics.json")
 
 
-@pytest.mark.parametrize("changes", [{"labels": "unknown"}, {"labels": None, "classes": None, "cost": None}])
+@pytest.mark.parametrize(
+    "changes", [{"labels": "unknown"}, {"labels": None, "input__classes": None, "input__cost": None}]
+)
 def test_everything_works_without_labels(run, scored, changes, tmp_path):
     result = evaluate(run, tmp_path / "metrics.json", **changes)
     assert result.returncode == 0, result.stderr
@@ -268,8 +276,8 @@ def test_a_run_whose_every_seed_failed(run, scored, tmp_path):
     log["seeds"] = [entry | {"status": "failed", "reason": "collapsed", "objective": None} for entry in log["seeds"]]
     write_json(tmp_path / "seeds.json", log | {"selected": None})
     write_tensors(tmp_path / "clusters.safetensors", {})
-    failed = {"clusters": tmp_path / "clusters.safetensors", "seeds_log": tmp_path / "seeds.json"}
-    done = evaluate(run, tmp_path / "metrics.json", probe=run / "probe.json", **failed)
+    failed = {"input__clusters": tmp_path / "clusters.safetensors", "input__seeds": tmp_path / "seeds.json"}
+    done = evaluate(run, tmp_path / "metrics.json", input__probe=run / "probe.json", **failed)
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics.keys() == scored.keys()
@@ -279,7 +287,7 @@ def test_a_run_whose_every_seed_failed(run, scored, tmp_path):
     assert [(entry["status"], entry["reason"], entry["acc"]) for entry in metrics["seeds"]] == [
         ("failed", "collapsed", None)
     ] * 4
-    done = command("leaderboard", metrics=[tmp_path / "metrics.json"], output=tmp_path / "leaderboard.csv")
+    done = leaderboard(tmp_path / "leaderboard.csv", tmp_path / "metrics.json")
     assert done.returncode == 0, done.stderr
 
 
@@ -293,7 +301,7 @@ def test_a_split_without_the_highest_class(run, tmp_path, fewer):
         run,
         tmp_path / "metrics.json",
         score=("train", "test"),
-        classes=[tmp_path / f"{split}.json" for split in classes],
+        input__classes=[tmp_path / f"{split}.json" for split in classes],
         bootstrap=0,
     )
     assert result.returncode == 0, result.stderr
@@ -304,14 +312,14 @@ def test_a_split_without_the_highest_class(run, tmp_path, fewer):
     ("changes", "named"),
     [
         ({"score": ["validation"]}, "validation"),
-        ({"seeds_log": "three.json"}, "expected 0 to 2"),
+        ({"input__seeds": "three.json"}, "expected 0 to 2"),
         ({"protocol": None}, "protocol"),
     ],
 )
 def test_errors_are_one_line(run, tmp_path, changes, named):
-    if "seeds_log" in changes:  # the number of clusters is in there
+    if "input__seeds" in changes:  # the number of clusters is in there
         write_json(tmp_path / "three.json", json.loads((run / "seeds.json").read_text()) | {"k": 3})
-        changes = {"seeds_log": tmp_path / "three.json"}
+        changes = {"input__seeds": tmp_path / "three.json"}
     result = evaluate(run, tmp_path / "metrics.json", **changes)
     assert result.returncode == 1
     assert named in result.stderr
@@ -320,7 +328,7 @@ def test_errors_are_one_line(run, tmp_path, changes, named):
 
 
 def test_leaderboard_from_metrics(run, scored, tmp_path):
-    result = command("leaderboard", metrics=[run / "metrics.json"] * 2, output=tmp_path / "leaderboard.csv")
+    result = leaderboard(tmp_path / "leaderboard.csv", run / "metrics.json", run / "metrics.json")
     assert result.returncode == 0, result.stderr
     with (tmp_path / "leaderboard.csv").open(newline="") as file:
         first, second = csv.DictReader(file)

@@ -73,9 +73,9 @@ def test_the_command_scores_every_snapshot(tmp_path):
         save_model(model, network, spec)
         write_native(model.with_name("native.safetensors"), NativeHead(torch.nn.Sequential(), between, bias, False))
     words = [sys.executable, str(SCRIPTS / "score_snapshots.py"), "--threads", "1"]
-    files = {"snapshots": "snapshots", "classes": "classes.json", "output": "scores.json"}
-    files |= {f"images_{role}": "images/images.bin" for role in ("train", "score")}
-    files |= {f"labels_{role}": "labels.npy" for role in ("train", "score")}
+    files = {"input.snapshots": "snapshots", "input.classes": "classes.json", "output.scores": "scores.json"}
+    files |= {f"input.images_{role}": "images/images.bin" for role in ("train", "score")}
+    files |= {f"input.labels_{role}": "labels.npy" for role in ("train", "score")}
     words += [word for name, file in files.items() for word in (f"--{name}", str(tmp_path / file))]
     subprocess.run(words, check=True, capture_output=True)
     first, last = json.loads((tmp_path / "scores.json").read_text())["epochs"]

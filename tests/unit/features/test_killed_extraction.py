@@ -23,9 +23,9 @@ ENVIRONMENT = {**os.environ, "DEEPCLUST_DEVICE": "cpu"}
 
 def command(folder, output):
     flags = {
-        "images": "images/images.bin",
-        "model": "model/model.json",
-        "output": output,
+        "input.images": "images/images.bin",
+        "input.model": "model/model.json",
+        "output.features": output,
         "progress": f"{output}.progress",
     }
     words = [word for name, value in flags.items() for word in (f"--{name}", str(folder / value))]

@@ -188,7 +188,16 @@ def test_splits_are_searched_together(tmp_path):
 def test_the_command(tmp_path):
     features = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float16)
     np.save(tmp_path / "features.npy", features)
-    flags = ["--features", "features.npy", "--output", "neighbors.npy", "--k", "3", "--provenance", "provenance.json"]
+    flags = [
+        "--input.features",
+        "features.npy",
+        "--output.neighbors",
+        "neighbors.npy",
+        "--k",
+        "3",
+        "--provenance",
+        "provenance.json",
+    ]
     subprocess.run([sys.executable, str(SCRIPTS / "find_neighbors.py"), *flags], cwd=tmp_path, check=True)
     check(np.load(tmp_path / "neighbors.npy"), features)
     options = json.loads((tmp_path / "provenance.json").read_text())["options"]

@@ -57,8 +57,8 @@ def compute(split, output, number, of, **options):
     path = extract_part(*split, output, Part(number, of), ExtractionOptions(**options), **HOW)
     record = output.parent / f"{number}-of-{of}.provenance.json"
     record.parent.mkdir(exist_ok=True)
-    outputs = {} if path is None else {"features": {"path": str(path)}}
-    record.write_text(json.dumps({"outputs": outputs, "device": "a CPU", "seconds": number}))
+    rows = None if path is None else str(path)
+    record.write_text(json.dumps({"options": {"rows": rows}, "device": "a CPU", "seconds": number}))
     return record
 
 
@@ -103,7 +103,7 @@ def test_parts_that_do_not_belong_together(split, tmp_path):
         join_parts([first, second], 50, output)
     with pytest.raises(DeepclustError, match="not those of all 50 images"):
         join_parts([first], 50, output)
-    path = json.loads(first.read_text())["outputs"]["features"]["path"]
+    path = json.loads(first.read_text())["options"]["rows"]
     Path(path).unlink()
     with pytest.raises(DeepclustError, match="gone"):
         join_parts([first], 50, output)

@@ -155,8 +155,24 @@ def test_the_command(tmp_path):
     paths = [tmp_path / name for name in ("train.npy", "unlabeled.npy")]
     for path, part in zip(paths, np.split(points, [200])):
         np.save(path, part)
-    words = ["--features", *paths, "--train", '["train", "unlabeled"]', "--backbones", '["net"]', "--range", "[2, 6]"]
-    words += ["--resamples", "2", "--output", tmp_path / "k.json", "--provenance", tmp_path / "k.provenance.json"]
+    words = [
+        "--input.features",
+        *paths,
+        "--train",
+        '["train", "unlabeled"]',
+        "--backbones",
+        '["net"]',
+        "--range",
+        "[2, 6]",
+    ]
+    words += [
+        "--resamples",
+        "2",
+        "--output.choice",
+        tmp_path / "k.json",
+        "--provenance",
+        tmp_path / "k.provenance.json",
+    ]
     done = subprocess.run([sys.executable, SCRIPTS / "choose_k.py", *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "k.json").read_text())

@@ -20,6 +20,10 @@ MONITORS = {
 }
 
 
+def goes_on_from_clusters(module):
+    return getattr(getattr(module, "FACTS", None), "needs_clusters", False)
+
+
 @pytest.fixture
 def monitors():
     """Names of the monitors that every method that clusters logs."""
@@ -64,6 +68,7 @@ def train(tmp_path, images):
             folder / "tensorboard",
             folder / "snapshots",
             list(neighbors),
+            start_model.with_name("native.safetensors") if start_model and goes_on_from_clusters(module) else None,
         )
         options = module.Options(**small | options)
         remove_state = engine.pretrain("method", module, options, files, engine.Session(**facts | (session or {})))

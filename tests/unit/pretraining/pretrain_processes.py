@@ -23,7 +23,13 @@ def start_server(program, **variables):
 def words(method, images, folder):
     """Flags that every pretraining needs, for one in a folder of its own."""
     return [
-        *("--method", method, "--images", str(images / "images.bin"), "--dataset", "noise"),
-        *("--model", str(folder / "model.json"), "--log", str(folder / "training.jsonl")),
-        *("--tensorboard", str(folder / "tensorboard"), "--snapshots", str(folder / "snapshots")),
+        *("--method", method, "--input.images", str(images / "images.bin"), "--dataset", "noise"),
+        *(word for name, file in written(folder).items() for word in (f"--output.{name}", str(file))),
     ]
+
+
+def written(folder):
+    """The outputs of a pretraining in a folder of its own."""
+    files = {"model": "model.json", "weights": "model.safetensors", "native": "native.safetensors"}
+    files |= {"log": "training.jsonl", "tensorboard": "tensorboard", "snapshots": "snapshots"}
+    return {name: folder / file for name, file in files.items()}

@@ -23,7 +23,7 @@ import deepclust.pretraining.engine.pretraining
 
 def work(request):
     if "argv" in request:
-        run_job("pretrain", pretrain.Files, pretrain.main, method=("pretraining", "method"), argv=request["argv"])
+        run_job("pretrain", pretrain.Arguments, pretrain.main, method=("pretraining", "method"), argv=request["argv"])
     try:
         getattr(importlib.import_module(request["module"]), request["function"])(*request["arguments"])
     except BaseException:

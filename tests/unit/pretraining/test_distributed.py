@@ -103,8 +103,8 @@ class Training:
 
     def initial_weights(self):
         """Of the parameters of the backbone."""
-        if "--start_model" in self.argv:
-            path = Path(self.argv[self.argv.index("--start_model") + 1]).with_suffix(".safetensors")
+        if "--input.start" in self.argv:
+            path = Path(self.argv[self.argv.index("--input.start") + 1]).with_suffix(".safetensors")
             tensors = load_file(path)
         else:
             torch.manual_seed(derive_seed(0, "weights"))
@@ -162,9 +162,11 @@ def started(teams, images, tmp_path_factory):
     neighbors = (np.arange(COUNT)[:, None] + np.arange(1, 6)) % COUNT
     np.save(folder / "neighbors.npy", neighbors.astype(np.int32))
     Training(teams, images, folder / "simclr", epochs=1).run(1)
-    of_simclr = {"start_model": folder / "simclr" / "model.json", "neighbors": folder / "neighbors.npy"}
+    of_simclr = {"input.start": folder / "simclr" / "model.json", "input.neighbors": folder / "neighbors.npy"}
     Training(teams, images, folder / "scan", **METHODS["scan"] | of_simclr | {"epochs": 1}).run(1)
-    return {"simclr": of_simclr, "scan": {"start_model": folder / "scan" / "model.json"}, None: {}}
+    scan = folder / "scan"
+    of_scan = {"input.start": scan / "model.json", "input.native": scan / "native.safetensors"}
+    return {"simclr": of_simclr, "scan": of_scan, None: {}}
 
 
 @pytest.mark.parametrize("options", METHODS.values(), ids=METHODS)

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import psutil
 import pytest
-from pretrain_processes import SCRIPTS
+from pretrain_processes import SCRIPTS, written
 
 from deepclust.core.errors import DeepclustError
 from deepclust.core.images import write_raw
@@ -25,10 +25,10 @@ SUBMITIT = {"method": "submitit", "cluster": "local", "processes_per_node": 2, "
 
 def test_what_is_the_drivers_own_does_not_reach_the_job():
     argv = ["--method", "simclr", "--launcher.method", "submitit", "--launcher.nodes=2", "--minutes", "9"]
-    argv += ["--images", "a", "b", "--threads=3", "--epochs=5"]
+    argv += ["--input.images", "a", "b", "--threads=3", "--epochs=5"]
     words = task_arguments(argv, LauncherOptions(gpus_per_node=4, cpus_per_process=2))
     assert words == [
-        *("--method", "simclr", "--images", "a", "b", "--epochs=5"),
+        *("--method", "simclr", "--input.images", "a", "b", "--epochs=5"),
         *("--keep_state", "true", "--threads", "8"),
     ]
 
@@ -196,7 +196,7 @@ def is_training(process, folder):
         words = process.cmdline()
     except psutil.Error:
         return False
-    return "--keep_state" in words and f"--model={folder / 'model.json'}" in words
+    return "--keep_state" in words and f"--output.model={folder / 'model.json'}" in words
 
 
 def test_a_driver_started_again_attaches_to_its_job(tmp_path):
@@ -204,9 +204,9 @@ def test_a_driver_started_again_attaches_to_its_job(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
     write_raw(images, [pixels], (1, 8, 8))
     out = tmp_path / "out"
-    arguments = {"method": "simclr", "dataset": "noise", "images": images / "images.bin", "model": out / "model.json"}
-    arguments |= {"tensorboard": out / "tensorboard", "snapshots": out / "snapshots"}
-    arguments |= {"log": out / "training.jsonl", "provenance": out / "provenance.json", "checkpoint_seconds": 0.01}
+    arguments = {"method": "simclr", "dataset": "noise", "input.images": images / "images.bin"}
+    arguments |= {f"output.{name}": file for name, file in written(out).items()}
+    arguments |= {"provenance": out / "provenance.json", "checkpoint_seconds": 0.01}
     arguments |= {"architecture": "resnet10_w32", "batch_size": 20, "epochs": 4, "learning_rate": 0.01}
     arguments |= {f"launcher.{name}": value for name, value in SUBMITIT.items()}
     command = [

@@ -31,7 +31,7 @@ for line in sys.stdin:
     if child == 0:
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, 1), os.dup2(file, 2)
-        run_job("pretrain", pretrain.Files, pretrain.main, method=("pretraining", "method"), argv=argv)
+        run_job("pretrain", pretrain.Arguments, pretrain.main, method=("pretraining", "method"), argv=argv)
     print("child", child, flush=True)
     sys.stdin.readline()  # until it is waited for, its number is its own
     print("status", os.waitpid(child, 0)[1], flush=True)
@@ -159,10 +159,12 @@ def started(nursery, images, tmp_path_factory):
     np.save(folder / "neighbors.npy", ((np.arange(64)[:, None] + np.arange(1, 6)) % 64).astype(np.int32))
     simclr = Training(nursery, images, folder / "simclr", **OPTIONS | {"epochs": 1})
     simclr.run()
-    of_simclr = {"start_model": folder / "simclr" / "model.json", "neighbors": folder / "neighbors.npy"}
+    of_simclr = {"input.start": folder / "simclr" / "model.json", "input.neighbors": folder / "neighbors.npy"}
     scan = Training(nursery, images, folder / "scan", **OPTIONS | METHODS["scan"] | of_simclr | {"epochs": 1})
     scan.run()
-    return {"simclr": of_simclr, "scan": {"start_model": folder / "scan" / "model.json"}, None: {}}
+    scan = folder / "scan"
+    of_scan = {"input.start": scan / "model.json", "input.native": scan / "native.safetensors"}
+    return {"simclr": of_simclr, "scan": of_scan, None: {}}
 
 
 @pytest.fixture(scope="module")

@@ -193,7 +193,7 @@ def test_starts_that_do_not_fit(train, neighbors, tmp_path):
     start = train(simclr, "simclr", epochs=1).path / "model.json"
     with pytest.raises(DeepclustError, match="start_from"):
         train(scan, start_from="simclr", clusters=3, nearest=5, neighbors=neighbors)
-    with pytest.raises(DeepclustError, match="--neighbors"):
+    with pytest.raises(DeepclustError, match=r"--input\.neighbors"):
         train(scan, start_model=start, start_from="simclr", clusters=3, nearest=5)
     with pytest.raises(DeepclustError, match="simclr has no clusters"):
         train(selflabel, start_model=start, start_from="simclr", clusters=3)

@@ -6,7 +6,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from deepclust.core.errors import DeepclustError
 from deepclust.core.files import write_array
-from deepclust.reporting.projection import group_by_backbone, project, read_features, read_map, sample_ids, write_map
+from deepclust.reporting.projection import project, read_features, read_map, sample_ids, write_map
 
 
 @given(st.integers(0, 5000), st.integers(1, 3000))
@@ -16,13 +16,6 @@ def test_the_sample_is_fixed_sorted_and_without_repeats(count, points):
     assert np.array_equal(ids, np.unique(ids))
     assert not len(ids) or (ids[0] >= 0 and ids[-1] < count)
     assert np.array_equal(ids, sample_ids(count, points))
-
-
-def test_files_are_ordered_by_split_and_by_backbone_within_a_split(tmp_path):
-    files = [tmp_path / name for name in ("train-a", "train-b", "test-a", "test-b")]
-    assert group_by_backbone(files, 2) == [[files[0], files[2]], [files[1], files[3]]]
-    with pytest.raises(DeepclustError, match="3 files"):
-        group_by_backbone(files[:3], 2)
 
 
 def test_sampled_features_are_the_rows_of_all_splits_and_backbones_at_unit_length(tmp_path):

@@ -68,8 +68,6 @@ def render(write_metrics, tmp_path):
             config or {"backbones": {"pixels": {"method": "pixels"}, "simclr": {"method": "simclr"}}},
             facts(read, []),
             use_table(jobs),
-            template=ROOM / "page.html",
-            style=ROOM / "page.css",
             leaderboard=table,
             leaderboard_figure=picture,
             training_figure=picture if training else None,

@@ -131,7 +131,9 @@ def _write(files: TrainingFiles, method: Method, spec: dict[str, Any], log: Trai
 def _check_start(name: str, module: ModuleType, files: TrainingFiles) -> None:
     facts: MethodFacts = getattr(module, "FACTS", MethodFacts())
     if facts.needs_neighbors and len(files.neighbors) != len(files.splits):
-        raise DeepclustError(f"{name} needs the neighbors of every split: give neighbors.npy of each (--neighbors)")
+        raise DeepclustError(
+            f"{name} needs the neighbors of every split: give neighbors.npy of each (--input.neighbors)"
+        )
     if (facts.needs_neighbors or facts.needs_clusters) and files.start_model is None:
         raise DeepclustError(f"{name} starts from a backbone: name it (start_from)")
 
