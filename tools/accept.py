@@ -1,6 +1,7 @@
 """Keeps existing results under code that changed without changing what it computes.
 
-A change of code, or of a rule's command line, reruns every job that it reaches. Where you know that a change is harmless and results are expensive,
+A change of code, or of the command line of a rule, reruns every job that it reaches. Where you know that a change is
+harmless and results are expensive,
 
     python tools/accept.py --why "renamed a variable" results/backbones/simclr/model.json
 

@@ -9,7 +9,7 @@ rule pixels:
     log:
         log_of("pixels"),
     wildcard_constraints:
-        backbone=JOBS.layout.backbones_of("pixels"),
+        backbone=JOBS.graph.only_made_by("pixels"),
     localrule: True
     conda:
         "../../envs/torch.yaml"
@@ -29,7 +29,7 @@ rule fetch_weights:
     log:
         log_of("fetch_weights"),
     wildcard_constraints:
-        backbone=JOBS.layout.backbones_of("fetch_weights"),
+        backbone=JOBS.graph.only_made_by("fetch_weights"),
     localrule: True
     conda:
         "../../envs/torch.yaml"
@@ -53,7 +53,7 @@ rule pretrain:
     log:
         log_of("pretrain"),
     wildcard_constraints:
-        backbone=JOBS.layout.backbones_of("pretrain"),
+        backbone=JOBS.graph.only_made_by("pretrain"),
     # Submitted by its own command, it only waits here.
     localrule: JOBS.parameters.launches_elsewhere()
     conda:

@@ -16,8 +16,9 @@ from deepclust.core.files import write_text
 from deepclust.planning.downloads import announcement, planned_downloads
 from deepclust.planning.environment import place_errors, prefer_this_python
 from deepclust.planning.frozen import freeze, thaw
+from deepclust.planning.graph import JobGraph
 from deepclust.planning.jobs import COMMAND, Jobs, other_parts, shown
-from deepclust.planning.layout import RULES, SPLITS_READ_TOGETHER, WILDCARDS, Layout, log_of
+from deepclust.planning.layout import RULES, SPLITS_READ_TOGETHER, WILDCARDS, file, log_of
 from deepclust.planning.parameters import Parameters
 from deepclust.planning.plan import ExperimentError, make_plan
 from deepclust.planning.strict_yaml import check_file, experiment_text
@@ -63,7 +64,7 @@ def planned_jobs(config, configfiles):
     if PLANNED is not None:
         config, configfiles = PLANNED.config, []
     parameters = Parameters(make_plan(dict(config), [Path(file) for file in configfiles]))
-    return Jobs(parameters, Layout(parameters), dict(PLANNED.code) if PLANNED else {})
+    return Jobs(parameters, JobGraph(parameters), dict(PLANNED.code) if PLANNED else {})
 
 
 prefer_this_python()
@@ -88,7 +89,7 @@ def inputs(rule, **flags):
 
     @ending
     def files(wildcards):
-        named = JOBS.layout.inputs(rule, dict(wildcards.items()))
+        named = JOBS.graph.inputs(rule, dict(wildcards.items()))
         return {name: flags[name](value) if name in flags else value for name, value in named.items()}
 
     return files
@@ -109,7 +110,7 @@ def parts(wildcards):
 
     Features that are there keep the parts they were made in, so that another number of parts makes nothing anew.
     """
-    features = IOFile(JOBS.layout.file("extract_features", "features", **dict(wildcards.items())))
+    features = IOFile(file("extract_features", "features", **dict(wildcards.items())))
     if PLANNED is not None:
         return PLANNED.parts.get(features, [])
     made = workflow.persistence.input(features) if Path(features).exists() else None
@@ -129,8 +130,8 @@ def before_the_first_job():
         stop_with(submit_to_slurm(workflow.executor_settings, jobs, Path.cwd(), workflow.nodes))
     for each in jobs:
         each.params  # they are not made before they are asked for, and ask for the digests
-    extracted = {str(each.output.features): each for each in jobs if each.rule.name == "extract_features"}
-    parts_of = {features: list(map(str, each.input.parts)) for features, each in extracted.items()}
+    extracted = [each for each in jobs if each.rule.name == "extract_features"]
+    parts_of = {str(each.output.features): list(map(str, each.input.parts)) for each in extracted}
     freeze(JOBS.parameters.config, JOBS.digests, parts_of, Path(".snakemake") / "deepclust")
     wanted = workflow.resource_settings.overwrite_scatter.get("extract_features", 1)
     lines = announcement(*planned_downloads(jobs)) + other_parts(parts_of, wanted)
@@ -142,9 +143,6 @@ def after_the_last_job(failed=False):
     """The closing table, if this workflow made it; reasons of failed jobs, and warnings."""
     table, page = Path(RULES["leaderboard"].outputs["table"]), Path(RULES["report_page"].outputs["page"])
     if not failed and any(path.exists() and path.stat().st_mtime >= STARTED for path in (table, page)):
-        floors = [
-            name for name, options in JOBS.parameters.config["backbones"].items() if options["method"] == "pixels"
-        ]
-        print(closing_table(table, page, floors), file=sys.stderr)
+        print(closing_table(table, page, JOBS.graph.made_by("pixels")), file=sys.stderr)
     if notes := log_notes(Path("logs"), STARTED):
         print(*notes, sep="\n", file=sys.stderr)

@@ -22,7 +22,7 @@ rule download:
 
 rule prefetch:
     input:
-        JOBS.layout.downloads(),
+        JOBS.graph.downloads(),
     localrule: True
 
 

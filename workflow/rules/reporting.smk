@@ -205,7 +205,7 @@ rule list_runs:
         log_of("list_runs"),
     localrule: True
     params:
-        lists=lambda wildcards: JOBS.layout.lists(),
+        lists=lambda wildcards: JOBS.graph.lists(),
     message:
         "List the files of all runs: a thousand of them do not fit on a command line"
     run:

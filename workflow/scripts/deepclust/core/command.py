@@ -238,7 +238,7 @@ def parse_arguments(
             return cast("Arguments", parsed)
         values: dict[str, Any] = {name: getattr(parsed, name) for name in arguments.model_fields if name != "options"}
         values["options"] = options(**{name: getattr(parsed, name) for name in options.model_fields})
-        return arguments.model_construct(**values)  # all are validated
+        return cast("Arguments", arguments.model_construct(**values))  # all are validated
     except ValidationError as error:
         raise DeepclustError(f"{rule}: {describe_validation(error)}") from error
     except SettingsError as error:

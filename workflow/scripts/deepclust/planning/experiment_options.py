@@ -31,3 +31,12 @@ class RunOptions(Options):
     (STL-10). By default held-out where the dataset has a test split, else merged."""
     seeds: int | list[int] | None = None
     """Seeds of these runs, if not those of the experiment."""
+
+
+# protocol -> the splits that a head is fitted on, and those it is scored on, where the dataset has them
+PROTOCOLS: dict[str, tuple[list[str], list[str]]] = {
+    "held-out": (["train"], ["test"]),
+    "with-unlabeled": (["train", "unlabeled"], ["test"]),
+    "merged": (["train", "test"], ["train", "test"]),
+    "train": (["train"], ["train"]),
+}

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from deepclust.core.fingerprint import SCRIPTS, code_digest, code_params
-from deepclust.planning.layout import Layout
+from deepclust.planning.graph import JobGraph
+from deepclust.planning.layout import file
 from deepclust.planning.parameters import Flags, Parameters
 from deepclust.slurm.cluster import gpus_of
 
@@ -68,9 +69,9 @@ class Jobs:
         digests: digests of code by command and methods; in a job that plans again, those that it was planned with.
     """
 
-    def __init__(self, parameters: Parameters, layout: Layout, digests: dict[str, str]) -> None:
+    def __init__(self, parameters: Parameters, graph: JobGraph, digests: dict[str, str]) -> None:
         self.parameters = parameters
-        self.layout = layout
+        self.graph = graph
         self.digests = digests
         self._listings = functools.cache(parameters.listings)
 
@@ -123,7 +124,7 @@ class Jobs:
         if rule == "extract_part":
             names = {name: getattr(wildcards, name) for name in ("dataset", "backbone", "split")}
             yield f"--part {wildcards.scatteritem}"
-            yield f"--features {shlex.quote(self.layout.file('extract_features', 'features', **names))}"
+            yield f"--features {shlex.quote(file('extract_features', 'features', **names))}"
         if rule == "pretrain":
             state = self.parameters.config["backbones"][wildcards.backbone]["resume_from"]
             yield f"--resume_from {shlex.quote(state)}" if state else ""
@@ -139,7 +140,7 @@ def fingerprint(rule: str, methods: tuple[str, ...] = ()) -> list[str]:
 
 
 def _run(jobs: Jobs, wildcards: Wildcards) -> Any:
-    return jobs.layout.run(**dict(wildcards.items()))
+    return jobs.graph.run(**dict(wildcards.items()))
 
 
 METHODS: dict[str, Callable[[Parameters, Wildcards], str]] = {
@@ -166,8 +167,8 @@ OPTIONS: dict[str, Callable[[Jobs, Wildcards], Flags]] = {
     "score_snapshots": lambda jobs, w: jobs.parameters.score_snapshots(),
     "probe_layers": lambda jobs, w: jobs.parameters.probe_layers(),
     "evaluate": lambda jobs, w: jobs.parameters.evaluate(_run(jobs, w)),
-    "project_map": lambda jobs, w: jobs.parameters.report("map", score=jobs.layout.scored(w.dataset, w.protocol)),
-    "plot_run": lambda jobs, w: jobs.parameters.report("gallery", score=jobs.layout.scored(w.dataset, w.protocol)),
+    "project_map": lambda jobs, w: jobs.parameters.report("map", score=jobs.graph.scored(w.dataset, w.protocol)),
+    "plot_run": lambda jobs, w: jobs.parameters.report("gallery", score=jobs.graph.scored(w.dataset, w.protocol)),
     "report_page": lambda jobs, w: jobs.parameters.report("page"),
 }
 """The options of a job, as the experiment has them."""

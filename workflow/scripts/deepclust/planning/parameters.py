@@ -243,11 +243,12 @@ class Parameters:
                     yield key, wanted
 
     def weights_files(self, backbone: str) -> dict[str, str]:
-        """The files that a fetched backbone is read from: `file`, and `tensors` beside it; none of those on the hub."""
-        return {
-            part: path if wanted is None else f"resources/downloads/{path}"
-            for part, path, wanted in self._weights_parts(backbone)
-        }
+        """The files here that a fetched backbone is read from: `file`, and `tensors` beside it."""
+        return {part: path for part, path, wanted in self._weights_parts(backbone) if wanted is None}
+
+    def weights_downloads(self, backbone: str) -> dict[str, str]:
+        """The keys of the downloads that a fetched backbone is read from, in the same way; none of those on the hub."""
+        return {part: key for part, key, wanted in self._weights_parts(backbone) if wanted is not None}
 
     def weights_states(self, backbone: str) -> list[str]:
         """The states of the files here that a fetched backbone is read from.

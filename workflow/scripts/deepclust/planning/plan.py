@@ -15,21 +15,14 @@ from deepclust.core.limits import most_clusters, shorter_side
 from deepclust.planning import pretrained
 from deepclust.planning.class_folders import meant_splits
 from deepclust.planning.downloads import looked_in
-from deepclust.planning.experiment_options import LONGEST_FILE_NAME
+from deepclust.planning.experiment_options import LONGEST_FILE_NAME, PROTOCOLS
+from deepclust.planning.layout import file
 from deepclust.planning.overlaps import check_overlap
 from deepclust.planning.problems import Keys, Problem, ProblemError
 from deepclust.planning.schema import Schema, check_and_fill, did_you_mean, undefined
 from deepclust.planning.strict_yaml import check_file
 
 Config = dict[str, Any]
-
-# protocol -> the splits that a head is fitted on, and those it is scored on, where the dataset has them
-PROTOCOLS: dict[str, tuple[list[str], list[str]]] = {
-    "held-out": (["train"], ["test"]),
-    "with-unlabeled": (["train", "unlabeled"], ["test"]),
-    "merged": (["train", "test"], ["train", "test"]),
-    "train": (["train"], ["train"]),
-}
 
 MOST_SEEDS = 10_000  # a larger number is rather one seed that was meant, such as a date
 
@@ -340,7 +333,7 @@ class _Checker:
             yield from self.check_training_clusters(where, dataset, options)
             yield from self.check_nearest(where, dataset, options)
         state = options.get("resume_from")
-        made = Path("results/backbones", name, "model.json").exists()
+        made = Path(file("pretrain", "model", backbone=name)).exists()
         if isinstance(state, str) and not made and not Path(state).exists():
             yield Problem((*where, "resume_from"), f"there is no state {state}")
         start = options.get("start_from")

@@ -1,0 +1,356 @@
+"""The graph of an experiment's jobs: what each reads, as files that know the jobs that write them.
+
+The rules ask `JobGraph.inputs` for their inputs. What the report is made of is found by walking from the report over
+the same inputs, so the graph is written once.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deepclust.core.errors import DeepclustError
+from deepclust.planning.layout import RULES, RUN, File, PlannedJob, file
+from deepclust.planning.parameters import HALF_WHITENED, Parameters
+from deepclust.planning.plan import Run
+
+LISTED = ("metrics", "records", "figures")
+"""Inputs of all runs: a thousand paths do not fit on a command line, which names a list of them instead."""
+
+Inputs = Mapping[str, str | Sequence[str]]
+
+
+@dataclass(frozen=True)
+class JobGraph:
+    """The jobs of one experiment, each with what it reads."""
+
+    parameters: Parameters
+    _inputs: dict[PlannedJob, Inputs] = field(default_factory=dict, repr=False)
+
+    def inputs(self, rule: str, wildcards: Mapping[str, str]) -> Inputs:
+        """What a job reads, by the names that its command has for it; a name without files is an empty list.
+
+        Raises:
+            DeepclustError: the experiment does not have what the wildcards name.
+        """
+        job = PlannedJob.of(rule, wildcards)
+        if job not in self._inputs:
+            find: Callable[..., Inputs] = getattr(self, f"_{rule}")
+            self._inputs[job] = find(**wildcards)
+        return self._inputs[job]
+
+    def jobs(self) -> list[PlannedJob]:
+        """All jobs behind the report but downloads, found by walking over inputs from the report."""
+        seen: dict[PlannedJob, None] = {}
+        waiting = [PlannedJob("report_page", ())]
+        while waiting:
+            job = waiting.pop()
+            if job not in seen and job.rule != "download":
+                seen[job] = None
+                for value in self.inputs(job.rule, dict(job.wildcards)).values():
+                    paths = [value] if isinstance(value, str) else value
+                    waiting += [path.job for path in paths if isinstance(path, File)]
+        return list(seen)
+
+    def records(self) -> list[str]:
+        """The provenance of every job that the report is made of, its own left out."""
+        written = [job for job in self.jobs() if job.rule != "report_page" and "provenance" in RULES[job.rule].outputs]
+        return sorted(job.file("provenance") for job in written)
+
+    def lost(self) -> list[str]:
+        """Results that are missing while others are there.
+
+        A job that fails loses what it was to replace, while what was made from that stays. Snakemake asks for nothing
+        that is missing if what was made from it is there, so an old score would pass for a new one. Downloads are left
+        out, and large results whose record stands: they may be removed once they are read.
+        """
+        results = [path for job in self.jobs() if job.rule != "report_page" for path in _kept(job)]
+        missing = [path for path in results if not Path(path).exists()]
+        return sorted(missing) if len(missing) < len(results) else []
+
+    def lists(self) -> list[str]:
+        """The files of all runs, one per line, for every output of `list_runs`."""
+        page = self.inputs("report_page", {})
+        lists: dict[str, Sequence[str]] = {**{name: page[name] for name in LISTED}, "jobs": self.records()}
+        return ["".join(f"{path}\n" for path in lists[name]) for name in RULES["list_runs"].outputs]
+
+    def downloads(self) -> list[str]:
+        """What the runs need from elsewhere: archives, and backbones that others trained."""
+        fetched = filter(self.parameters.is_fetched, self.parameters.backbones())
+        archives = [self._archive(key) for key in self.parameters.needed_archives()]
+        return [*archives, *(file("fetch_weights", "model", backbone=name) for name in fetched)]
+
+    def made_by(self, rule: str) -> list[str]:
+        """The backbones that a rule makes."""
+        return [name for name in self.parameters.config["backbones"] if self._maker(name) == rule]
+
+    def only_made_by(self, rule: str) -> str:
+        """A wildcard constraint: the backbones that a rule makes, and nothing else."""
+        return "|".join(map(re.escape, self.made_by(rule))) or "(?!)"
+
+    # --- what each rule reads; the wildcards of its jobs are the arguments ------------------------------------------
+
+    def _download(self, key: str, file: str) -> Inputs:
+        return {}
+
+    def _prepare(self, dataset: str, split: str) -> Inputs:
+        return {"archives": [self._archive(key) for key in self.parameters.archives(dataset, split)]}
+
+    def _pixels(self, backbone: str) -> Inputs:
+        return {}
+
+    def _fetch_weights(self, backbone: str) -> Inputs:
+        downloads = self.parameters.weights_downloads(backbone)
+        return {
+            **self.parameters.weights_files(backbone),
+            **{part: self._archive(key) for part, key in downloads.items()},
+        }
+
+    def _pretrain(self, backbone: str) -> Inputs:
+        options, facts = self.parameters.config["backbones"][backbone], self.parameters.backbone_facts(backbone)
+        dataset, splits, start = options["dataset"], options["splits"], options["start_from"]
+        neighbors = splits if facts.get("needs_neighbors") else []
+        return {
+            **self._images(dataset, splits),
+            "start": self._backbone(start)["model"] if start else [],
+            "native": file("pretrain", "native", backbone=start) if facts.get("needs_clusters") else [],
+            "neighbors": [self._neighbors(dataset, start, [split], "neighbors") for split in neighbors],
+        }
+
+    def _extract_features(self, dataset: str, backbone: str, split: str) -> Inputs:
+        prepared = PlannedJob.of("prepare", {"dataset": dataset, "split": split})
+        files = {"images": prepared.file("images"), "manifest": prepared.file("manifest")}
+        return {**files, **self._backbone(backbone)}
+
+    def _extract_part(self, dataset: str, backbone: str, split: str, scatteritem: str) -> Inputs:
+        return self.inputs("extract_features", {"dataset": dataset, "backbone": backbone, "split": split})
+
+    def _find_neighbors(self, dataset: str, backbone: str, split: str, kind: str) -> Inputs:
+        return {"features": self._features(dataset, [backbone], split.split("+"))}
+
+    def _choose_k(self, dataset: str, backbones: str, protocol: str) -> Inputs:
+        train, _ = self._splits(dataset, protocol)
+        return {"features": self._features(dataset, backbones.split("+"), train)}
+
+    def _cluster(self, dataset: str, backbones: str, head: str, k: str, protocol: str) -> Inputs:
+        run = self.run(dataset, backbones, head, k, protocol)
+        train, _ = self._splits(dataset, protocol)
+        kind, plan = self.parameters.neighbors_of(head), self.parameters.plan
+        native = self.parameters.head_facts(head).get("needs_native")
+        setting = {"dataset": dataset, "backbones": backbones, "protocol": protocol}
+        return {
+            "features": self._features(dataset, run.backbones, plan.all_splits(dataset, protocol)),
+            "neighbors": [self._neighbors(dataset, name, train, kind) for name in run.backbones] if kind else [],
+            "members": [self._run_file("cluster", "clusters", member) for member in plan.members(run)],
+            "native": file("pretrain", "native", backbone=backbones) if native else [],
+            "chosen_k": file("choose_k", "choice", **setting) if k == "auto" else [],
+        }
+
+    def _probe(self, dataset: str, backbones: str, protocol: str) -> Inputs:
+        train, score = self._splits(dataset, protocol)
+        return {
+            "train_features": self._features(dataset, backbones.split("+"), train),
+            "train_labels": self._prepared("labels", dataset, train),
+            "score_features": self._features(dataset, backbones.split("+"), score),
+            "score_labels": self._prepared("labels", dataset, score),
+        }
+
+    def _score_snapshots(self, dataset: str, backbone: str) -> Inputs:
+        self.parameters.plan.check_defined("backbones", backbone)
+        if not self.parameters.is_pretrained_here(backbone):
+            raise DeepclustError(f"{backbone} has no snapshots: it is not trained here")
+        train, score = (
+            PlannedJob.of("prepare", {"dataset": dataset, "split": split})
+            for split in self.parameters.snapshot_splits(dataset)
+        )
+        return {
+            "snapshots": file("pretrain", "snapshots", backbone=backbone),
+            "images_train": train.file("images"),
+            "manifest_train": train.file("manifest"),
+            "labels_train": train.file("labels"),
+            "images_score": score.file("images"),
+            "manifest_score": score.file("manifest"),
+            "labels_score": score.file("labels"),
+            "classes": train.file("classes"),
+        }
+
+    def _probe_layers(self, dataset: str, backbone: str) -> Inputs:
+        train, score = self.parameters.plan.run_splits(dataset, "held-out")
+        return {
+            **self._backbone(backbone),
+            "train_images": self._prepared("images", dataset, train),
+            "train_manifests": self._prepared("manifest", dataset, train),
+            "train_labels": self._prepared("labels", dataset, train),
+            "score_images": self._prepared("images", dataset, score),
+            "score_manifests": self._prepared("manifest", dataset, score),
+            "score_labels": self._prepared("labels", dataset, score),
+        }
+
+    def _evaluate(self, dataset: str, backbones: str, head: str, k: str, protocol: str) -> Inputs:
+        run = self.run(dataset, backbones, head, k, protocol)
+        _, score = self._splits(dataset, protocol)
+        clustering = self._run_job("cluster", run)
+        neighbors = [self._neighbors(dataset, name, score, HALF_WHITENED) for name in run.backbones]
+        return {
+            "clusters": clustering.file("clusters"),
+            "seeds": clustering.file("seeds"),
+            "cost": clustering.file("provenance"),
+            "features": self._features(dataset, run.backbones, score),
+            "neighbors": neighbors,
+            "labels": self._prepared("labels", dataset, score),
+            "classes": self._prepared("classes", dataset, score),
+            "ids": self._prepared("ids", dataset, self.parameters.plan.all_splits(dataset, protocol)),
+            "manifests": self._prepared("manifest", dataset, score),
+            "probe": file("probe", "probe", dataset=dataset, backbones=backbones, protocol=protocol),
+        }
+
+    def _leaderboard(self) -> Inputs:
+        return {"metrics": self._of_all_runs("evaluate", "metrics"), "lists": [self._list("metrics")]}
+
+    def _project_map(self, dataset: str, backbones: str, protocol: str) -> Inputs:
+        _, score = self._splits(dataset, protocol)
+        return {"features": self._features(dataset, backbones.split("+"), score)}
+
+    def _plot_run(self, dataset: str, backbones: str, head: str, k: str, protocol: str) -> Inputs:
+        run = self.run(dataset, backbones, head, k, protocol)
+        _, score = self._splits(dataset, protocol)
+        return {
+            "metrics": self._run_job("evaluate", run).file("metrics"),
+            "clusters": self._run_job("cluster", run).file("clusters"),
+            "images": self._prepared("images", dataset, score),
+            "manifests": self._prepared("manifest", dataset, score),
+            "labels": self._prepared("labels", dataset, score),
+            "map": file("project_map", "map", dataset=dataset, backbones=backbones, protocol=protocol),
+        }
+
+    def _plot_choice_of_k(self, dataset: str, backbones: str, protocol: str) -> Inputs:
+        return {"choice": file("choose_k", "choice", dataset=dataset, backbones=backbones, protocol=protocol)}
+
+    def _plot_training(self) -> Inputs:
+        used = self.parameters.backbones()
+        names = filter(self.parameters.is_pretrained_here, used)
+        return {"logs": [file("pretrain", "log", backbone=name) for name in names]}
+
+    def _plot_snapshots(self) -> Inputs:
+        pairs = self.parameters.snapshots()
+        return {"scores": [file("score_snapshots", "scores", dataset=d, backbone=b) for d, b in pairs]}
+
+    def _plot_layers(self) -> Inputs:
+        pairs = self.parameters.probed_layers()
+        return {"tables": [file("probe_layers", "table", dataset=d, backbone=b) for d, b in pairs]}
+
+    def _plot_leaderboard(self) -> Inputs:
+        return self._leaderboard()
+
+    def _list_runs(self) -> Inputs:
+        return {}
+
+    def _write_experiment(self) -> Inputs:
+        return {}
+
+    def _report_page(self) -> Inputs:
+        choices = [dict(zip(("dataset", "backbones", "protocol"), setting)) for setting in self._choices_of_k()]
+        figures = [self._of_all_runs("plot_run", name) for name in ("confusion", "gallery", "map_figure")]
+        return {
+            "metrics": self._of_all_runs("evaluate", "metrics"),
+            "records": self._of_all_runs("evaluate", "provenance"),
+            "figures": [path for of_run in zip(*figures) for path in of_run],
+            "lists": [self._list(name) for name in LISTED],
+            "job_list": self._list("jobs"),
+            "leaderboard": file("leaderboard", "table"),
+            "leaderboard_figure": file("plot_leaderboard", "figure"),
+            "training": self._drawn("plot_training"),
+            "snapshots": self._drawn("plot_snapshots"),
+            "layers": self._drawn("plot_layers"),
+            "choices": [file("choose_k", "choice", **setting) for setting in choices],
+            "choice_figures": [file("plot_choice_of_k", "figure", **setting) for setting in choices],
+            "experiment": file("write_experiment", "experiment"),
+        }
+
+    # --- what they are put together from ----------------------------------------------------------------------------
+
+    def run(self, dataset: str, backbones: str, head: str, k: str, protocol: str) -> Run:
+        """The run of a job.
+
+        Raises:
+            DeepclustError: the experiment has no such run.
+        """
+        path = RUN.format(dataset=dataset, backbones=backbones, head=head, k=k, protocol=protocol)
+        return self.parameters.run(path)
+
+    def scored(self, dataset: str, protocol: str) -> list[str]:
+        """The splits that a head is scored on.
+
+        Raises:
+            DeepclustError: the dataset has not the splits that the protocol needs.
+        """
+        return self._splits(dataset, protocol)[1]
+
+    def _splits(self, dataset: str, protocol: str) -> tuple[list[str], list[str]]:
+        self.parameters.plan.check_protocol(dataset, protocol)
+        return self.parameters.plan.run_splits(dataset, protocol)
+
+    def _archive(self, key: str) -> File:
+        folder, _, name = key.partition("/")
+        return file("download", "archive", key=folder, file=name)
+
+    def _prepared(self, name: str, dataset: str, splits: Iterable[str]) -> list[str]:
+        return [file("prepare", name, dataset=dataset, split=split) for split in splits]
+
+    def _images(self, dataset: str, splits: list[str]) -> Inputs:
+        names = {"images": "images", "manifests": "manifest"}
+        return {field: self._prepared(name, dataset, splits) for field, name in names.items()}
+
+    def _backbone(self, backbone: str) -> Inputs:
+        """`model.json` of a backbone, and its weights."""
+        self.parameters.plan.check_defined("backbones", backbone)
+        job = PlannedJob.of(self._maker(backbone), {"backbone": backbone})
+        return {"model": job.file("model"), "weights": job.file("weights")}
+
+    def _maker(self, backbone: str) -> str:
+        """The rule that makes a backbone."""
+        if self.parameters.is_fetched(backbone):
+            return "fetch_weights"
+        return "pretrain" if self.parameters.is_pretrained_here(backbone) else "pixels"
+
+    def _features(self, dataset: str, backbones: Iterable[str], splits: Iterable[str]) -> list[str]:
+        """Features of every split and, within a split, of every backbone."""
+        names = list(backbones)
+        return [
+            file("extract_features", "features", dataset=dataset, backbone=backbone, split=split)
+            for split in splits
+            for backbone in names
+        ]
+
+    def _neighbors(self, dataset: str, backbone: str, splits: Iterable[str], kind: str) -> File:
+        """Neighbors among the images of all these splits."""
+        names = {"dataset": dataset, "backbone": backbone, "split": "+".join(splits), "kind": kind}
+        return file("find_neighbors", "neighbors", **names)
+
+    def _run_job(self, rule: str, run: Run) -> PlannedJob:
+        names = {"dataset": run.dataset, "backbones": "+".join(run.backbones), "head": run.head}
+        return PlannedJob.of(rule, {**names, "k": str(run.k), "protocol": run.protocol})
+
+    def _run_file(self, rule: str, name: str, path: str) -> File:
+        return self._run_job(rule, self.parameters.run(path)).file(name)
+
+    def _of_all_runs(self, rule: str, name: str) -> list[str]:
+        return [self._run_job(rule, run).file(name) for run in self.parameters.plan.runs]
+
+    def _list(self, name: str) -> File:
+        return file("list_runs", name)
+
+    def _drawn(self, rule: str) -> str | list[str]:
+        """The figure of a rule, if there is something to draw."""
+        return file(rule, "figure") if any(self.inputs(rule, {}).values()) else []
+
+    def _choices_of_k(self) -> Iterator[tuple[str, str, str]]:
+        """Every choice of k that runs ask for, in the order of the runs."""
+        chosen = [run for run in self.parameters.plan.runs if run.k == "auto"]
+        yield from dict.fromkeys((run.dataset, "+".join(run.backbones), run.protocol) for run in chosen)
+
+
+def _kept(job: PlannedJob) -> list[str]:
+    """What of a job's results is never removed by hand."""
+    names = ["provenance"] if RULES[job.rule].record_alone else list(RULES[job.rule].outputs)
+    return [job.file(name) for name in names]
