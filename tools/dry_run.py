@@ -23,7 +23,8 @@ from snakemake.settings.types import (
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow" / "scripts"))
 
-from deepclust.planning.schema import Schema, did_you_mean
+from deepclust.core.errors import did_you_mean
+from deepclust.planning.schema import Schema
 from deepclust.planning.strict_yaml import check_file
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -172,30 +172,30 @@ def test_weights_in_the_home_folder(tmp_path, monkeypatch):
 def test_weights_on_a_server_are_downloaded_once():
     address, sha256 = "https://example.org/a%20b/w.pth?x=1", "0" * 64
     parameters = planned(model="resnet50", weights=address)
-    file = parameters.weights_files("fetched")["file"]
-    assert file.startswith("resources/downloads/") and file.endswith("/w.pth")
-    assert parameters.download(file.removeprefix("resources/downloads/")) == {
+    file = parameters.weights_downloads("fetched")["file"]
+    assert file.endswith("/w.pth")
+    assert parameters.download(file) == {
         "md5": None,
         "sha256": "any",
         "sources": [address],
     }
     known = planned(model="resnet50", weights=address, sha256=sha256)
-    key = known.weights_files("fetched")["file"].removeprefix("resources/downloads/")
+    key = known.weights_downloads("fetched")["file"]
     assert known.download(key)["sha256"] == sha256
-    assert known.weights_files("fetched")["file"] != file
+    assert known.weights_downloads("fetched")["file"] != file
 
 
 @pytest.mark.parametrize("name", ["my%20model%20(final).pth", "$(touch%20here).pth", "a;b&c'd\"{e}.pth"])
 def test_names_on_servers_need_no_quotes_in_a_shell(name):
-    file = planned(model="resnet50", weights=f"https://example.org/{name}").weights_files("fetched")["file"]
+    file = planned(model="resnet50", weights=f"https://example.org/{name}").weights_downloads("fetched")["file"]
     assert shlex.quote(file) == file and file.endswith(".pth")
     assert "{" not in file
 
 
 def test_of_an_own_backbone_on_a_server_both_files_are_downloaded():
     parameters = planned(weights="https://example.org/a%20b/model.json?x=1", sha256="0" * 64, **SAID)
-    files = parameters.weights_files("fetched")
-    downloads = {part: parameters.download(path.removeprefix("resources/downloads/")) for part, path in files.items()}
+    files = parameters.weights_downloads("fetched")
+    downloads = {part: parameters.download(path) for part, path in files.items()}
     assert downloads["file"]["sources"] == ["https://example.org/a%20b/model.json?x=1"]
     assert downloads["tensors"]["sources"] == ["https://example.org/a%20b/model.safetensors?x=1"]
     assert (downloads["file"]["sha256"], downloads["tensors"]["sha256"]) == ("0" * 64, "any")

@@ -2,6 +2,7 @@
 
 import math
 
+LONGEST_FILE_NAME = 255  # bytes, on all common file systems
 SUBSAMPLE_SHARE = 0.8  # of the sample that `choose_k` looks at, in each subsample between which stability is measured
 
 

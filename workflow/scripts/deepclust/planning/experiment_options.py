@@ -8,7 +8,6 @@ from deepclust.core.options import Options
 
 # Names become parts of paths and of HTML pages; `+` joins backbones in paths.
 LONGEST_NAME = 100
-LONGEST_FILE_NAME = 255  # bytes, on all common file systems
 NAME_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9_.\-]{{0,{LONGEST_NAME - 1}}}$"
 
 

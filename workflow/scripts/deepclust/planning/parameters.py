@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from deepclust.core.addresses import local_path
-from deepclust.core.errors import DeepclustError
+from deepclust.core.errors import DeepclustError, closest, did_you_mean
 from deepclust.core.files import json_digest, sha256_file
 from deepclust.core.image_lists import read_list
 from deepclust.planning import pretrained
 from deepclust.planning.file_states import file_state, files_digest, folders_digest, listing_digest
 from deepclust.planning.plan import Config, Plan, Run, copies, reading
-from deepclust.planning.schema import closest, did_you_mean
 
 HALF_WHITENED = (
     "half_whitened_neighbors"  # the neighbors that half-whitening heads read, and all clusters are judged by

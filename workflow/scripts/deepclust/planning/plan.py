@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deepclust.core.addresses import local_path
-from deepclust.core.errors import DeepclustError
+from deepclust.core.errors import DeepclustError, did_you_mean
 from deepclust.core.image_files import image_paths
-from deepclust.core.limits import most_clusters, shorter_side
+from deepclust.core.limits import LONGEST_FILE_NAME, most_clusters, shorter_side
 from deepclust.planning import pretrained
 from deepclust.planning.class_folders import meant_splits
 from deepclust.planning.downloads import looked_in
-from deepclust.planning.experiment_options import LONGEST_FILE_NAME, PROTOCOLS
+from deepclust.planning.experiment_options import PROTOCOLS
 from deepclust.planning.layout import file
 from deepclust.planning.overlaps import check_overlap
 from deepclust.planning.problems import Keys, Problem, ProblemError
-from deepclust.planning.schema import Schema, check_and_fill, did_you_mean, undefined
+from deepclust.planning.schema import Schema, check_and_fill, undefined
 from deepclust.planning.strict_yaml import check_file
 
 Config = dict[str, Any]

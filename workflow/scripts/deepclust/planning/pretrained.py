@@ -14,12 +14,11 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from deepclust.core.addresses import hub_address, hub_file, is_on_hub, local_path
-from deepclust.core.errors import DeepclustError, some_of
+from deepclust.core.errors import DeepclustError, closest, did_you_mean, some_of
+from deepclust.core.limits import LONGEST_FILE_NAME
 from deepclust.models.description import DESCRIPTION, beside, is_description, read_description
 from deepclust.planning.downloads import looked_in
-from deepclust.planning.experiment_options import LONGEST_FILE_NAME
 from deepclust.planning.problems import Keys, Problem
-from deepclust.planning.schema import closest, did_you_mean
 
 PROJECT = Path(__file__).resolve().parents[4]
 BACKBONES = Path(__file__).resolve().parents[1] / "backbones"

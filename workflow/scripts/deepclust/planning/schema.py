@@ -4,7 +4,6 @@ Planning validates against the schema rather than the pydantic models because th
 torch, and a plan must be there in a second. A problem has the path of its key.
 """
 
-import difflib
 import json
 import math
 import re
@@ -14,6 +13,7 @@ from typing import Any
 
 import jsonschema
 
+from deepclust.core.errors import did_you_mean
 from deepclust.planning.experiment_options import LONGEST_NAME
 from deepclust.planning.problems import Keys, Problem
 
@@ -216,18 +216,6 @@ def _a(types: Iterable[str]) -> str:
     return " or ".join(names.get(kind, kind) for kind in types)
 
 
-def did_you_mean(name: Any, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` where something similar is known, else the list of what is known."""
-    known = [str(item) for item in known]
-    return closest(name, known) or (f" (known: {', '.join(known)})" if known else "")
-
-
 def undefined(section: str, name: Any, entries: Iterable[str]) -> str:
     """What is wrong with the name of something that a section does not define."""
     return f"{section} defines no {name!r}{did_you_mean(name, entries)}"
-
-
-def closest(name: Any, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` where something similar is known, else nothing."""
-    close = difflib.get_close_matches(str(name), sorted(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""

@@ -11,10 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deepclust.core.errors import DeepclustError
+from deepclust.core.errors import DeepclustError, did_you_mean
+from deepclust.core.limits import LONGEST_FILE_NAME
 from deepclust.core.time_limit import default_checkpoint_seconds
-from deepclust.planning.experiment_options import LONGEST_FILE_NAME
-from deepclust.planning.schema import did_you_mean
 from deepclust.slurm.cluster import (
     Request,
     SlurmError,

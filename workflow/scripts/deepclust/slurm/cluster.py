@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deepclust.core.errors import some_of
-from deepclust.planning.schema import did_you_mean
+from deepclust.core.errors import did_you_mean, some_of
 
 TOOLS = ("sbatch", "squeue", "scontrol", "sinfo", "scancel")
 UNITS = {"": 1, "K": 2**-10, "M": 1, "G": 2**10, "T": 2**20}
