@@ -40,7 +40,7 @@ rule all:
     default_target: True
     input:
         rules.report_page.output,
-        lost=lambda wildcards: JOBS.graph.lost(),
+        lost=ending(lambda wildcards: JOBS.graph.lost()),
     localrule: True
     message:
         "All results of the experiment"

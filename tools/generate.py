@@ -25,7 +25,7 @@ from deepclust.features.options import ExtractionOptions, NeighborOptions  # noq
 from deepclust.heads.kit.options import ChooseKOptions  # noqa: E402
 from deepclust.planning.experiment_options import NAME_PATTERN, RunOptions  # noqa: E402
 from deepclust.pretraining.launch.launcher_options import LauncherOptions  # noqa: E402
-from deepclust.reporting.options import ReportOptions  # noqa: E402
+from deepclust.reporting.options import MapOptions, PageOptions  # noqa: E402
 from envs import environment_files  # noqa: E402
 
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.json"
@@ -88,6 +88,12 @@ def model_schema(model: type[Options], prefix: str, definitions: Json) -> Json:
     return schema
 
 
+def report_options() -> type[Options]:
+    """Options of the report, those of its figures among them."""
+    figures = [module.Options for module in methods(["reporting.figures"])]
+    return create_model("ReportOptions", __base__=(MapOptions, *figures, PageOptions), __doc__="The report.")
+
+
 def first_line(module: ModuleType) -> str:
     return (module.__doc__ or "").strip().splitlines()[0]
 
@@ -128,7 +134,7 @@ def config_schema() -> Json:
         ("neighbors", NeighborOptions),
         ("choose_k", ChooseKOptions),
         ("evaluation", EvaluationOptions),
-        ("report", ReportOptions),
+        ("report", report_options()),
         ("launcher", LauncherOptions),
     ):
         definitions[section] = model_schema(model, section, definitions)

@@ -146,5 +146,5 @@ class DryRuns:
 
 def name(job):
     """`rule` and its wildcards in short, e.g. `extract_features digits simclr test`."""
-    order = ("dataset", "backbones", "backbone", "head", "k", "protocol", "split", "kind")
+    order = ("dataset", "backbones", "backbone", "head", "k", "protocol", "split", "kind", "figure")
     return " ".join([job["rule"], *(job["wildcards"][key] for key in order if key in job["wildcards"])])

@@ -51,7 +51,7 @@ def clone(tmp_path_factory, added):
 
 def test_page_adds_one_of_each_kind(added):
     folders = sorted(re.sub(r".*deepclust/|/[^/]*$", "", name) for name in added if name.endswith(".py"))
-    assert folders == ["data/loaders", "heads", "pretraining"]
+    assert folders == ["data/loaders", "heads", "pretraining", "reporting/figures"]
 
 
 def test_a_method_is_one_file_and_what_is_generated(clone, added):
@@ -91,3 +91,4 @@ def test_experiment_of_the_page_runs_to_the_report(clone, added):
     leaderboard = next((folder / "results").rglob("leaderboard.csv")).read_text(encoding="utf-8").splitlines()
     assert len(leaderboard) == 1 + len(runs["backbones"]) * len(runs["heads"])
     assert "rotation" in report and "minibatch" in report
+    assert "<h2>Found of what can be found</h2>" in report

@@ -192,7 +192,7 @@ LAUNCHER = {
 # Whatever changes in an experiment, the page shows it.
 SHOWS_THE_EXPERIMENT = {"write_experiment", "report_page"}
 
-RUNS_TOGETHER = {"list_runs", "leaderboard", "plot_leaderboard"} | SHOWS_THE_EXPERIMENT
+RUNS_TOGETHER = {"list_runs", "leaderboard", "plot_experiment leaderboard"} | SHOWS_THE_EXPERIMENT
 
 
 # key of the config -> other value, jobs that it reaches directly
@@ -378,7 +378,7 @@ def test_another_run_computes_only_itself(dry_runs, experiment):
 
 def test_snapshots_of_another_backbone_train_it_again_and_are_scored(dry_runs, graph, experiment):
     config = changed(experiment, "backbones.later.snapshot_every", 1)
-    expected = with_all_after(graph, ["pretrain later"]) | {"score_snapshots digits later", "plot_snapshots"}
+    expected = with_all_after(graph, ["pretrain later"]) | {"score_snapshots digits later", "plot_experiment snapshots"}
     assert dry_runs.names(config) == expected | {"list_runs"} | SHOWS_THE_EXPERIMENT  # one job record more
 
 
@@ -567,7 +567,7 @@ def test_as_a_command_too(project):
     (project / "command.yaml").write_text(config)
     done = snakemake(project, "-n", "--configfile", "command.yaml", "--quiet", "host")
     rules = set(re.findall(r"^(\w+) +\d+$", done.stdout + done.stderr, re.MULTILINE)) - {"total", "all"}
-    assert rules == {"cluster", "evaluate", "plot_run", "leaderboard", "plot_leaderboard"} | SHOWS_THE_EXPERIMENT
+    assert rules == {"cluster", "evaluate", "plot_run", "leaderboard", "plot_experiment"} | SHOWS_THE_EXPERIMENT
 
 
 # --- accepting results -----------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ REFUSED = {
     "results/evaluation/nosuch/simclr/layers.csv": "datasets defines no 'nosuch'",
     "results/evaluation/digits/nosuch/layers.csv": "backbones defines no 'nosuch'",
     "results/report/nosuch/pixels/held-out/map.safetensors": "datasets defines no 'nosuch'",
-    "results/report/digits/nosuch/held-out/k.png": "backbones defines no 'nosuch'",
+    "results/report/digits/nosuch/held-out/choice_of_k.png": "backbones defines no 'nosuch'",
     "resources/downloads/01234567/images.tar": "01234567/images.tar is no download",
 }
 

@@ -1,5 +1,10 @@
 # Figures, and the page that puts them together.
 
+from deepclust.core.figures import figures
+from deepclust.planning.captions import caption_file
+
+CAPTIONS = Path(".snakemake/deepclust/captions").absolute()
+
 
 rule project_map:
     input:
@@ -25,31 +30,16 @@ rule plot_run:
     output:
         **outputs(
             "plot_run",
-            confusion=partial(
-                report,
-                caption="../report/confusion.rst",
-                category="Runs",
-                subcategory="{dataset}, k = {k}, {protocol}",
-                labels={
-                    "backbone": "{backbones}",
-                    "head": "{head}",
-                    "figure": "confusion",
-                },
-            ),
-            gallery=partial(
-                report,
-                caption="../report/gallery.rst",
-                category="Runs",
-                subcategory="{dataset}, k = {k}, {protocol}",
-                labels={"backbone": "{backbones}", "head": "{head}", "figure": "gallery"},
-            ),
-            map_figure=partial(
-                report,
-                caption="../report/map.rst",
-                category="Runs",
-                subcategory="{dataset}, k = {k}, {protocol}",
-                labels={"backbone": "{backbones}", "head": "{head}", "figure": "map"},
-            ),
+            **{
+                name: partial(
+                    report,
+                    caption=caption_file([name], CAPTIONS),
+                    category=figure.facts.heading,
+                    subcategory="{dataset}, k = {k}, {protocol}",
+                    labels={"backbone": "{backbones}", "head": "{head}", "figure": figure.facts.title},
+                )
+                for name, figure in figures("run").items()
+            },
         ),
     log:
         log_of("plot_run"),
@@ -64,136 +54,66 @@ rule plot_run:
         COMMAND
 
 
-rule plot_choice_of_k:
+rule plot_setting:
     input:
-        unpack(inputs("plot_choice_of_k")),
+        unpack(inputs("plot_setting")),
     output:
         **outputs(
-            "plot_choice_of_k",
+            "plot_setting",
             figure=partial(
                 report,
-                caption="../report/choice_of_k.rst",
-                category="Number of clusters",
-                labels={
-                    "dataset": "{dataset}",
-                    "backbone": "{backbones}",
-                    "protocol": "{protocol}",
+                caption=caption_file(figures("setting"), CAPTIONS),
+                category=lambda wildcards: figures()[wildcards.figure].facts.heading,
+                labels=lambda wildcards: {
+                    "dataset": wildcards.dataset,
+                    "backbone": wildcards.backbones,
+                    "protocol": wildcards.protocol,
+                    "figure": figures()[wildcards.figure].facts.title,
                 },
             ),
         ),
     log:
-        log_of("plot_choice_of_k"),
+        log_of("plot_setting"),
+    wildcard_constraints:
+        figure="|".join(figures("setting")) or "(?!)",
     localrule: True
     conda:
         "../../envs/report.yaml"
     params:
-        **job("plot_choice_of_k"),
+        **job("plot_setting"),
     message:
-        "Draw how the number of clusters of {wildcards.dataset} was chosen by {wildcards.backbones}"
+        "Draw {wildcards.figure} of {wildcards.dataset} by {wildcards.backbones}, {wildcards.protocol}"
     shell:
         COMMAND
 
 
-rule plot_training:
+rule plot_experiment:
     input:
-        unpack(inputs("plot_training")),
+        unpack(inputs("plot_experiment")),
     output:
         **outputs(
-            "plot_training",
+            "plot_experiment",
             figure=partial(
                 report,
-                caption="../report/training.rst",
-                category="Pretraining",
-                labels={"figure": "training curves"},
+                caption=caption_file(figures("experiment"), CAPTIONS),
+                category=lambda wildcards: figures()[wildcards.figure].facts.heading,
+                labels=lambda wildcards: {
+                    "what": figures()[wildcards.figure].facts.title,
+                    "as": "figure",
+                },
             ),
         ),
     log:
-        log_of("plot_training"),
+        log_of("plot_experiment"),
+    wildcard_constraints:
+        figure="|".join(figures("experiment")) or "(?!)",
     localrule: True
     conda:
         "../../envs/report.yaml"
     params:
-        **job("plot_training"),
+        **job("plot_experiment"),
     message:
-        "Draw how pretraining went"
-    shell:
-        COMMAND
-
-
-rule plot_snapshots:
-    input:
-        unpack(inputs("plot_snapshots")),
-    output:
-        **outputs(
-            "plot_snapshots",
-            figure=partial(
-                report,
-                caption="../report/snapshots.rst",
-                category="Pretraining",
-                labels={"figure": "scores over epochs"},
-            ),
-        ),
-    log:
-        log_of("plot_snapshots"),
-    localrule: True
-    conda:
-        "../../envs/report.yaml"
-    params:
-        **job("plot_snapshots"),
-    message:
-        "Draw the scores of snapshots over epochs"
-    shell:
-        COMMAND
-
-
-rule plot_layers:
-    input:
-        unpack(inputs("plot_layers")),
-    output:
-        **outputs(
-            "plot_layers",
-            figure=partial(
-                report,
-                caption="../report/layers.rst",
-                category="Pretraining",
-                labels={"figure": "linear probe per layer"},
-            ),
-        ),
-    log:
-        log_of("plot_layers"),
-    localrule: True
-    conda:
-        "../../envs/report.yaml"
-    params:
-        **job("plot_layers"),
-    message:
-        "Draw how well each stage of the networks can be read"
-    shell:
-        COMMAND
-
-
-rule plot_leaderboard:
-    input:
-        unpack(inputs("plot_leaderboard")),
-    output:
-        **outputs(
-            "plot_leaderboard",
-            figure=partial(
-                report,
-                caption="../report/leaderboard_figure.rst",
-                category="Leaderboard",
-                labels={"what": "All runs", "as": "figure"},
-            ),
-        ),
-    log:
-        log_of("plot_leaderboard"),
-    localrule: True
-    conda:
-        "../../envs/report.yaml"
-    params:
-        **job("plot_leaderboard"),
-    message:
-        "Draw all runs beside their ceilings and published results"
+        "Draw {wildcards.figure} of the experiment"
     shell:
         COMMAND
 

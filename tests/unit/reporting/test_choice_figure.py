@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from deepclust.reporting.choice_of_k import ChoiceOfK, choice_figure
+from deepclust.reporting.choice import ChoiceOfK
+from deepclust.reporting.figures.choice_of_k import choice_figure
 from deepclust.reporting.style import save_figure
 
 

@@ -1,4 +1,4 @@
-from deepclust.reporting.leaderboard_figure import MOST_DATASETS, MOST_PUBLISHED, MOST_RUNS, leaderboard_figure
+from deepclust.reporting.figures.leaderboard import MOST_DATASETS, MOST_PUBLISHED, MOST_RUNS, leaderboard_figure
 from deepclust.reporting.published import Published
 from deepclust.reporting.runs import read_run
 

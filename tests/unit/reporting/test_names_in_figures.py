@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from deepclust.reporting import fonts
-from deepclust.reporting.confusion import run_overview
+from deepclust.reporting.figures.confusion import run_overview
+from deepclust.reporting.figures.gallery import gallery
+from deepclust.reporting.figures.layers import layer_figure
+from deepclust.reporting.figures.leaderboard import leaderboard_figure
+from deepclust.reporting.figures.map import map_figure
+from deepclust.reporting.figures.snapshots import snapshots_figure
+from deepclust.reporting.figures.training import training_figure
 from deepclust.reporting.fonts import text_width
-from deepclust.reporting.gallery import gallery
-from deepclust.reporting.layers import layer_figure
-from deepclust.reporting.leaderboard_figure import leaderboard_figure
-from deepclust.reporting.map_figure import map_figure
 from deepclust.reporting.runs import read_run
 from deepclust.reporting.scored import Scored
-from deepclust.reporting.snapshots import snapshots_figure
 from deepclust.reporting.style import DPI, LONGEST_NAME, printable
-from deepclust.reporting.training import training_figure
 
 SCRIPTS = ["猫 🐱", "고양이", "ネコ", "貓", "кошка", "γάτα", "קטה", "قطة", "बिल्ली", "แมว", "ድመት", "კატა"]
 LONG = ["Northern short-tailed shrew of the eastern lowlands, juvenile", "W" * 60, "漢" * 60, "x" * 120, "cat"]

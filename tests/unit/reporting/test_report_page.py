@@ -9,16 +9,14 @@ from PIL import Image
 from deepclust.core.errors import DeepclustError
 from deepclust.core.files import write_json
 from deepclust.core.progress import Progress
-from deepclust.reporting import page
 from deepclust.reporting.embedding import embed, figures_of
 from deepclust.reporting.job_use import JobUse, use_table
-from deepclust.reporting.page import read_config, render_page
+from deepclust.reporting.page import Content, read_config, render_page
 from deepclust.reporting.published import Published
 from deepclust.reporting.records import facts
 from deepclust.reporting.runs import read_run
 from deepclust.reporting.tables import duration, gains, leaderboard_table, published_table, seed_table
 
-ROOM = Path(page.__file__).parent
 PUBLISHED = [
     Published("CIFAR-10", "SCAN", "ResNet-18", "held-out", {"acc": 0.883}, "a README", "best model"),
     Published("CIFAR-10", "CC", "ResNet-34", "merged", {"acc": 0.79, "nmi": 0.705}, "a table", ""),
@@ -57,26 +55,26 @@ def render(write_metrics, tmp_path):
         for run in read:
             for name in ("confusion", "gallery", "map"):
                 figures.append(tmp_path / "results/report" / run.path / f"{name}.png")
-                figures[-1].parent.mkdir(parents=True, exist_ok=True)
-                figures[-1].write_bytes(picture.read_bytes())
+        report = tmp_path / "results/report"
+        settings = [Path(path.parts[-4], path.parts[-3], path.stem, "choice_of_k") for path in choices]
+        others = ["leaderboard", *(["training"] if training else []), *(["snapshots"] if snapshots else []), *settings]
+        figures += [report / f"{name}.png" for name in others]
+        for path in figures:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(picture.read_bytes())
         table = tmp_path / "leaderboard.csv"
         table.write_text("dataset,acc_mean\ntoy,0.9\n")
-        html = render_page(
-            read,
-            figures,
-            PUBLISHED,
-            config or {"backbones": {"pixels": {"method": "pixels"}, "simclr": {"method": "simclr"}}},
-            facts(read, []),
-            use_table(jobs),
+        content = Content(
+            runs=read,
+            figures=figures,
+            published=PUBLISHED,
+            config=config or {"backbones": {"pixels": {"method": "pixels"}, "simclr": {"method": "simclr"}}},
+            origin=facts(read, []),
+            jobs=use_table(jobs),
             leaderboard=table,
-            leaderboard_figure=picture,
-            training_figure=picture if training else None,
-            snapshots_figure=picture if snapshots else None,
-            layer_figure=None,
-            choices=[(path, picture) for path in choices],
-            most_runs=most_runs,
-            progress=Progress(),
+            choices=choices,
         )
+        html = render_page(content, most_runs, Progress())
         return Page(html), html
 
     return make

@@ -6,10 +6,10 @@ from matplotlib.collections import PathCollection
 from PIL import Image
 
 from deepclust.core.errors import DeepclustError
-from deepclust.reporting.confusion import run_overview
 from deepclust.reporting.failure import failure_figure
-from deepclust.reporting.gallery import gallery
-from deepclust.reporting.map_figure import map_figure
+from deepclust.reporting.figures.confusion import run_overview
+from deepclust.reporting.figures.gallery import gallery
+from deepclust.reporting.figures.map import map_figure
 from deepclust.reporting.runs import read_run
 from deepclust.reporting.scored import Scored, read_scored
 from deepclust.reporting.style import category_style, printable, save_figure

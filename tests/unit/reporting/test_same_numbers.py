@@ -6,8 +6,8 @@ import re
 from deepclust.core.files import write_json, write_text
 from deepclust.evaluation.leaderboard import leaderboard, to_csv
 from deepclust.planning.terminal import closing_table
-from deepclust.reporting.confusion import run_overview
-from deepclust.reporting.leaderboard_figure import leaderboard_figure
+from deepclust.reporting.figures.confusion import run_overview
+from deepclust.reporting.figures.leaderboard import leaderboard_figure
 from deepclust.reporting.runs import read_run
 from deepclust.reporting.tables import gains, leaderboard_table
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deepclust.reporting.snapshots import snapshots_figure
+from deepclust.reporting.figures.snapshots import snapshots_figure
 
 SECU = [
     {"epoch": epoch, "knn_acc": 0.1 * epoch, "linear_acc": None, "kmeans": scores, "native": scores}

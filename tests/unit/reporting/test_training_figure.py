@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from deepclust.core.errors import DeepclustError
-from deepclust.reporting.training import read_log, training_figure
+from deepclust.reporting.figures.training import read_log, training_figure
 
 
 def test_a_log_is_read_by_epoch_and_the_last_word_counts(tmp_path):

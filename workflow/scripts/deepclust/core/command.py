@@ -144,6 +144,7 @@ def run_job(
     main: Callable[[Arguments, Job], None],
     *,
     method: tuple[str, str] | None = None,
+    modules: Sequence[str] = (),
     argv: Sequence[str] | None = None,
 ) -> NoReturn:
     """Parse the command line into `arguments`, run `main`, write the provenance, exit.
@@ -152,6 +153,7 @@ def run_job(
         rule: name of the command, equal to its file's name.
         method: the package and the flag of a method that is chosen by name, e.g. `("heads", "method")`. Its `Options`
             are the `options` of the command, and its module is part of the code's fingerprint.
+        modules: modules that the command loads by name whatever its arguments, also part of the fingerprint.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     recorder = Recorder()
@@ -162,7 +164,7 @@ def run_job(
 
             set_threads(int(threads))
         chosen = _flag(argv, method[1]) if method else None
-        modules = [f"deepclust.{method[0]}.{chosen}"] if method and chosen else []
+        modules = [*modules, f"deepclust.{method[0]}.{chosen}"] if method and chosen else modules
         options = registry.load(method[0], chosen).Options if method and chosen else None
         parsed = parse_arguments(rule, arguments, argv, options)
         _check_code(rule, modules, parsed)

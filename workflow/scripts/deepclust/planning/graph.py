@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deepclust.core.errors import DeepclustError
+from deepclust.core.figures import FigureFile, Scope, figures
 from deepclust.planning.layout import RULES, RUN, File, PlannedJob, file
 from deepclust.planning.parameters import HALF_WHITENED, Parameters
 from deepclust.planning.plan import Run
@@ -18,6 +19,8 @@ LISTED = ("metrics", "records", "figures")
 """Inputs of all runs: a thousand paths do not fit on a command line, which names a list of them instead."""
 
 Inputs = Mapping[str, str | Sequence[str]]
+
+_SETTING = ("dataset", "backbones", "protocol")
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,7 @@ class JobGraph:
     def _plot_run(self, dataset: str, backbones: str, head: str, k: str, protocol: str) -> Inputs:
         run = self.run(dataset, backbones, head, k, protocol)
         _, score = self._splits(dataset, protocol)
-        return {
+        files: Inputs = {
             "metrics": self._run_job("evaluate", run).file("metrics"),
             "clusters": self._run_job("cluster", run).file("clusters"),
             "images": self._prepared("images", dataset, score),
@@ -222,25 +225,51 @@ class JobGraph:
             "labels": self._prepared("labels", dataset, score),
             "map": file("project_map", "map", dataset=dataset, backbones=backbones, protocol=protocol),
         }
+        read = [_read(figure, files) for figure in figures("run").values()]
+        return {"metrics": files["metrics"]} | {name: path for each in read for name, path in each.items()}
 
-    def _plot_choice_of_k(self, dataset: str, backbones: str, protocol: str) -> Inputs:
-        return {"choice": file("choose_k", "choice", dataset=dataset, backbones=backbones, protocol=protocol)}
+    def _plot_setting(self, dataset: str, backbones: str, protocol: str, figure: str) -> Inputs:
+        return self._to_draw(figure, self._setting_files(dataset, backbones, protocol))
 
-    def _plot_training(self) -> Inputs:
-        used = self.parameters.backbones()
-        names = filter(self.parameters.is_pretrained_here, used)
-        return {"logs": [file("pretrain", "log", backbone=name) for name in names]}
+    def _setting_files(self, dataset: str, backbones: str, protocol: str) -> Inputs:
+        """What there is to draw of a setting, by the names that its figures have for it."""
+        setting = {"dataset": dataset, "backbones": backbones, "protocol": protocol}
+        self._splits(dataset, protocol)
+        for name in backbones.split("+"):
+            self.parameters.plan.check_defined("backbones", name)
+        chosen = (dataset, backbones, protocol) in self._choices_of_k()
+        return {
+            "choice": file("choose_k", "choice", **setting) if chosen else [],
+            "probe": file("probe", "probe", **setting),
+            "map": file("project_map", "map", **setting),
+        }
 
-    def _plot_snapshots(self) -> Inputs:
-        pairs = self.parameters.snapshots()
-        return {"scores": [file("score_snapshots", "scores", dataset=d, backbone=b) for d, b in pairs]}
+    def _plot_experiment(self, figure: str) -> Inputs:
+        return self._to_draw(figure, self._experiment_files())
 
-    def _plot_layers(self) -> Inputs:
-        pairs = self.parameters.probed_layers()
-        return {"tables": [file("probe_layers", "table", dataset=d, backbone=b) for d, b in pairs]}
+    def _experiment_files(self) -> Inputs:
+        """What there is to draw of the experiment, by the names that its figures have for it."""
+        trained = filter(self.parameters.is_pretrained_here, self.parameters.backbones())
+        snapshots, layers = self.parameters.snapshots(), self.parameters.probed_layers()
+        return {
+            "metrics": self._of_all_runs("evaluate", "metrics"),
+            "logs": [file("pretrain", "log", backbone=name) for name in trained],
+            "scores": [file("score_snapshots", "scores", dataset=d, backbone=b) for d, b in snapshots],
+            "tables": [file("probe_layers", "table", dataset=d, backbone=b) for d, b in layers],
+        }
 
-    def _plot_leaderboard(self) -> Inputs:
-        return self._leaderboard()
+    def _to_draw(self, name: str, files: Inputs) -> Inputs:
+        """What a figure reads, and lists of it that are too long for a command line.
+
+        Raises:
+            DeepclustError: the experiment does not have all of it.
+        """
+        read = _read(figures()[name], files)
+        if missing := [each for each, found in read.items() if not found]:
+            raise DeepclustError(
+                f"there is nothing to draw as {name}: the experiment has no {', '.join(missing)} for it"
+            )
+        return {**read, "lists": [self._list(each) for each in read if each in LISTED]}
 
     def _list_runs(self) -> Inputs:
         return {}
@@ -249,23 +278,28 @@ class JobGraph:
         return {}
 
     def _report_page(self) -> Inputs:
-        choices = [dict(zip(("dataset", "backbones", "protocol"), setting)) for setting in self._choices_of_k()]
-        figures = [self._of_all_runs("plot_run", name) for name in ("confusion", "gallery", "map_figure")]
+        choices = [dict(zip(_SETTING, setting)) for setting in self._choices_of_k()]
         return {
             "metrics": self._of_all_runs("evaluate", "metrics"),
             "records": self._of_all_runs("evaluate", "provenance"),
-            "figures": [path for of_run in zip(*figures) for path in of_run],
+            "figures": self._figures(),
             "lists": [self._list(name) for name in LISTED],
             "job_list": self._list("jobs"),
             "leaderboard": file("leaderboard", "table"),
-            "leaderboard_figure": file("plot_leaderboard", "figure"),
-            "training": self._drawn("plot_training"),
-            "snapshots": self._drawn("plot_snapshots"),
-            "layers": self._drawn("plot_layers"),
             "choices": [file("choose_k", "choice", **setting) for setting in choices],
-            "choice_figures": [file("plot_choice_of_k", "figure", **setting) for setting in choices],
             "experiment": file("write_experiment", "experiment"),
         }
+
+    def _figures(self) -> Sequence[str]:
+        """All figures that there is something to draw for."""
+        runs = self.parameters.plan.runs
+        found: list[str] = [self._run_job("plot_run", run).file(name) for run in runs for name in figures("run")]
+        settings = dict.fromkeys((run.dataset, "+".join(run.backbones), run.protocol) for run in runs)
+        for setting in settings if figures("setting") else ():
+            drawn, names = _drawn("setting", self._setting_files(*setting)), dict(zip(_SETTING, setting))
+            found += [file("plot_setting", "figure", figure=name, **names) for name in drawn]
+        drawn = _drawn("experiment", self._experiment_files())
+        return found + [file("plot_experiment", "figure", figure=name) for name in drawn]
 
     # --- what they are put together from ----------------------------------------------------------------------------
 
@@ -340,14 +374,27 @@ class JobGraph:
     def _list(self, name: str) -> File:
         return file("list_runs", name)
 
-    def _drawn(self, rule: str) -> str | list[str]:
-        """The figure of a rule, if there is something to draw."""
-        return file(rule, "figure") if any(self.inputs(rule, {}).values()) else []
-
     def _choices_of_k(self) -> Iterator[tuple[str, str, str]]:
         """Every choice of k that runs ask for, in the order of the runs."""
         chosen = [run for run in self.parameters.plan.runs if run.k == "auto"]
         yield from dict.fromkeys((run.dataset, "+".join(run.backbones), run.protocol) for run in chosen)
+
+
+def _read(figure: FigureFile, files: Inputs) -> Inputs:
+    """What a figure reads of the files of its scope.
+
+    Raises:
+        DeepclustError: it names one that there is not.
+    """
+    if unknown := [name for name in figure.facts.reads if name not in files]:
+        known = f"of {figure.facts.scope} there are {', '.join(files)}"
+        raise DeepclustError(f"reporting/figures/{figure.name}.py reads {unknown[0]}, but {known}")
+    return {name: files[name] for name in figure.facts.reads}
+
+
+def _drawn(scope: Scope, files: Inputs) -> list[str]:
+    """The figures of a scope for which all is there that they read."""
+    return [name for name, figure in figures(scope).items() if all(_read(figure, files).values())]
 
 
 def _kept(job: PlannedJob) -> list[str]:

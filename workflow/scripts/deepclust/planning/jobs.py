@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deepclust.core.figures import figures
 from deepclust.core.fingerprint import SCRIPTS, code_digest, code_params
 from deepclust.planning.graph import JobGraph
 from deepclust.planning.layout import file
@@ -94,7 +95,7 @@ class Jobs:
         return self.digests[name]
 
     def _methods(self, rule: str, wildcards: Wildcards) -> tuple[str, ...]:
-        return (METHODS[rule](self.parameters, wildcards),) if rule in METHODS else ()
+        return METHODS[rule](self.parameters, wildcards) if rule in METHODS else ()
 
     def _method_code(self, rule: str, wildcards: Wildcards) -> list[str]:
         """What the fingerprint holds only because of the method."""
@@ -143,14 +144,17 @@ def _run(jobs: Jobs, wildcards: Wildcards) -> Any:
     return jobs.graph.run(**dict(wildcards.items()))
 
 
-METHODS: dict[str, Callable[[Parameters, Wildcards], str]] = {
-    "prepare": lambda parameters, w: parameters.loader_module(w.dataset),
-    "pixels": lambda parameters, w: parameters.backbone_module(w.backbone),
-    "fetch_weights": lambda parameters, w: parameters.backbone_module(w.backbone),
-    "pretrain": lambda parameters, w: parameters.backbone_module(w.backbone),
-    "cluster": lambda parameters, w: parameters.head_module(w.head),
+METHODS: dict[str, Callable[[Parameters, Wildcards], tuple[str, ...]]] = {
+    "prepare": lambda parameters, w: (parameters.loader_module(w.dataset),),
+    "pixels": lambda parameters, w: (parameters.backbone_module(w.backbone),),
+    "fetch_weights": lambda parameters, w: (parameters.backbone_module(w.backbone),),
+    "pretrain": lambda parameters, w: (parameters.backbone_module(w.backbone),),
+    "cluster": lambda parameters, w: (parameters.head_module(w.head),),
+    "plot_run": lambda parameters, w: tuple(figure.module for figure in figures("run").values()),
+    "plot_setting": lambda parameters, w: (figures()[w.figure].module,),
+    "plot_experiment": lambda parameters, w: (figures()[w.figure].module,),
 }
-"""The module that a command loads by name."""
+"""The modules that a command loads by name."""
 
 OPTIONS: dict[str, Callable[[Jobs, Wildcards], Flags]] = {
     "download": lambda jobs, w: jobs.parameters.download(f"{w.key}/{w.file}"),
@@ -168,7 +172,9 @@ OPTIONS: dict[str, Callable[[Jobs, Wildcards], Flags]] = {
     "probe_layers": lambda jobs, w: jobs.parameters.probe_layers(),
     "evaluate": lambda jobs, w: jobs.parameters.evaluate(_run(jobs, w)),
     "project_map": lambda jobs, w: jobs.parameters.report("map", score=jobs.graph.scored(w.dataset, w.protocol)),
-    "plot_run": lambda jobs, w: jobs.parameters.report("gallery", score=jobs.graph.scored(w.dataset, w.protocol)),
+    "plot_run": lambda jobs, w: jobs.parameters.figures(figures("run"), score=jobs.graph.scored(w.dataset, w.protocol)),
+    "plot_setting": lambda jobs, w: jobs.parameters.figures([w.figure], figure=w.figure),
+    "plot_experiment": lambda jobs, w: jobs.parameters.figures([w.figure], figure=w.figure),
     "report_page": lambda jobs, w: jobs.parameters.report("page"),
 }
 """The options of a job, as the experiment has them."""

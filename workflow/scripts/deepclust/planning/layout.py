@@ -6,6 +6,7 @@ What a job reads is in `planning/graph.py`. Both know a file as `File`, a path t
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from deepclust.core.figures import figures
 from deepclust.planning.experiment_options import NAME_PATTERN, PROTOCOLS
 
 NAME = NAME_PATTERN.strip("^$")
@@ -54,8 +55,8 @@ _EVALUATION = "results/evaluation"
 _REPORT = "results/report"
 
 
-def _figure(name: str) -> dict[str, str]:
-    return below(_REPORT, figure=f"{name}.png", provenance=f"{name}.provenance.json")
+def _figure(folder: str) -> dict[str, str]:
+    return below(folder, figure="{figure}.png", provenance="{figure}.provenance.json")
 
 
 RULES: dict[str, RuleFiles] = {
@@ -150,19 +151,12 @@ RULES: dict[str, RuleFiles] = {
         RUN,
         below(
             f"{_REPORT}/{RUN}",
-            confusion="confusion.png",
-            gallery="gallery.png",
-            map_figure="map.png",
+            **{name: f"{name}.png" for name in figures("run")},
             provenance="figures.provenance.json",
         ),
     ),
-    "plot_choice_of_k": RuleFiles(
-        SETTING, below(f"{_REPORT}/{SETTING}", figure="k.png", provenance="k.provenance.json")
-    ),
-    "plot_training": RuleFiles("", _figure("training")),
-    "plot_snapshots": RuleFiles("", _figure("snapshots")),
-    "plot_layers": RuleFiles("", _figure("layers")),
-    "plot_leaderboard": RuleFiles("", _figure("leaderboard")),
+    "plot_setting": RuleFiles(f"{SETTING}/{{figure}}", _figure(f"{_REPORT}/{SETTING}")),
+    "plot_experiment": RuleFiles("{figure}", _figure(_REPORT)),
     "list_runs": RuleFiles(
         "",
         below("results/lists", metrics="metrics.txt", records="records.txt", figures="figures.txt", jobs="jobs.txt"),

@@ -8,12 +8,13 @@ import functools
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from deepclust.core.addresses import local_path
 from deepclust.core.errors import DeepclustError, closest, did_you_mean
+from deepclust.core.figures import figures
 from deepclust.core.files import json_digest, sha256_file
 from deepclust.core.image_lists import read_list
 from deepclust.planning import pretrained
@@ -372,6 +373,19 @@ class Parameters:
         return Flags({**options, **names, "protocol": run.protocol, "score": score, "published_as": published})
 
     def report(self, part: str, **more: Any) -> Flags:
-        """The options of one part of the report (`map`, `gallery` or `page`), and what else it needs."""
+        """The options of one part of the report (`map` or `page`), and what else it needs."""
         options = self.config["report"]
         return Flags({**{key: options[key] for key in options if key.startswith(f"{part}_")}, **more})
+
+    def figures(self, names: Iterable[str], **more: Any) -> Flags:
+        """The options of figures, and what else they need.
+
+        Raises:
+            DeepclustError: an option is not in the schema of experiments.
+        """
+        keys = [key for name in names for key in figures()[name].options]
+        if unknown := [key for key in keys if key not in self.config["report"]]:
+            raise DeepclustError(
+                f"a figure has the new option {unknown[0]}: write the schema anew with `make generate`"
+            )
+        return Flags({**{key: self.config["report"][key] for key in keys}, **more})

@@ -1,4 +1,4 @@
-"""Options of the report. They change what is drawn, never a score."""
+"""Options of the report, beside those of its figures. They change what is shown, never a score."""
 
 from pydantic import Field
 
@@ -15,21 +15,8 @@ class MapOptions(Options):
     few images."""
 
 
-class RunFigureOptions(Options):
-    """The figures of one run."""
-
-    gallery_images: int = Field(12, ge=1, le=50)
-    """Images per cluster in the gallery, a fixed random sample of the cluster."""
-    gallery_clusters: int = Field(20, ge=1, le=100)
-    """Clusters in the gallery at most, chosen evenly from the largest to the smallest."""
-
-
 class PageOptions(Options):
     """The report page."""
 
     page_runs: int = Field(24, ge=0)
     """Runs with a section and figures of their own, the best of each dataset first. The leaderboard has all runs."""
-
-
-class ReportOptions(MapOptions, RunFigureOptions, PageOptions):
-    """The report."""

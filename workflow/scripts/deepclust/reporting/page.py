@@ -1,16 +1,20 @@
 """The report page: one HTML file that needs nothing else."""
 
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
 
 from deepclust.core.errors import DeepclustError
+from deepclust.core.figures import FigureFile, figures
 from deepclust.core.progress import Progress
 from deepclust.core.scores import show, show_share
-from deepclust.reporting.choice_of_k import read_choice
+from deepclust.reporting.choice import ChoiceOfK, read_choice
 from deepclust.reporting.embedding import data_uri, embed, figures_of
 from deepclust.reporting.head_table import head_table
 from deepclust.reporting.published import Published
@@ -29,49 +33,81 @@ from deepclust.reporting.tables import (
 
 MOST_CLASSES = 30  # with a bar each; of more, the best and the worst
 
-# name of the figure's file, title, explanation
-FIGURES = (
-    ("confusion", "Confusion", "Rows are classes, columns clusters in the order of their matched classes."),
-    ("map", "Map", "t-SNE of a fixed sample of the features: nearby points are similar images."),
-    ("gallery", "Gallery", "Random images of the clusters; outlined ones are not of the cluster's class."),
-)
-
 TEMPLATE, STYLE = (Path(__file__).with_name(name) for name in ("page.html", "page.css"))
+_OWN_SECTIONS = {"leaderboard", "published", "runs", "jobs", "provenance"}  # their anchors are taken
+
+Setting = tuple[str, str, str]
 
 
-def render_page(
-    runs: Sequence[ScoredRun],
-    figures: Sequence[Path],
-    published: Sequence[Published],
-    config: dict[str, Any],
-    facts: Origin,
-    jobs: Table,
-    *,
-    leaderboard: Path,
-    leaderboard_figure: Path,
-    training_figure: Path | None,
-    snapshots_figure: Path | None,
-    layer_figure: Path | None,
-    choices: Sequence[tuple[Path, Path]],
-    most_runs: int,
-    progress: Progress,
-) -> str:
-    """The page as HTML.
+@dataclass(frozen=True)
+class Content:
+    """All that the page shows.
 
-    Args:
+    Attributes:
         runs: all runs.
-        figures: the figures of the runs, each in a folder that ends in its run's path.
+        figures: all figures: those of a run in a folder that ends in its run's path, those of a setting in a folder
+            `<dataset>/<backbones>/<protocol>`.
+        published: results from the literature.
         config: the resolved experiment.
-        facts: what computed the results.
+        origin: the versions and devices that computed the results.
         jobs: what the jobs used.
         leaderboard: the table over all runs, CSV, offered as a download.
-        choices: for every choice of k the file `<dataset>/<backbones>/k/<protocol>.json` and its figure.
-        most_runs: runs with a section of their own.
+        choices: files `<dataset>/<backbones>/k/<protocol>.json` of every choice of k.
     """
+
+    runs: Sequence[ScoredRun]
+    figures: Sequence[Path]
+    published: Sequence[Published]
+    config: dict[str, Any]
+    origin: Origin
+    jobs: Table
+    leaderboard: Path
+    choices: Sequence[Path] = ()
+
+
+def render_page(content: Content, most_runs: int, progress: Progress) -> str:
+    """Return the page as HTML.
+
+    Args:
+        most_runs: runs with a section of their own.
+
+    Raises:
+        DeepclustError: a file is no figure, or no choice of k.
+    """
+    runs = content.runs
     groups = by_dataset(runs)
     sections = _best_of_each(groups.values())[:most_runs]
-    gained = gains(runs, _pixel_backbones(config))
+    gained = gains(runs, _pixel_backbones(content.config))
     anchors = {run.path: f"run-{number}" for number, run in enumerate(sections, start=1)}
+    with progress.task("page", len(sections), "runs") as task:
+        details = []
+        for run in sections:
+            details.append(_section(run, figures_of(run, content.figures)))
+            task.advance()
+    parts = _parts(content.figures, {_setting_of(path): read_choice(path) for path in content.choices})
+    return _template().render(
+        style=STYLE.read_text(encoding="utf-8"),
+        runs=runs,
+        groups=groups,
+        boards={dataset: leaderboard_table(group, gained) for dataset, group in groups.items()},
+        comparisons={dataset: published_table(group, content.published) for dataset, group in groups.items()},
+        choices_of_heads={dataset: head_table(group) for dataset, group in groups.items()},
+        gains=_best_gains(groups, gained),
+        sections=details,
+        anchors=anchors,
+        leaderboard_csv=data_uri(content.leaderboard.read_bytes(), "text/csv"),
+        board=parts.pop("Leaderboard", []),
+        parts={title: (_anchor(title), drawn) for title, drawn in parts.items()},
+        facts=content.origin,
+        jobs=content.jobs,
+        config=_as_yaml(content.config),
+        facts_of=_facts_of,
+        spread=seed_spread,
+        show_share=show_share,
+    )
+
+
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent),
         autoescape=True,
@@ -79,34 +115,18 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    with progress.task("page", len(sections), "runs") as task:
-        details = []
-        for run in sections:
-            details.append(_section(run, figures_of(run, figures)))
-            task.advance()
-    return environment.get_template(TEMPLATE.name).render(
-        style=STYLE.read_text(encoding="utf-8"),
-        runs=runs,
-        groups=groups,
-        boards={dataset: leaderboard_table(group, gained) for dataset, group in groups.items()},
-        comparisons={dataset: published_table(group, published) for dataset, group in groups.items()},
-        choices_of_heads={dataset: head_table(group) for dataset, group in groups.items()},
-        gains=_best_gains(groups, gained),
-        sections=details,
-        anchors=anchors,
-        leaderboard_csv=data_uri(leaderboard.read_bytes(), "text/csv"),
-        leaderboard_figure=embed(leaderboard_figure),
-        training_figure=embed(training_figure) if training_figure is not None else None,
-        snapshots_figure=embed(snapshots_figure) if snapshots_figure is not None else None,
-        layer_figure=embed(layer_figure) if layer_figure is not None else None,
-        choices=[_choice(*files) for files in choices],
-        facts=facts,
-        jobs=jobs,
-        config=_as_yaml(config),
-        facts_of=_facts_of,
-        spread=seed_spread,
-        show_share=show_share,
-    )
+    environment.filters["marked"] = _marked
+    return environment.get_template(TEMPLATE.name)
+
+
+def _marked(text: str) -> Markup:
+    """A text of a figure's file as HTML: ``code`` is set as code."""
+    return Markup(re.sub("``(.+?)``", r"<code>\1</code>", str(escape(text))))
+
+
+def _anchor(title: str) -> str:
+    name = re.sub(r"\W+", "-", title.lower()).strip("-")
+    return f"figures-{name}" if name in _OWN_SECTIONS else name
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -171,33 +191,56 @@ def _best_gains(groups: dict[str, list[ScoredRun]], gained: dict[str, Gain]) -> 
 
 def _section(run: ScoredRun, files: dict[str, Path]) -> dict[str, Any]:
     """What the template shows of one run."""
-    labelled = run.metric == "acc"
     shown = {} if run.failure else files
     return {
         "run": run,
         "scores": _scores(run),
-        "figures": [
-            (
-                name,
-                title if labelled or name != "confusion" else "Cluster sizes",
-                text if labelled else "",
-                embed(shown[name]),
-            )
-            for name, title, text in FIGURES
-            if name in shown
-        ],
+        "figures": [_of_run(run, figure, shown[name]) for name, figure in figures("run").items() if name in shown],
         "classes": [] if run.failure else _classes(run),
         "seeds": seed_table(run),
         "cost": _cost(run),
     }
 
 
-def _choice(path: Path, figure: Path) -> dict[str, Any]:
-    """What the template shows of one choice of k."""
-    dataset, backbones, _, name = path.parts[-4:]
-    choice = read_choice(path)
-    title = f"{dataset} · {backbones} · {Path(name).stem}"
-    return {"title": title, "k": choice.k, "reason": choice.reason, "figure": embed(figure)}
+def _of_run(run: ScoredRun, figure: FigureFile, path: Path) -> dict[str, Any]:
+    facts = figure.facts
+    labelled = facts.title, facts.explanation
+    title, text = labelled if run.metric == "acc" else facts.without_labels or labelled
+    alternative = f"{facts.alternative or title} of {run.path}"
+    return {"title": title, "text": text, "image": embed(path), "look": facts.look, "alternative": alternative}
+
+
+def _parts(files: Sequence[Path], choices: dict[Setting, ChoiceOfK]) -> dict[str, list[dict[str, Any]]]:
+    """For every section its figures, those of settings with a title and, if they show it, the chosen k."""
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for name, figure in figures().items():
+        facts, paths = figure.facts, [path for path in files if path.stem == name]
+        if facts.scope != "run" and paths:
+            chosen = choices if "choice" in facts.reads else {}
+            drawn = [_drawn(figure, path, chosen) for path in paths]
+            shown = {"explanation": facts.explanation, "look": facts.look, "drawn": drawn}
+            parts.setdefault(facts.heading, []).append(shown)
+    return parts
+
+
+def _drawn(figure: FigureFile, path: Path, choices: dict[Setting, ChoiceOfK]) -> dict[str, Any]:
+    alternative = figure.facts.alternative or figure.facts.title
+    if figure.facts.scope == "experiment":
+        return {"title": "", "choice": None, "image": embed(path), "alternative": alternative}
+    setting = _setting_of(path)
+    title = " · ".join(setting)
+    return {
+        "title": title,
+        "choice": choices.get(setting),
+        "image": embed(path),
+        "alternative": f"{alternative} of {title}",
+    }
+
+
+def _setting_of(path: Path) -> Setting:
+    """Dataset, backbones and protocol of a figure `…/<protocol>/<figure>.png` or a choice `…/k/<protocol>.json`."""
+    dataset, backbones, last, name = path.parts[-4:]
+    return dataset, backbones, Path(name).stem if last == "k" else last
 
 
 def _scores(run: ScoredRun) -> list[tuple[str, str, str]]:

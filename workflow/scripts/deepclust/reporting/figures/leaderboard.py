@@ -1,4 +1,4 @@
-"""All runs in one picture, with their ceilings and the published numbers of the same datasets."""
+"""Leaderboard: all runs with their ceilings, and the published numbers of the same datasets."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,10 +8,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from deepclust.core.figures import FigureFacts
+from deepclust.core.options import Options as BaseOptions
 from deepclust.core.scores import scale, show
-from deepclust.reporting.published import Published, comparable
-from deepclust.reporting.runs import ScoredRun, by_dataset, seed_spread
+from deepclust.reporting.published import Published, comparable, read_published
+from deepclust.reporting.runs import ScoredRun, by_dataset, read_run, seed_spread
+from deepclust.reporting.scopes import ExperimentFiles
 from deepclust.reporting.style import ACCENT, ERROR, INK, LONGEST_NAME, MUTED, RULE, new_figure, note, printable, widest
+
+FACTS = FigureFacts(
+    title="All runs",
+    scope="experiment",
+    reads=("metrics",),
+    section="Leaderboard",
+    reading="Each dot is a run, with its spread over seeds (wide bar) and the bootstrap interval over images (thin "
+    "line); the orange marks are what k-NN and a linear probe reach with labels on the same features. Below the line "
+    "stand published numbers with their protocol, for orientation: they differ in backbone and pretraining data.",
+    alternative="Dot plot of all runs with their ceilings and published results; the tables have the numbers",
+    look="chart",
+    order=1,
+)
 
 MOST_DATASETS = 20  # the first by name; a picture can only be so high
 MOST_RUNS = 25  # per dataset
@@ -21,6 +37,10 @@ METRIC_NAMES = {"acc": "ACC, percent", "silhouette": "silhouette"}
 _ROW = 0.235  # inches
 _HEAD = 0.95
 _DOTS = 5.2
+
+
+class Options(BaseOptions):
+    """Options of the leaderboard: none."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +62,11 @@ class _Row:
             yield from (self.score - (self.std or 0), self.score + (self.std or 0))
         yield from self.interval or ()
         yield from self.ceilings.values()
+
+
+def draw(of: ExperimentFiles, options: Options) -> Figure:
+    """Draw all runs."""
+    return leaderboard_figure([read_run(path) for path in of.metrics], read_published())
 
 
 def leaderboard_figure(runs: Sequence[ScoredRun], published: Sequence[Published]) -> Figure:

@@ -1,4 +1,4 @@
-"""How pretraining went: all that was logged per epoch (loss, throughput, spread of features, clusters …)."""
+"""Training curves: all that pretraining logged per epoch (loss, throughput, spread of features, clusters …)."""
 
 import json
 import math
@@ -12,7 +12,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from deepclust.core.errors import DeepclustError
+from deepclust.core.figures import FigureFacts
+from deepclust.core.options import Options as BaseOptions
+from deepclust.reporting.scopes import ExperimentFiles
 from deepclust.reporting.style import CATEGORIES, LONGEST_NAME, MUTED, RULE, legend_below, new_figure, note, printable
+
+FACTS = FigureFacts(
+    title="Training curves",
+    scope="experiment",
+    reads=("logs",),
+    section="Training",
+    explanation="Self-supervised pretraining of the backbones, per epoch. A feature spread that falls to zero means "
+    "that all images look the same to the network.",
+    reading="Where the method clusters, sizes of clusters, confidence and how many images stayed in their cluster are "
+    "drawn, too. A cluster entropy that falls towards zero is a collapse as well, and a loss that still falls at the "
+    "end asks for more epochs.",
+    alternative="All that was logged per epoch: loss, learning rate, throughput, feature spread, clusters",
+    order=30,
+)
 
 _LINES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 
@@ -39,6 +56,15 @@ _COLUMNS = 4
 _FROM_ZERO = set(_PANELS) - {"loss"}
 
 Log = list[dict[str, Any]]
+
+
+class Options(BaseOptions):
+    """Options of the training curves: none."""
+
+
+def draw(of: ExperimentFiles, options: Options) -> Figure:
+    """Draw all pretrained backbones."""
+    return training_figure({path.parent.name: read_log(path) for path in of.logs})
 
 
 def read_log(path: Path) -> Log:

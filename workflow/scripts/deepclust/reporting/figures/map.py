@@ -1,4 +1,4 @@
-"""The map of the features, coloured by cluster and, where there are labels, by class."""
+"""Map of a run: its features in two dimensions, coloured by cluster and, where there are labels, by class."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,6 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from deepclust.core.errors import DeepclustError
+from deepclust.core.figures import FigureFacts
+from deepclust.core.options import Options as BaseOptions
+from deepclust.reporting.run_view import RunView
 from deepclust.reporting.runs import NO_CLASS, ScoredRun
 from deepclust.reporting.scored import Scored
 from deepclust.reporting.style import (
@@ -21,11 +24,31 @@ from deepclust.reporting.style import (
     widest,
 )
 
+FACTS = FigureFacts(
+    title="Map",
+    scope="run",
+    reads=("metrics", "clusters", "images", "manifests", "labels", "map"),
+    explanation="t-SNE of a fixed sample of the features: nearby points are similar images.",
+    reading="They are coloured by cluster, and by class where there are labels. Islands are groups of similar images: "
+    "an island of two classes is a limit of the features, a class of two clusters is a choice of the head. Distances "
+    "between islands mean nothing.",
+    order=11,
+)
+
 LEGEND_LIMIT = 30  # categories; more cannot be told apart by colour and marker anyway
 _LEGEND_ROOM = 1.6  # inches that all sizes have
 _HANDLE = 0.4  # inches beside the text of an entry
 _WIDE = 2.2  # inches of a column that has none beside it
 RING_LIMIT = 1 / 3  # of the images; more rings hide what they mark
+
+
+class Options(BaseOptions):
+    """Options of the map, whose points are those of `project_map`: none."""
+
+
+def draw(of: RunView, options: Options) -> Figure:
+    """Draw the run."""
+    return map_figure(of.run, of.scored, *of.map)
 
 
 def map_figure(

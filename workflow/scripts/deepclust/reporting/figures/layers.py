@@ -1,4 +1,4 @@
-"""How well labels can be read off each stage of the networks."""
+"""Linear probe per layer: how well labels can be read off each stage of the networks."""
 
 import csv
 from collections.abc import Mapping
@@ -8,7 +8,31 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from deepclust.core.errors import DeepclustError
+from deepclust.core.figures import FigureFacts
+from deepclust.core.options import Options as BaseOptions
+from deepclust.reporting.scopes import ExperimentFiles
 from deepclust.reporting.style import CATEGORIES, LONGEST_NAME, RULE, legend_below, new_figure, note, printable
+
+FACTS = FigureFacts(
+    title="Linear probe per layer",
+    scope="experiment",
+    reads=("tables",),
+    section="Layers",
+    explanation="A linear classifier, fitted with labels, behind each stage of the networks: what their features hold, "
+    "no clustering score.",
+    alternative="Accuracy of a linear probe behind each layer",
+    order=40,
+)
+
+
+class Options(BaseOptions):
+    """Options of the probed layers: none."""
+
+
+def draw(of: ExperimentFiles, options: Options) -> Figure:
+    """Draw all probed backbones."""
+    names = [f"{path.parent.name} on {path.parent.parent.name}" for path in of.tables]
+    return layer_figure(dict(zip(names, map(read_layers, of.tables))))
 
 
 def read_layers(path: Path) -> dict[int, float]:

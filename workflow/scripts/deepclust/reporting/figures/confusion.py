@@ -1,4 +1,4 @@
-"""Which classes went into which clusters; without labels, how large the clusters are."""
+"""Confusion of a run: which classes went into which clusters; without labels, how large the clusters are."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,14 +7,38 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from scipy.sparse import csr_array
 
+from deepclust.core.figures import FigureFacts
+from deepclust.core.options import Options as BaseOptions
 from deepclust.core.scores import show, show_share
+from deepclust.reporting.run_view import RunView
 from deepclust.reporting.runs import NO_CLASS, ScoredRun
 from deepclust.reporting.style import ACCENT, INK, LONGEST_NAME, MUTED, RULE, new_figure, note, printable, widest
+
+FACTS = FigureFacts(
+    title="Confusion",
+    scope="run",
+    reads=("metrics",),
+    explanation="Rows are classes, columns clusters in the order of their matched classes.",
+    reading="A row with two dark cells is a class that was split; two rows that share a dark column are classes that "
+    "were merged. Without labels, the sizes of the clusters are shown.",
+    without_labels=("Cluster sizes", ""),
+    look="chart",
+    order=10,
+)
 
 TEXT_LIMIT = 25  # rows or columns with a percentage in every cell
 NAME_LIMIT = 60  # rows or columns with names
 PIXEL_LIMIT = 250  # rows or columns drawn as such; of more, neighbors share a pixel
 _NAME_ROOM = 0.9  # inches for the names of classes that all sizes have
+
+
+class Options(BaseOptions):
+    """Options of the confusion matrix: none."""
+
+
+def draw(of: RunView, options: Options) -> Figure:
+    """Draw the run."""
+    return run_overview(of.run)
 
 
 def run_overview(run: ScoredRun) -> Figure:

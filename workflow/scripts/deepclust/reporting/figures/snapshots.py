@@ -1,4 +1,4 @@
-"""Scores over the epochs of pretraining: k-NN, k-means and the method's own clusters."""
+"""Scores over epochs of pretraining, of snapshots: k-NN, k-means and the method's own clusters."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from deepclust.core.figures import FigureFacts
+from deepclust.core.files import read_json
+from deepclust.core.options import Options as BaseOptions
+from deepclust.reporting.scopes import ExperimentFiles
 from deepclust.reporting.style import CATEGORIES, LONGEST_NAME, MUTED, RULE, legend_below, new_figure, note, printable
+
+FACTS = FigureFacts(
+    title="Scores over epochs",
+    scope="experiment",
+    reads=("scores",),
+    section="Training",
+    explanation="Scores of snapshots, measured afterwards: training saw no label.",
+    reading="The accuracy of k-NN on their features, and ACC, NMI and ARI of k-means (solid) and of the method's own "
+    "clusters (dashed).",
+    alternative="k-NN accuracy, ACC, NMI and ARI over epochs",
+    order=31,
+)
 
 # title, what a reader should know, and for each kind of line the path to its value in a snapshot's scores
 _PANELS = (
@@ -18,6 +34,20 @@ _PANELS = (
 )
 
 Scores = Sequence[Mapping[str, Any]]
+
+
+class Options(BaseOptions):
+    """Options of the scores over epochs: none."""
+
+
+def draw(of: ExperimentFiles, options: Options) -> Figure:
+    """Draw all backbones with snapshots."""
+    datasets = {path.parent.parent.name for path in of.scores}
+    scores = {}
+    for path in of.scores:
+        name = path.parent.name if len(datasets) == 1 else f"{path.parent.name} on {path.parent.parent.name}"
+        scores[name] = read_json(path)["epochs"]
+    return snapshots_figure(scores)
 
 
 def snapshots_figure(scores: Mapping[str, Scores]) -> Figure:

@@ -1,16 +1,31 @@
-"""What is in the clusters: a random sample of images of each, errors outlined where labels exist."""
+"""Gallery of a run: a random sample of images of each cluster, errors outlined where labels exist."""
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
+from pydantic import Field
 
+from deepclust.core.figures import FigureFacts
+from deepclust.core.options import Options as BaseOptions
 from deepclust.core.scores import show_share
 from deepclust.core.seeding import derive_seed
+from deepclust.reporting.run_view import RunView
 from deepclust.reporting.runs import NO_CLASS, ScoredRun
 from deepclust.reporting.scored import Scored
 from deepclust.reporting.style import DPI, ERROR, INK, LONGEST_NAME, MUTED, new_figure, printable, widest
+
+FACTS = FigureFacts(
+    title="Gallery",
+    scope="run",
+    reads=("metrics", "clusters", "images", "manifests", "labels"),
+    explanation="Random images of the clusters; outlined ones are not of the cluster's class.",
+    reading="They were chosen neither for being typical nor for being right: look for what outlined images have in "
+    "common with their cluster.",
+    without_labels=("Gallery", "Random images of the clusters."),
+    order=12,
+)
 
 # Pixels of the figure
 _THUMBNAIL = 96
@@ -23,6 +38,20 @@ _HEADER = 108
 # Points
 _TITLE_SIZE = 8.5
 _DETAIL_SIZE = 7
+
+
+class Options(BaseOptions):
+    """Options of the gallery."""
+
+    gallery_images: int = Field(12, ge=1, le=50)
+    """Images per cluster in the gallery, a fixed random sample of the cluster."""
+    gallery_clusters: int = Field(20, ge=1, le=100)
+    """Clusters in the gallery at most, chosen evenly from the largest to the smallest."""
+
+
+def draw(of: RunView, options: Options) -> Figure:
+    """Draw the run."""
+    return gallery(of.run, of.scored, options.gallery_images, options.gallery_clusters)
 
 
 def gallery(run: ScoredRun, scored: Scored, images: int, most_clusters: int) -> Figure:

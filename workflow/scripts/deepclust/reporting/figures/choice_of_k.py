@@ -1,15 +1,27 @@
-"""How the number of clusters was chosen: what `choose_k` found, and a figure of its criteria."""
-
-from dataclasses import dataclass
-from pathlib import Path
+"""Choice of k: the criteria by which the number of clusters of a setting was chosen."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from deepclust.core.errors import DeepclustError
-from deepclust.core.files import read_json
+from deepclust.core.figures import FigureFacts
+from deepclust.core.options import Options as BaseOptions
+from deepclust.reporting.choice import ChoiceOfK, read_choice
+from deepclust.reporting.scopes import SettingFiles
 from deepclust.reporting.style import ACCENT, INK, MUTED, RULE, new_figure, note
+
+FACTS = FigureFacts(
+    title="Choice of k",
+    scope="setting",
+    reads=("choice",),
+    section="Number of clusters",
+    explanation="Chosen without labels, for runs with ``k: auto``: four criteria rank every number that was tried, and "
+    "the best mean rank wins.",
+    reading="The line is the chosen number, and dots mark what each criterion would choose alone. Where these lie far "
+    "apart, the features have no single number of clusters: look at several.",
+    alternative="Criteria against the number of clusters",
+    order=20,
+)
 
 # key in the file, title, what a reader should know
 _PANELS = (
@@ -21,38 +33,14 @@ _PANELS = (
 )
 
 
-@dataclass(frozen=True)
-class ChoiceOfK:
-    """What `choose_k` wrote.
-
-    Attributes:
-        numbers: numbers of clusters that were tried, ascending.
-        criteria: of each number, by name of the criterion; `mean_rank` is their mean rank.
-        images: how many images were looked at.
-    """
-
-    k: int
-    reason: str
-    numbers: list[int]
-    criteria: dict[str, list[float]]
-    images: int
+class Options(BaseOptions):
+    """Options of the choice of k: none."""
 
 
-def read_choice(path: Path) -> ChoiceOfK:
-    """Read the result of `choose_k`.
-
-    Raises:
-        DeepclustError: it is not such a file.
-    """
-    content = read_json(path)
-    try:
-        choice = ChoiceOfK(**content)
-        complete = all(len(choice.criteria[name]) == len(choice.numbers) for name, _, _ in _PANELS)
-    except (KeyError, TypeError) as error:
-        raise DeepclustError(f"{path} is not a choice of k ({error}): delete it and run the workflow again") from error
-    if not complete:
-        raise DeepclustError(f"{path} lacks values of a criterion: delete it and run the workflow again")
-    return choice
+def draw(of: SettingFiles, options: Options) -> Figure:
+    """Draw the choice."""
+    assert of.choice is not None
+    return choice_figure(read_choice(of.choice))
 
 
 def choice_figure(choice: ChoiceOfK) -> Figure:

@@ -1,0 +1,34 @@
+"""Draw one figure of the whole experiment."""
+
+from pathlib import Path
+
+from deepclust.core import registry
+from deepclust.core.command import Files, Job, JobArguments, run_job
+from deepclust.core.options import Options
+from deepclust.reporting.scopes import ExperimentFiles
+
+
+class Output(Files):
+    figure: Path
+    """The figure (.png)."""
+
+
+class Arguments(JobArguments):
+    """Draw one figure of the whole experiment. The options of the figure are flags as well."""
+
+    input: ExperimentFiles
+    output: Output
+    options: Options
+    figure: str
+    """Name of the figure, e.g. training."""
+
+
+def main(arguments: Arguments, job: Job) -> None:
+    from deepclust.reporting.style import save_figure
+
+    module = registry.load("reporting.figures", arguments.figure)
+    save_figure(module.draw(arguments.input, arguments.options), arguments.output.figure)
+
+
+if __name__ == "__main__":
+    run_job("plot_experiment", Arguments, main, method=("reporting.figures", "figure"))
