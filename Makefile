@@ -27,11 +27,11 @@ lint: $(VENV)/.dev ## check style, types, imports, the workflow and the generate
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/mypy
 	PYTHONPATH=workflow/scripts $(BIN)/lint-imports
-	$(BIN)/python tools/generate.py --check
+	$(BIN)/deepclust generate --check
 	$(BIN)/snakemake --lint
 
 generate: $(VENV)/.dev ## write the schema, the options page and the environments anew
-	$(BIN)/python tools/generate.py
+	$(BIN)/deepclust generate
 
 benchmarks: $(VENV)/.dev ## measure the numbers of lab/performance.md
 	$(BIN)/python lab/run.py
@@ -43,9 +43,10 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "deepclust needs Python 3.11 or later; name one: make demo PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run: envs/requirements.txt envs/constraints.txt | $(VENV)/bin/python
+$(VENV)/.run: envs/requirements.txt envs/constraints.txt pyproject.toml setup.py | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (once; PyTorch is large) ..."
 	$(INSTALL) -r envs/requirements.txt
+	$(INSTALL) --no-deps --editable .
 	@touch $@
 
 $(VENV)/.dev: envs/requirements-dev.txt $(VENV)/.run

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECT = ["Snakefile", "config.yaml", "workflow", "envs", "experiments", "profiles", "tools", "weights"]
+PROJECT = ["Snakefile", "config.yaml", "workflow", "envs", "experiments", "profiles", "weights"]
 
 EXPERIMENT = """
 datasets:
@@ -99,6 +99,13 @@ def snakemake(folder, *words, timeout=600):
     """Run Snakemake as a user would; returns the finished process with its text."""
     command = [sys.executable, "-m", "snakemake", *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout, env=environment())
+
+
+def deepclust(folder, *words):
+    """Run the command `deepclust` of this clone in the folder of another one; returns the finished process."""
+    command = [sys.executable, "-m", "deepclust", *words]
+    library = {"PYTHONPATH": str(ROOT / "workflow" / "scripts")}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment() | library)
 
 
 def copy_experiment(folder):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from sklearn.datasets import load_digits
 
-from small_experiment import ROOT, copy_project, environment, snakemake
+from small_experiment import ROOT, copy_project, deepclust, snakemake
 
 PAGE = ROOT / "docs" / "adding-a-method.md"
 GENERATED = {"workflow/schemas/config.schema.json", "docs/options.md"}
@@ -23,8 +23,7 @@ def files(folder):
 
 
 def generate(folder, *words):
-    command = [sys.executable, "tools/generate.py", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment())
+    return deepclust(folder, "generate", *words)
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,8 @@
 import os
 import re
 import stat
-import subprocess
-import sys
 
-from small_experiment import ROOT, copy_project, environment, snakemake
+from small_experiment import ROOT, copy_project, deepclust, environment, snakemake
 
 APPTAINER = """#!/bin/sh
 if [ "$1" = --version ]; then echo "apptainer version 1.3.4"; exit; fi
@@ -35,7 +33,7 @@ def test_jobs_run_in_the_image(tmp_path, monkeypatch):
     (call,) = (tmp_path / "apptainer.txt").read_text().splitlines()
     assert "--nv" in call and " envs/deepclust.sif " in call and "workflow/scripts/pixels.py" in call
 
-    plan, accept = "tools/plan.py", ["tools/accept.py", "--why", "renamed"]
+    plan, accept = "plan", ["accept", "--why", "renamed"]
     assert tool(folder, plan, *words, "--", target).startswith("0 jobs would run\n")
     assert tool(folder, plan, "--use-apptainer", "--", target).startswith("0 jobs would run\n")
     assert "environment changed" in tool(folder, plan, target)
@@ -56,8 +54,7 @@ def test_an_image_that_apptainer_cannot_be_told(tmp_path):
 
 
 def tool(folder, *words):
-    command = [sys.executable, *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment())
+    done = deepclust(folder, *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

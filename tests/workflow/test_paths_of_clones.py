@@ -6,7 +6,7 @@ import venv
 
 import pytest
 
-from small_experiment import copy_project, environment, snakemake
+from small_experiment import copy_project, deepclust, environment, snakemake
 
 PLACES = ["with a blank", "Köln", "it's", 'the "best"', "$HOME"]
 EXPERIMENT = """
@@ -29,8 +29,7 @@ def clone(folder):
 
 
 def tool(folder, *words):
-    command = [sys.executable, *words, "--configfile", "tiny.yaml"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment())
+    done = deepclust(folder, *words, "--configfile", "tiny.yaml")
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -51,7 +50,7 @@ def test_from_images_to_report(tmp_path):
     folder = clone(tmp_path / "Käthe's new photos")
     done = snakemake(folder, "-n")
     assert done.returncode == 0 and "pretrain" in done.stdout, done.stderr[-3000:]  # the default experiment
-    assert "report_page" in tool(folder, "tools/plan.py")
+    assert "report_page" in tool(folder, "plan")
     done = snakemake(folder, "--cores", "1", "--configfile", "tiny.yaml")
     assert done.returncode == 0, done.stderr[-3000:]
     assert (folder / "results" / "report.html").exists()
@@ -59,9 +58,9 @@ def test_from_images_to_report(tmp_path):
     assert done.returncode == 0 and (folder / "report.zip").exists(), done.stderr[-3000:]
     with (folder / "workflow" / "scripts" / "probe.py").open("a") as script:
         script.write("\nRENAMED = True\n")
-    assert "code of probe.py" in tool(folder, "tools/plan.py")
-    assert "accepted the results of 1 jobs" in tool(folder, "tools/accept.py", "--why", "renamed")
-    assert tool(folder, "tools/plan.py").startswith("0 jobs would run\n")
+    assert "code of probe.py" in tool(folder, "plan")
+    assert "accepted the results of 1 jobs" in tool(folder, "accept", "--why", "renamed")
+    assert tool(folder, "plan").startswith("0 jobs would run\n")
 
 
 def test_the_interpreter_may_be_at_such_a_path_as_well(tmp_path):

@@ -2,23 +2,16 @@
 
 import copy
 import re
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
 import yaml
 
-from small_experiment import EXPERIMENT, copy_experiment, environment
-
-
-def tool(folder, *words):
-    command = [sys.executable, *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment())
+from small_experiment import EXPERIMENT, copy_experiment, deepclust
 
 
 def plan(folder, *words):
-    done = tool(folder, "tools/plan.py", *words)
+    done = deepclust(folder, "plan", *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -93,7 +86,7 @@ def test_images_of_a_list_are_counted(fresh):
     assert re.search(r"and 1 of unknown speed .*or number of images$", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", [["tools/plan.py"], ["tools/accept.py", "--why", "renamed"]])
+@pytest.mark.parametrize("command", [["plan"], ["accept", "--why", "renamed"]])
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -109,7 +102,7 @@ def test_images_of_a_list_are_counted(fresh):
 )
 def test_what_cannot_be_planned_is_one_line(fresh, command, words, message):
     (fresh / "broken.yaml").write_text("seeds: 3\n\tdatasets: {}\n")
-    done = tool(fresh, *command, *words)
+    done = deepclust(fresh, *command, *words)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert message in line

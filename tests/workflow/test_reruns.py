@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from deepclust.core.fingerprint import HARMLESS
-from small_experiment import EXPERIMENT, ROOT, environment, name, snakemake
+from small_experiment import EXPERIMENT, ROOT, deepclust, environment, name, snakemake
 
 LIBRARY = ROOT / "workflow" / "scripts"
 
@@ -503,7 +503,7 @@ def test_code_of_downloads(project, dry_runs):
 
 def test_touching_everything_reruns_nothing(dry_runs, project):
     later = time.time() + 60
-    for top in ("Snakefile", "config.yaml", "small.yaml", "workflow", "envs", "profiles", "experiments", "tools"):
+    for top in ("Snakefile", "config.yaml", "small.yaml", "workflow", "envs", "profiles", "experiments"):
         for path in [project / top, *(project / top).rglob("*")]:
             os.utime(path, (later, later))
     assert dry_runs.names() == set()
@@ -583,8 +583,7 @@ def test_results_can_be_accepted_under_changed_code(dry_runs, project):
         for path, source in sources.items():
             path.write_bytes(source + b"\nRENAMED = True\n")
         assert {"pretrain simclr", "pretrain later", "pretrain elsewhere"} <= dry_runs.names()
-        command = [sys.executable, "tools/accept.py", "--configfile", "small.yaml", "--why", "a harmless change"]
-        done = subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment())
+        done = deepclust(project, "accept", "--configfile", "small.yaml", "--why", "a harmless change")
         assert done.returncode == 0, done.stderr
         assert dry_runs.names() == set()
         record = (project / "results" / "backbones" / "simclr" / "model.provenance.json").read_text()
@@ -611,6 +610,5 @@ def test_results_can_be_accepted_under_changed_code(dry_runs, project):
 def test_changed_options_are_not_accepted(dry_runs, project):
     config = EXPERIMENT.replace("n_init: 1", "n_init: 5")
     (project / "command.yaml").write_text(config)
-    command = [sys.executable, "tools/accept.py", "--configfile", "command.yaml", "--why", "not harmless at all"]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment())
+    done = deepclust(project, "accept", "--configfile", "command.yaml", "--why", "not harmless at all")
     assert done.returncode == 0 and "of 0 jobs" in done.stdout

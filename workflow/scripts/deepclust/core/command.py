@@ -231,7 +231,8 @@ def parse_arguments(
         DeepclustError: unknown, missing or malformed arguments, all on one line.
     """
     if options is None and (field := arguments.model_fields.get("options")) is not None:
-        options = field.annotation if isinstance(field.annotation, type) else Options
+        declared: Any = field.annotation
+        options = Options if declared is Any else declared  # any: of a method that is yet to be named
     flags = _flags_model(arguments, options)
     try:
         source: CliSettingsSource[Any] = CliSettingsSource(flags, cli_prog_name=f"{rule}.py")

@@ -15,11 +15,13 @@ from deepclust.core.errors import DeepclustError
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 PACKAGE = "deepclust"
+COPIED = "scripts"  # the folder of the package that has the commands where it is installed as a copy
 
 # Modules that cannot change a result: progress bars, records of how a result came about, messages, how processes start.
 # A change to them never reruns anything.
 HARMLESS = frozenset(
     {
+        "deepclust.cli.main",
         "deepclust.core.errors",
         "deepclust.pretraining.engine.event_log",
         "deepclust.core.gpu_use",
@@ -42,6 +44,17 @@ DATA_FILES = {
 }
 
 
+def command_path(name: str) -> Path:
+    """Return the script of a command: beside the library in a clone, inside of it in an installed copy."""
+    copied = SCRIPTS / PACKAGE / COPIED
+    return (copied if copied.is_dir() else SCRIPTS) / f"{name}.py"
+
+
+def commands() -> list[str]:
+    """Return the names of all commands, sorted."""
+    return sorted(path.stem for path in command_path("").parent.glob("*.py"))
+
+
 def code_params(script: str, modules: Iterable[str] = ()) -> list[str]:
     """`module:hash` of a script, of every library module it can reach and of the data files that these read, sorted.
 
@@ -49,8 +62,8 @@ def code_params(script: str, modules: Iterable[str] = ()) -> list[str]:
         script: name of the command, e.g. `pretrain` for `workflow/scripts/pretrain.py`.
         modules: modules that the script loads by name at run time, e.g. `deepclust.heads.kmeans`.
     """
-    hashes = {f"{script}.py": _hash(SCRIPTS / f"{script}.py")}
-    for module in _reachable(SCRIPTS / f"{script}.py", modules):
+    hashes = {f"{script}.py": _hash(command_path(script))}
+    for module in _reachable(command_path(script), modules):
         hashes[module] = _hash(_module_path(module))
         for file in DATA_FILES.get(module, ()):
             hashes[file.replace("/", ".")] = hashlib.sha256((SCRIPTS / PACKAGE / file).read_bytes()).hexdigest()[:16]
@@ -64,7 +77,7 @@ def code_digest(script: str, modules: Iterable[str] = ()) -> str:
 
 def reachable_modules(script: str, modules: Iterable[str] = ()) -> set[str]:
     """Names of the library modules whose code is part of the fingerprint."""
-    return set(_reachable(SCRIPTS / f"{script}.py", modules))
+    return set(_reachable(command_path(script), modules))
 
 
 def _reachable(script: Path, modules: Iterable[str]) -> Iterator[str]:

@@ -68,7 +68,7 @@ class SeedStore:
         """Where seeds are kept that `code` fitted.
 
         Args:
-            code: digest of the code. It stands first in the folder's name, where tools/accept.py replaces it.
+            code: digest of the code. It stands first in the folder's name, where `deepclust accept` replaces it.
             fingerprint: of everything else that would invalidate a seed's result, but not of the other seeds.
         """
         self.folder = parent / f".seeds-{code}-{fingerprint}"

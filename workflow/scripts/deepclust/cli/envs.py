@@ -1,9 +1,10 @@
 """The environments of the rules and the container's definition, made from one list of pins (envs/requirements.txt)."""
 
 import re
-from pathlib import Path
 
-ENVS = Path(__file__).resolve().parent.parent / "envs"
+from deepclust.cli.clone import CLONE
+
+ENVS = CLONE / "envs"
 PYTHON = "3.11"
 
 FRAME = ["numpy", "pydantic", "pydantic-settings", "safetensors", "threadpoolctl", "tqdm"]

@@ -3,7 +3,7 @@
 A change of code, or of the command line of a rule, reruns every job that it reaches. Where you know that a change is
 harmless and results are expensive,
 
-    python tools/accept.py --why "renamed a variable" results/backbones/simclr/model.json
+    deepclust accept --why "renamed a variable" results/backbones/simclr/model.json
 
 records them as made by the new code: in Snakemake's metadata, and with your reason in their provenance. Without
 targets, all results of the experiment are meant. Only results whose sole reason to be made again is code are accepted,
@@ -18,16 +18,12 @@ import getpass
 import json
 import os
 import re
-import sys
 from ast import literal_eval
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dry_run import ROOT, dry_run
-
-sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
-
+from deepclust.cli.dry_run import dry_run
 from deepclust.core.files import write_json
 
 CODE_ITEM = re.compile(r"[A-Za-z0-9_.]+:[0-9a-f]{16}")
@@ -105,7 +101,10 @@ def keep_seeds(job: Any) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run `deepclust accept`."""
+    parser = argparse.ArgumentParser(
+        "deepclust accept", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--why", required=True, help="why the change is harmless; goes into the provenance")
     own, words = parser.parse_known_args()
     with dry_run(words) as workflow:
@@ -115,7 +114,3 @@ def main() -> int:
             print(f"accepted: {', '.join(str(output) for output in job.output)}")
     print(f"accepted the results of {len(accepted)} jobs; `snakemake -n` tells what still has to run, and why")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,29 +7,25 @@ import argparse
 import importlib
 import json
 import pkgutil
-import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
+from pydantic import create_model
 
-from pydantic import create_model  # noqa: E402
+from deepclust.cli.backbones import NETWORKS, PAGE, network_names, page_with_table
+from deepclust.cli.clone import CLONE
+from deepclust.cli.envs import environment_files
+from deepclust.cli.reference import reference_page
+from deepclust.core.options import Options
+from deepclust.evaluation.options import EvaluationOptions
+from deepclust.features.options import ExtractionOptions, NeighborOptions
+from deepclust.heads.kit.options import ChooseKOptions
+from deepclust.planning.experiment_options import NAME_PATTERN, RunOptions
+from deepclust.pretraining.launch.launcher_options import LauncherOptions
+from deepclust.reporting.options import MapOptions, PageOptions
 
-from backbones import NETWORKS, PAGE, network_names, page_with_table  # noqa: E402
-from deepclust.cli.reference import reference_page  # noqa: E402
-from deepclust.core.options import Options  # noqa: E402
-from deepclust.evaluation.options import EvaluationOptions  # noqa: E402
-from deepclust.features.options import ExtractionOptions, NeighborOptions  # noqa: E402
-from deepclust.heads.kit.options import ChooseKOptions  # noqa: E402
-from deepclust.planning.experiment_options import NAME_PATTERN, RunOptions  # noqa: E402
-from deepclust.pretraining.launch.launcher_options import LauncherOptions  # noqa: E402
-from deepclust.reporting.options import MapOptions, PageOptions  # noqa: E402
-from envs import environment_files  # noqa: E402
-
-SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.json"
-REFERENCE = ROOT / "docs" / "options.md"
+SCHEMA = CLONE / "workflow" / "schemas" / "config.schema.json"
+REFERENCE = CLONE / "docs" / "options.md"
 
 Json = dict[str, Any]
 
@@ -151,7 +147,8 @@ def config_schema() -> Json:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run `deepclust generate`."""
+    parser = argparse.ArgumentParser("deepclust generate", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is out of date")
     check = parser.parse_args().check
     schema = config_schema()
@@ -160,16 +157,12 @@ def main() -> int:
         REFERENCE: reference_page(schema),
         PAGE: page_with_table(),
         NETWORKS: network_names(),
-        **{ROOT / "envs" / name: text for name, text in environment_files().items()},
+        **{CLONE / "envs" / name: text for name, text in environment_files().items()},
     }
     stale = [path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in stale:
-        print(f"{'out of date' if check else 'wrote'}: {path.relative_to(ROOT)}")
+        print(f"{'out of date' if check else 'wrote'}: {path.relative_to(CLONE)}")
         if not check:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(files[path], encoding="utf-8")
     return int(check and bool(stale))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,7 +4,6 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from snakemake.api import SnakemakeApi
@@ -21,13 +20,10 @@ from snakemake.settings.types import (
     ResourceSettings,
 )
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow" / "scripts"))
-
+from deepclust.cli.clone import snakefile
 from deepclust.core.errors import did_you_mean
 from deepclust.planning.schema import Schema
 from deepclust.planning.strict_yaml import check_file
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @contextmanager
@@ -85,7 +81,7 @@ def _planned(api: SnakemakeApi, words: Sequence[str]) -> Any:
             replace_workflow_config=arguments.replace_workflow_config,
         ),
         deployment_settings=DeploymentSettings(deployment_method=deployment),
-        snakefile=arguments.snakefile or ROOT / "Snakefile",
+        snakefile=arguments.snakefile or snakefile(),
         workdir=arguments.directory,
     )
     planned = workflow.dag(

@@ -1,6 +1,6 @@
 """What would run, and why, on one screen; with an estimate of GPU time and disk.
 
-    python tools/plan.py [--profile profiles/slurm] [--configfile experiments/NAME.yaml] [targets]
+    deepclust plan [--profile profiles/slurm] [--configfile experiments/NAME.yaml] [targets]
 
 takes the same words as snakemake, whose own `-n` tells every job (after --configfile, put -- before the targets).
 `--images-per-second N` (first) is the speed of pretraining to reckon with; without it, that of trainings of the same
@@ -9,22 +9,18 @@ network that are done here.
 
 import argparse
 import json
-import sys
 from ast import literal_eval
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from accept import is_code
-from dry_run import ROOT, dry_run
-
-sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
-
+from deepclust.cli.accept import is_code
+from deepclust.cli.dry_run import dry_run
+from deepclust.cli.plan_disk import disk_lines
 from deepclust.core.errors import some_of
 from deepclust.planning.plan import splits_of
 from deepclust.slurm.checks import request_of
-from plan_disk import disk_lines
 
 MOST = 3  # reasons named per rule
 
@@ -142,12 +138,15 @@ def limit_lines(jobs: Iterable[Any]) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run `deepclust plan`."""
+    parser = argparse.ArgumentParser(
+        "deepclust plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images-per-second", type=float, help="speed of pretraining to reckon with")
     own, words = parser.parse_known_args()
     with dry_run(words) as workflow:
         dag = workflow.dag
-        experiment = workflow.globals["EXPERIMENT"]
+        experiment = workflow.globals["JOBS"].parameters
         jobs = [job for job in dag.needrun_jobs(exclude_finished=False) if job.output]
         print(f"{len(jobs)} jobs would run", *job_lines(dag, jobs), sep="\n")
         gpu = training_lines(experiment, jobs, own.images_per_second) + limit_lines(jobs)
@@ -155,7 +154,3 @@ def main() -> int:
             if lines:
                 print(title, *lines, sep="\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,21 +1,19 @@
 """What is derived from the presets and from timm: the table of docs/backbones.md and the list of timm's networks."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
-ROOM = ROOT / "workflow" / "scripts" / "deepclust" / "backbones"
-PAGE = ROOT / "docs" / "backbones.md"
+from deepclust.cli.clone import CLONE
+
+ROOM = CLONE / "workflow" / "scripts" / "deepclust" / "backbones"
+PAGE = CLONE / "docs" / "backbones.md"
 NETWORKS = ROOM / "timm_models.txt"
 START, END = "<!-- generated from presets.yaml: begin -->\n", "<!-- generated from presets.yaml: end -->\n"
 
 
 def network_names() -> str:
     """Names of timm's networks, and of all that it has weights for, one a line."""
-    sys.path.insert(0, str(ROOM.parents[1]))
     from deepclust.models.torchvision_ops import declare_missing_operators
 
     declare_missing_operators()
