@@ -63,8 +63,8 @@ def test_a_folder_with_its_options(tmp_path):
         (["--loader", "cifar11", "--split", "train"], "cifar11"),
         (["--loader", "digits", "--split", "validation"], "validation"),
         (["--loader", "digits", "--split", "train", "--channels", "1"], "channels"),
-        (["--loader", "cifar10", "--split", "train"], "--archives"),
-        (["--loader", "cifar10", "--split", "train", "--archives", "/nowhere/x.tar.gz"], "missing"),
+        (["--loader", "cifar10", "--split", "train"], "--input.archives"),
+        (["--loader", "cifar10", "--split", "train", "--input.archives", "/nowhere/x.tar.gz"], "missing"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(tmp_path, flags, reason):

@@ -263,7 +263,7 @@ def test_memory_grows_with_the_images_and_not_with_classes_times_clusters(tmp_pa
     write_json(tmp_path / "seeds.json", log)
     write_json(tmp_path / "classes.json", [f"species {number}" for number in range(classes)])
     record = tmp_path / "metrics.provenance.json"
-    result = evaluate(tmp_path, tmp_path / "metrics.json", cost=None, splits='["test"]', provenance=record)
+    result = evaluate(tmp_path, tmp_path / "metrics.json", input__cost=None, splits='["test"]', provenance=record)
     assert result.returncode == 0, result.stderr
     assert json.loads(record.read_text())["peak_memory_mb"] < 700
     assert (tmp_path / "metrics.json").stat().st_size < 2e6

@@ -179,4 +179,6 @@ def test_the_command(tmp_path):
     expected = choose(*np.split(points, [200]), range=(2, 6), resamples=2, neighbors=20)
     assert written == dataclasses.asdict(expected)
     assert written["k"] == 3 and set(CRITERIA) < set(written["criteria"])
-    assert "train.net" in json.dumps(json.loads((tmp_path / "k.provenance.json").read_text()))
+    provenance = json.loads((tmp_path / "k.provenance.json").read_text())
+    assert [read["path"] for read in provenance["inputs"].values()] == list(map(str, paths))
+    assert provenance["options"]["train"] == ["train", "unlabeled"]

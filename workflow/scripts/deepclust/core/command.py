@@ -58,17 +58,16 @@ class Files(BaseModel):
     def recorded(self) -> dict[str, Path]:
         """The files to hash into the provenance.
 
-        A file is not hashed if its manifest is there, too (`images.bin`, `images.json`), because that holds the hash.
+        Prepared images are not hashed if their manifest is there, too (`images.bin`, `images.json`): it holds the hash.
         A folder is known by the `model.json` of the backbones in it.
         """
         listed = self.listed()
         paths = {path for _, path in listed}
         found: dict[str, Path] = {}
         for name, path in listed:
-            manifest = path.with_suffix(".json")
             if path.is_dir():
                 found |= {f"{name}.{inner.parent.name}": inner for inner in sorted(path.glob("*/model.json"))}
-            elif path == manifest or manifest not in paths:
+            elif path.suffix != ".bin" or path.with_suffix(".json") not in paths:
                 found[name] = path
         return found
 
@@ -209,13 +208,14 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _flag(argv: Sequence[str], name: str) -> str | None:
-    """The value of `--name value` or `--name=value`, needed before the arguments can be parsed."""
+    """The value of `--name value` or `--name=value`, the last one, needed before the arguments can be parsed."""
+    found = None
     for word, following in itertools.zip_longest(argv, argv[1:]):
         if word == f"--{name}":
-            return following
-        if word.startswith(f"--{name}="):
-            return word.partition("=")[2]
-    return None
+            found = following
+        elif word.startswith(f"--{name}="):
+            found = word.partition("=")[2]
+    return found
 
 
 def parse_arguments(
