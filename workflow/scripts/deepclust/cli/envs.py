@@ -43,6 +43,7 @@ ENVIRONMENTS = {
         *FRAME,
         "jinja2",
         "manimgx-fonts",
+        "markupsafe",
         "matplotlib",
         "noto-cjk-sans-otc",
         "openTSNE",
