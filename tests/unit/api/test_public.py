@@ -28,6 +28,6 @@ def test_examples_run(name):
     public = getattr(deepclust, name)
     tests = doctest.DocTestFinder(recurse=False).find(public, name, globs=vars(inspect.getmodule(public)).copy())
     examples = [example for test in tests for example in test.examples]
-    assert examples or name in {"Clustering", "FittedHead"}  # what functions return
+    assert examples or name in {"ClusterResult", "FittedHead"}  # what functions return
     for test in tests:
         assert doctest.DocTestRunner().run(test).failed == 0

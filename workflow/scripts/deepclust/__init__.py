@@ -13,7 +13,7 @@ from typing import Any
 
 _PUBLIC = {
     "Clusterer": "deepclust.api.estimator",
-    "Clustering": "deepclust.api.clustering",
+    "ClusterResult": "deepclust.api.clustering",
     "FittedHead": "deepclust.api.clustering",
     "cluster": "deepclust.api.clustering",
     "extract": "deepclust.api.extraction",

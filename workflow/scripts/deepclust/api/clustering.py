@@ -73,7 +73,7 @@ class FittedHead:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Clustering(FittedHead):
+class ClusterResult(FittedHead):
     """A head, and the images that it was fitted on.
 
     Attributes:
@@ -102,7 +102,7 @@ class Clustering(FittedHead):
 
 def cluster(
     features: Any, k: int, head: str = "kmeans", *, seeds: int | Sequence[int] = 5, **options: Any
-) -> Clustering:
+) -> ClusterResult:
     """Divide images into k clusters by their features, once per seed.
 
     The seed with the lowest objective is chosen, which needs no labels. Features are kept in a temporary folder
@@ -142,7 +142,7 @@ def cluster(
         if description["selected"] is None:
             raise DeepclustError(f"{head} found no clusters with any seed: {entries[0]['reason']}")
         _, tensors = read_tensors(clusters, f"seed{description['selected']}/")
-    return Clustering(
+    return ClusterResult(
         description=description,
         weights=_weights(tensors),
         labels_=tensors[f"assignments/{TRAIN}"],
@@ -155,7 +155,7 @@ def load(clusters: str | Path, seed: int | None = None) -> FittedHead:
     """Return the fitted head of a run, to assign other images.
 
     Args:
-        clusters: `clusters.safetensors` of a run, the folder that it lies in, or what `Clustering.save` wrote.
+        clusters: `clusters.safetensors` of a run, the folder that it lies in, or what `ClusterResult.save` wrote.
         seed: which seed of the run; by default the one that was selected without labels.
 
     Raises:

@@ -23,7 +23,7 @@ class Clusterer(ClusterMixin, BaseEstimator):
 
     Attributes:
         labels_: cluster of each image that it was fitted on, int32 [N].
-        clustering_: all else, see `deepclust.Clustering`.
+        clustering_: all else, see `deepclust.ClusterResult`.
 
     Example:
         >>> import deepclust
