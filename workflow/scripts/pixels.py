@@ -10,7 +10,7 @@ class Output(Files):
     model: Path
     """Backbone (`model.json`)."""
     weights: Path | None = None
-    """Its weights (`model.safetensors`, beside it): there are none."""
+    """Its weights, of which there are none (`model.safetensors`, beside it)."""
 
 
 class Arguments(JobArguments):

@@ -1,14 +1,10 @@
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import torch
+from commands import run_command
 
 from deepclust.backbones import pixels
 from deepclust.models.model import Model
-
-SCRIPT = Path(__file__).resolve().parents[3] / "workflow" / "scripts" / "pixels.py"
 
 
 def features_of(model_json, images):
@@ -36,7 +32,7 @@ def test_command_resizes_on_request(tmp_path):
         "--provenance",
         provenance,
     ]
-    done = subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True)
+    done = run_command("pixels", *flags)
     assert done.returncode == 0, done.stderr
     features = features_of(model, torch.full((2, 1, 9, 12), 51, dtype=torch.uint8))
     assert features.shape == (2, 16)

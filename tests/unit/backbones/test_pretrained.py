@@ -1,11 +1,9 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from commands import run_command
 from safetensors.torch import save
 
 from deepclust.backbones.pins import Pin, check_pin, keep_pin, pin_path, read_pin
@@ -17,7 +15,6 @@ from deepclust.models.model import Model
 from hub_server import Repository
 from tiny_vit import TINY
 
-SCRIPT = Path(__file__).resolve().parents[3] / "workflow" / "scripts" / "fetch_weights.py"
 CPU = torch.device("cpu")
 OPTIONS = {"model": "vit_tiny_patch16_224", "arguments": TINY, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
 
@@ -140,8 +137,7 @@ def command(hub, folder, **flags):
     flags = {"method": "pretrained", "output.model": made, "pins": folder / "pins", **flags}
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     words += ["--model", OPTIONS["model"], "--arguments", json.dumps(TINY), "--provenance", str(folder / "record.json")]
-    environment = {**os.environ, **hub.environment(folder / "cache")}
-    return subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, env=environment)
+    return run_command("fetch_weights", *words, **hub.environment(folder / "cache"))
 
 
 def test_the_command_pins_what_the_hub_gave_first(hub, vit, tmp_path):

@@ -1,15 +1,14 @@
 """The command `prepare`, as the workflow calls it."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from commands import run_command
 from PIL import Image
 
 from deepclust.core.files import read_json, sha256_file
-from deepclust.core.fingerprint import SCRIPTS, code_digest
+from deepclust.core.fingerprint import code_digest
 from deepclust.core.images import Images
 
 
@@ -18,8 +17,7 @@ def prepare(folder, *flags):
     files = {"images": data / "images.bin", "manifest": data / "images.json"}
     files |= {"labels": labels / "labels.npy", "classes": labels / "classes.json", "ids": labels / "ids.csv"}
     words = [word for name, path in files.items() for word in (f"--output.{name}", path)]
-    command = list(map(str, [sys.executable, SCRIPTS / "prepare.py", *words, *flags]))
-    return subprocess.run(command, capture_output=True, text=True)
+    return run_command("prepare", *words, *flags)
 
 
 def fails(result, folder):

@@ -1,16 +1,14 @@
 """Scores of snapshots: by the functions, and by the command on a backbone that tells classes apart or does not."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from commands import run_command
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from deepclust.core.files import write_array, write_json
-from deepclust.core.fingerprint import SCRIPTS
 from deepclust.core.images import write_raw
 from deepclust.core.progress import Progress
 from deepclust.evaluation.inputs import UNKNOWN
@@ -72,12 +70,12 @@ def test_the_command_scores_every_snapshot(tmp_path):
         model = tmp_path / "snapshots" / f"epoch-{epoch}" / "model.json"
         save_model(model, network, spec)
         write_native(model.with_name("native.safetensors"), NativeHead(torch.nn.Sequential(), between, bias, False))
-    words = [sys.executable, str(SCRIPTS / "score_snapshots.py"), "--threads", "1"]
     files = {"input.snapshots": "snapshots", "input.classes": "classes.json", "output.scores": "scores.json"}
     files |= {f"input.images_{role}": "images/images.bin" for role in ("train", "score")}
     files |= {f"input.labels_{role}": "labels.npy" for role in ("train", "score")}
-    words += [word for name, file in files.items() for word in (f"--{name}", str(tmp_path / file))]
-    subprocess.run(words, check=True, capture_output=True)
+    words = [word for name, file in files.items() for word in (f"--{name}", tmp_path / file)]
+    done = run_command("score_snapshots", "--threads", "1", *words)
+    assert done.returncode == 0, done.stderr
     first, last = json.loads((tmp_path / "scores.json").read_text())["epochs"]
     assert (first["epoch"], last["epoch"]) == (0, 2)
     assert first["native"] == {"acc": 0.5, "nmi": 0, "ari": 0}

@@ -1,16 +1,14 @@
 import json
-import subprocess
-import sys
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from commands import run_command
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
 from deepclust.core import rows
 from deepclust.core.errors import DeepclustError
-from deepclust.core.fingerprint import SCRIPTS
 from deepclust.core.progress import Progress
 from deepclust.features import neighbors as module
 from deepclust.features.neighbors import find_neighbors
@@ -198,7 +196,8 @@ def test_the_command(tmp_path):
         "--provenance",
         "provenance.json",
     ]
-    subprocess.run([sys.executable, str(SCRIPTS / "find_neighbors.py"), *flags], cwd=tmp_path, check=True)
+    done = run_command("find_neighbors", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     check(np.load(tmp_path / "neighbors.npy"), features)
     options = json.loads((tmp_path / "provenance.json").read_text())["options"]
     assert options == {"half_whiten": False, "k": 3, "recall": 1.0, "measured_recall": 1.0}

@@ -1,11 +1,10 @@
 import dataclasses
 import itertools
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from commands import run_command
 from head_samples import mixture
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +12,6 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from deepclust.core.errors import DeepclustError
-from deepclust.core.fingerprint import SCRIPTS
 from deepclust.core.progress import Progress
 from deepclust.heads.kit import choosing_k
 from deepclust.heads.kit.choosing_k import CRITERIA, candidate_numbers, choose_k, stability
@@ -173,7 +171,7 @@ def test_the_command(tmp_path):
         "--provenance",
         tmp_path / "k.provenance.json",
     ]
-    done = subprocess.run([sys.executable, SCRIPTS / "choose_k.py", *map(str, words)], capture_output=True, text=True)
+    done = run_command("choose_k", *words)
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "k.json").read_text())
     expected = choose(*np.split(points, [200]), range=(2, 6), resamples=2, neighbors=20)

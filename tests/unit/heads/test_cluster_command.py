@@ -1,21 +1,19 @@
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_command
 from head_samples import all_heads
 from safetensors.numpy import load_file
 
 import cluster
 from deepclust.core import registry
-from deepclust.core.fingerprint import SCRIPTS
 
 
 def run(folder: Path, *flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(SCRIPTS / "cluster.py"), "--threads", "1", "--method", "kmeans", *flags]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return run_command("cluster", "--threads", "1", "--method", "kmeans", *flags, cwd=folder)
 
 
 @pytest.fixture

@@ -137,22 +137,6 @@ def test_defaults_of_the_paper():
     assert two_stage.Options().entropy_weight == 5
 
 
-@pytest.mark.parametrize("head", [scan, two_stage])
-def test_recovers_a_mixture_from_every_seed(blobs, head):
-    data, labels = blobs
-    new, new_labels = mixture([40] * 5, seed=1)
-    options = head.Options(**FAST)
-    for result in fit(head, data, 5, range(5)):
-        assert result.failure is None
-        prediction = head.predict(result.weights, data.features, options)
-        assert accuracy(labels, prediction.assignments) >= 0.99
-        held_out = head.predict(result.weights, [new], options)
-        assert accuracy(new_labels, held_out.assignments) >= 0.98
-        assert held_out.probabilities.dtype == np.float16
-        np.testing.assert_allclose(held_out.probabilities.astype(np.float32).sum(1), 1, atol=2e-3)
-        assert np.array_equal(held_out.probabilities.argmax(1), held_out.assignments)
-
-
 def test_recovers_the_digits():
     data = load_digits()
     [result] = fit(two_stage, training_data(data.data.astype(np.float32)), 10, epochs=40)

@@ -265,19 +265,9 @@ def same(a, b):
     return a.weights.keys() == b.weights.keys() and all(np.array_equal(a.weights[n], b.weights[n]) for n in a.weights)
 
 
-def test_a_seed_gives_the_same_bits_whatever_runs_with_it(blobs):
-    data = training_data(blobs[0])
-    together = {result.seed: result for result in fit(data, 6, [4, 1])}
-    for seed in (1, 4):
-        [alone] = fit(data, 6, [seed])
-        assert alone.failure is None
-        assert same(alone, together[seed])
-        assert alone.objective == together[seed].objective
-    assert not same(together[1], together[4])
-
-
 def test_a_killed_fit_goes_on_to_the_same_bits(blobs, tmp_path, monkeypatch):
     whole = fit(training_data(blobs[0]), 6, [0, 1])
+    assert not same(*whole)
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
     step = temi.TemiTraining.step
     steps = []
@@ -299,13 +289,6 @@ def test_a_killed_fit_goes_on_to_the_same_bits(blobs, tmp_path, monkeypatch):
     assert same(resumed, whole[1])
     assert resumed.log == whole[1].log
     assert not list(tmp_path.iterdir())
-
-
-def test_recovers_a_separable_mixture_from_every_seed(blobs):
-    points, labels = blobs
-    for result in fit(training_data(points), 6, range(5)):
-        assert result.failure is None
-        assert accuracy(labels, assign(result, points)) >= 0.99
 
 
 def test_imbalanced_groups():

@@ -203,14 +203,6 @@ def test_a_killed_fit_goes_on_to_the_same_bits(blobs, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_recovers_a_separable_mixture_from_every_seed(blobs):
-    points, labels = blobs
-    for result in fit([points], 6, range(5)):
-        assert result.failure is None
-        assert accuracy(labels, assign(result, [points])) >= 0.99
-        assert 0 <= result.objective <= 0.02
-
-
 def test_several_spaces_are_read_together():
     labels = np.arange(400) % 4
     noise = np.random.default_rng(0).normal(0, 0.5, (2, 400, 5)).astype(np.float32)

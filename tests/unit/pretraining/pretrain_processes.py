@@ -1,23 +1,8 @@
-"""How tests start the command `pretrain`: its words, and a process that imports everything once and forks trainings."""
+"""How tests start the command `pretrain`: its words, and what it writes."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "workflow" / "scripts"
-
-
-def start_server(program, **variables):
-    """A process that runs `program` and is spoken to through pipes."""
-    return subprocess.Popen(
-        [sys.executable, "-c", program],
-        cwd=SCRIPTS,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "DEEPCLUST_DEVICE": "cpu", **variables},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
 
 
 def words(method, images, folder):

@@ -1,25 +1,34 @@
 """Several processes that train together, as a launcher starts them.
 
-One process imports everything and forks the others, so that they start at once.
+One process imports everything and forks the others, so that they start at once and can be killed often.
 """
 
 import contextlib
 import json
+import os
 import random
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
-from pretrain_processes import start_server
+from pretrain_processes import SCRIPTS
 
 SERVER = """
-import importlib, json, os, sys, traceback
+import importlib, json, os, pkgutil, sys, traceback
 import pretrain
+import deepclust.pretraining
 from deepclust.core.command import run_job
+from deepclust.core.fingerprint import code_params
 from deepclust.models.torchvision_ops import declare_missing_operators
 declare_missing_operators()
 import timm.models.resnet
 import torch.distributed
 import deepclust.pretraining.engine.pretraining
+
+# Read and parsed once for all: the code of every method, without importing it.
+names = [info.name for info in pkgutil.iter_modules(deepclust.pretraining.__path__) if not info.ispkg]
+code_params("pretrain", [f"deepclust.pretraining.{name}" for name in names])
 
 def work(request):
     if "argv" in request:
@@ -62,7 +71,14 @@ class Teams:
     """Starts teams, one at a time."""
 
     def __init__(self):
-        self.server = start_server(SERVER, PYTHONPATH=str(Path(__file__).parent))
+        self.server = subprocess.Popen(
+            [sys.executable, "-c", SERVER],
+            cwd=SCRIPTS,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     def start(self, count, log, **request):
         """Numbers of the new processes; they do the work of a command (`argv`) or call a function of a module."""

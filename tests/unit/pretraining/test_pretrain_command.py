@@ -1,8 +1,4 @@
-"""The command as the workflow runs it, killed and continued.
-
-One process imports everything and forks a child per training, so that a training starts at once and can be killed
-often.
-"""
+"""The command as the workflow runs it, killed and continued."""
 
 import json
 import os
@@ -12,45 +8,17 @@ import time
 
 import numpy as np
 import pytest
-from pretrain_processes import start_server, words
+from pretrain_processes import words
 
 from deepclust.core import time_limit
 from deepclust.core.images import write_raw
-
-NURSERY = """
-import json, os, sys
-import pretrain
-from deepclust.core.command import run_job
-from deepclust.models.torchvision_ops import declare_missing_operators
-declare_missing_operators()
-import timm.models.resnet
-import deepclust.pretraining.engine.pretraining
-for line in sys.stdin:
-    argv, log = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(file, 1), os.dup2(file, 2)
-        run_job("pretrain", pretrain.Arguments, pretrain.main, method=("pretraining", "method"), argv=argv)
-    print("child", child, flush=True)
-    sys.stdin.readline()  # until it is waited for, its number is its own
-    print("status", os.waitpid(child, 0)[1], flush=True)
-"""
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    process = start_server(NURSERY)
-    yield process
-    process.kill()
-    process.wait()
 
 
 class Training:
     """One pretraining in a folder of its own; every start goes on where the one before ended."""
 
-    def __init__(self, nursery, images, folder, method="simclr", **options):
-        self.nursery, self.folder = nursery, folder
+    def __init__(self, teams, images, folder, method="simclr", **options):
+        self.teams, self.folder = teams, folder
         folder.mkdir()
         self.argv = words(method, images, folder)
         for name, value in options.items():
@@ -58,18 +26,13 @@ class Training:
 
     def start(self):
         """Number of the new process."""
-        return self.ask(json.dumps([self.argv, str(self.folder / "out.log")]), "child")
+        [child] = self.teams.start(1, self.folder / "out.log", argv=self.argv)
+        return child
 
     def wait(self):
         """Exit status; negative: the signal that ended it."""
-        return os.waitstatus_to_exitcode(self.ask("", "status"))
-
-    def ask(self, question, expected):
-        self.nursery.stdin.write(question + "\n")
-        self.nursery.stdin.flush()
-        what, number = self.nursery.stdout.readline().split()
-        assert what == expected
-        return int(number)
+        [status] = self.teams.wait()
+        return status
 
     def run(self):
         self.start()
@@ -153,14 +116,14 @@ METHODS = {
 
 
 @pytest.fixture(scope="module")
-def started(nursery, images, tmp_path_factory):
+def started(teams, images, tmp_path_factory):
     """Options that name the files which a method starts from, by the backbone's name."""
     folder = tmp_path_factory.mktemp("started")
     np.save(folder / "neighbors.npy", ((np.arange(64)[:, None] + np.arange(1, 6)) % 64).astype(np.int32))
-    simclr = Training(nursery, images, folder / "simclr", **OPTIONS | {"epochs": 1})
+    simclr = Training(teams, images, folder / "simclr", **OPTIONS | {"epochs": 1})
     simclr.run()
     of_simclr = {"input.start": folder / "simclr" / "model.json", "input.neighbors": folder / "neighbors.npy"}
-    scan = Training(nursery, images, folder / "scan", **OPTIONS | METHODS["scan"] | of_simclr | {"epochs": 1})
+    scan = Training(teams, images, folder / "scan", **OPTIONS | METHODS["scan"] | of_simclr | {"epochs": 1})
     scan.run()
     scan = folder / "scan"
     of_scan = {"input.start": scan / "model.json", "input.native": scan / "native.safetensors"}
@@ -168,22 +131,22 @@ def started(nursery, images, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(nursery, images, tmp_path_factory):
-    training = Training(nursery, images, tmp_path_factory.mktemp("whole") / "backbone", **OPTIONS)
+def uninterrupted(teams, images, tmp_path_factory):
+    training = Training(teams, images, tmp_path_factory.mktemp("whole") / "backbone", **OPTIONS)
     training.run()
     return training
 
 
-@pytest.mark.parametrize("options", METHODS.values(), ids=METHODS)
-def test_kill_at_any_moment_continues_bit_for_bit(nursery, images, tmp_path, started, options):
+@pytest.mark.parametrize("name", METHODS)
+def test_kill_at_any_moment_continues_bit_for_bit(teams, images, tmp_path, started, name):
     """For every method: weights, clusters and log are those of a training that ran through."""
-    options = OPTIONS | {"epochs": 4} | options | started[options.get("start_from")]
-    uninterrupted = Training(nursery, images, tmp_path / "whole", **options)
+    options = OPTIONS | {"epochs": 4} | METHODS[name] | started[METHODS[name].get("start_from")]
+    uninterrupted = Training(teams, images, tmp_path / "whole", **options)
     uninterrupted.run()
-    training = Training(nursery, images, tmp_path / "b", **options, checkpoint_seconds=0.01)
-    moments = random.Random(0)
+    training = Training(teams, images, tmp_path / "b", **options, checkpoint_seconds=0.01)
+    moments = random.Random(name)
     killed = 0
-    for _ in range(6):
+    for _ in range(3):
         before = training.checkpoints()
         child = training.start()
         while training.checkpoints() == before and not training.is_done():
@@ -204,8 +167,8 @@ def test_kill_at_any_moment_continues_bit_for_bit(nursery, images, tmp_path, sta
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT])
-def test_signals_save_the_state_and_end(nursery, images, tmp_path, uninterrupted, number):
-    training = Training(nursery, images, tmp_path / "b", **OPTIONS)
+def test_signals_save_the_state_and_end(teams, images, tmp_path, uninterrupted, number):
+    training = Training(teams, images, tmp_path / "b", **OPTIONS)
     child = training.start()
     while "epochs of 4 steps" not in training.output():
         time.sleep(0.005)
@@ -218,12 +181,12 @@ def test_signals_save_the_state_and_end(nursery, images, tmp_path, uninterrupted
     assert training.records() == uninterrupted.records()
 
 
-def test_a_time_limit_ends_it_in_time_to_be_continued(nursery, images, tmp_path):
+def test_a_time_limit_ends_it_in_time_to_be_continued(teams, images, tmp_path):
     """In slices of a second or so."""
-    options = OPTIONS | {"epochs": 150}
-    whole = Training(nursery, images, tmp_path / "whole", **options)
+    options = OPTIONS | {"epochs": 40}
+    whole = Training(teams, images, tmp_path / "whole", **options)
     whole.run()
-    training = Training(nursery, images, tmp_path / "b", **options, minutes=0.02)
+    training = Training(teams, images, tmp_path / "b", **options, minutes=0.02)
     training.start()
     while training.wait() != 0:
         assert training.output().splitlines()[-1].startswith("error: stopped by its time limit")
@@ -240,8 +203,8 @@ def test_time_left_for_work(monkeypatch, minutes, seconds):
     assert time_limit.seconds_left(minutes) == pytest.approx(seconds, abs=0.5)
 
 
-def test_a_damaged_checkpoint_costs_little(nursery, images, tmp_path, uninterrupted):
-    training = Training(nursery, images, tmp_path / "b", **OPTIONS, checkpoint_seconds=0.01)
+def test_a_damaged_checkpoint_costs_little(teams, images, tmp_path, uninterrupted):
+    training = Training(teams, images, tmp_path / "b", **OPTIONS, checkpoint_seconds=0.01)
     child = training.start()
     while len(training.checkpoints()) < 2:
         time.sleep(0.005)
@@ -255,8 +218,8 @@ def test_a_damaged_checkpoint_costs_little(nursery, images, tmp_path, uninterrup
     assert training.weights() == uninterrupted.weights()
 
 
-def test_mistakes_end_in_one_line(nursery, images, tmp_path):
-    training = Training(nursery, images, tmp_path / "b", **OPTIONS | {"learning_rate": -1})
+def test_mistakes_end_in_one_line(teams, images, tmp_path):
+    training = Training(teams, images, tmp_path / "b", **OPTIONS | {"learning_rate": -1})
     training.start()
     assert training.wait() == 1
     assert training.output().startswith("error: pretrain: learning_rate")

@@ -1,13 +1,11 @@
 """The commands of the stage, one after the other, as the workflow calls them."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_command
 
 from deepclust.core.files import write_array, write_tensors
 from deepclust.reporting import page
@@ -17,10 +15,7 @@ SCRIPTS = ROOM.parents[1]
 
 
 def run(command, *arguments, code=0):
-    words = [sys.executable, SCRIPTS / f"{command}.py", "--threads", "1", *arguments]
-    done = subprocess.run(
-        list(map(str, words)), capture_output=True, text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    )
+    done = run_command(command, "--threads", "1", *arguments, CUDA_VISIBLE_DEVICES="")
     assert done.returncode == code, done.stderr
     return done
 

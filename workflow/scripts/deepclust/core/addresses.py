@@ -1,7 +1,4 @@
-"""Addresses of files: the hub, another server, or a path here.
-
-No other module reads or writes `hf://…`.
-"""
+"""Addresses of files: the hub, another server, or a path here. The one place that reads and writes `hf://…`."""
 
 import re
 from dataclasses import dataclass
@@ -31,12 +28,12 @@ class HubFile:
 
 
 def is_on_hub(address: str) -> bool:
-    """Tell whether an address begins like one on the hub."""
+    """Whether an address begins like one on the hub."""
     return address.startswith(_SCHEME)
 
 
 def hub_file(address: str) -> HubFile | None:
-    """Return the file that `hf://owner/name[@revision][/file]` means; None for other addresses and paths.
+    """The file that `hf://owner/name[@revision][/file]` means; None for other addresses and paths.
 
     Raises:
         DeepclustError: it begins like an address on the hub, but is none.
@@ -50,12 +47,12 @@ def hub_file(address: str) -> HubFile | None:
 
 
 def hub_address(repository: str, file: str | None = None) -> str:
-    """Return the address of a file of a repository, or of its weights."""
+    """The address of a file of a repository, or of its weights."""
     return "/".join(filter(None, [f"{_SCHEME}{repository}", file]))
 
 
 def local_path(address: str) -> Path | None:
-    """Return the path of a file here, given as it is or as `file://…`; None for an address elsewhere."""
+    """The path of a file here, given as it is or as `file://…`; None for an address elsewhere."""
     parts = urlsplit(address)
     if parts.scheme == "file":
         return Path(unquote(parts.path))

@@ -1,7 +1,4 @@
-"""Choice of devices and threads, and whether bf16 is fast here.
-
-Torch is imported only when a function needs it.
-"""
+"""Where to compute: device, threads, and whether bf16 is fast here. Torch is imported only when a function needs it."""
 
 import os
 import sys
@@ -14,15 +11,12 @@ from deepclust.core.gpu_use import watch_gpus
 if TYPE_CHECKING:
     import torch
 
-# Variables that tell which GPUs a job was given (the first one set counts), and their values where there are none.
+# What says which GPUs a job was given, the first that is set, and what it holds where there are none.
 GIVEN, NONE_GIVEN = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS"), {"", "-1", "NoDevFiles"}
 
 
 def set_threads(threads: int) -> None:
-    """Limit every thread pool of this process to `threads`.
-
-    Call it before torch or faiss are imported.
-    """
+    """Limit every thread pool of this process to `threads`. Call it before torch or faiss are imported."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ[name] = str(threads)
     if "numpy" in sys.modules:  # its BLAS has read the environment already
@@ -32,7 +26,7 @@ def set_threads(threads: int) -> None:
 
 
 def choose_device() -> "torch.device":
-    """Return the first of `choose_devices`; a GPU becomes PyTorch's current one.
+    """The first of `choose_devices`; where it is a GPU, it is PyTorch's current one from now on.
 
     Raises:
         DeepclustError: GPUs were given to this job, and PyTorch cannot use them.
@@ -43,7 +37,7 @@ def choose_device() -> "torch.device":
 
 
 def make_current(device: "torch.device") -> None:
-    """Make a GPU in use the one for everything that PyTorch does without being told where, such as pinning memory."""
+    """Let what PyTorch does without being told where, such as pinning memory, happen for a GPU that is in use."""
     import torch
 
     if device.type == "cuda":
@@ -51,9 +45,7 @@ def make_current(device: "torch.device") -> None:
 
 
 def choose_devices() -> list["torch.device"]:
-    """Return all CUDA devices that this process sees, or the CPU.
-
-    `DEEPCLUST_DEVICE` overrides it: `cpu`, `cuda:0,cuda:1`.
+    """All CUDA devices that this process sees, or the CPU. `DEEPCLUST_DEVICE` overrides it: `cpu`, `cuda:0,cuda:1`.
 
     Raises:
         DeepclustError: GPUs were given to this job, and PyTorch cannot use them, or one is named that is not there.
@@ -91,7 +83,7 @@ def _named(name: str, gpus: int) -> "torch.device":
 
 
 def _check_that_no_gpu_was_given(built_for: str) -> None:
-    """Refuse the CPU if GPUs were given: a job that waited for them shall not compute without them for days."""
+    """A job that waited for GPUs shall not compute on the CPU for days without a word."""
     name = next((name for name in GIVEN if name in os.environ), None)
     if name is not None and os.environ[name] not in NONE_GIVEN:
         raise DeepclustError(
@@ -101,7 +93,7 @@ def _check_that_no_gpu_was_given(built_for: str) -> None:
 
 
 def device_name(device: "torch.device | None" = None) -> str:
-    """Return a name that a person recognises: the GPU's, or the CPU's model."""
+    """A name a person recognises: the GPU's, or the CPU's model."""
     if device is not None and device.type == "cuda":
         import torch
 
@@ -121,7 +113,7 @@ def _cpu_name() -> str:
 
 
 def has_fast_bf16(device: "torch.device") -> bool:
-    """Tell whether `device` has units for bf16 matrix products (GPU: Ampere or later; CPU: AMX or AVX512-BF16)."""
+    """Whether `device` has units for bf16 matrix products (GPU: Ampere or later; CPU: AMX or AVX512-BF16)."""
     import torch
 
     if device.type == "cuda":

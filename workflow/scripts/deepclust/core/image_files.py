@@ -1,4 +1,4 @@
-"""The images among the files of a folder, as far as their names tell; `prepare` goes by their content."""
+"""Which files of a folder are images, as far as their names tell; `prepare` goes by what is in them."""
 
 import os
 import stat
@@ -14,7 +14,7 @@ EXTENSIONS = frozenset(
     )
     for ending in line.split()
 )
-"""Endings of files that are expected to be images: one that is none is damaged."""
+"""Endings of files that are expected to be images: where one is none, something is wrong with it."""
 
 OTHERS = frozenset(
     f".{ending}"
@@ -45,10 +45,9 @@ class Entry(NamedTuple):
 
 
 def entries(folder: Path, hidden: bool = True) -> Iterator[Entry]:
-    """Yield everything in a folder, at any depth, in no particular order.
+    """Everything in a folder, at any depth, in no particular order. Links to folders are followed, but not upwards.
 
-    Links to folders are followed, but not upwards. A link to nowhere, or in a circle, is a file: the error comes when
-    it is read.
+    A link to nowhere, or in a circle, is a file: whoever reads it will say what is wrong.
 
     Args:
         hidden: whether to name hidden files, and those in hidden folders, too.
@@ -88,7 +87,7 @@ def _is_special(entry: os.DirEntry[str]) -> bool:
 
 
 def is_special(path: Path) -> bool:
-    """Tell whether a path leads to a pipe, a socket or a device, which a program may wait for without end."""
+    """Whether a path leads to a pipe, a socket or a device, which a program may wait for without end."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -97,7 +96,7 @@ def is_special(path: Path) -> bool:
 
 
 def read_regular(path: Path) -> bytes:
-    """Return the content of a file.
+    """The content of a file.
 
     Raises:
         OSError: it cannot be read, or is no regular file.
@@ -108,27 +107,27 @@ def read_regular(path: Path) -> bytes:
 
 
 def files_with(folder: Path, extensions: Collection[str]) -> Iterator[str]:
-    """Yield paths, relative to `folder`, of the files in it that have one of these endings, but no hidden ones."""
+    """Paths, relative to `folder`, of the files in it that have one of these endings; hidden ones are left out."""
     return (
         entry.path for entry in entries(folder, hidden=False) if not entry.fault and ending(entry.path) in extensions
     )
 
 
 def image_paths(folder: Path) -> Iterator[str]:
-    """Yield paths, relative to `folder`, of the files in it that may be images, by their names.
+    """Paths, relative to `folder`, of the files in it that may be images, for all that their names tell.
 
-    No file is opened. Hidden files are left out, and files whose ending stands for something else, such as a text.
+    No file is opened. Hidden ones are left out, and those whose ending stands for something else, such as a text.
     """
     return (entry.path for entry in entries(folder, hidden=False) if not entry.fault and may_be_image(entry.path))
 
 
 def may_be_image(path: str) -> bool:
-    """Tell whether a file may be an image, by the ending of its path."""
+    """Whether the ending of a path leaves it open that the file is an image."""
     return ending(path) not in OTHERS
 
 
 def ending(path: str) -> str:
-    """Return the ending of a path in small letters, with its dot; many times as fast as `pathlib`."""
+    """The ending of a path in small letters, with its dot; many times as fast as by `pathlib`."""
     name = path[path.rfind("/") + 1 :]
     dot = name.rfind(".")
     return name[dot:].lower() if dot > 0 else ""

@@ -309,7 +309,6 @@ class JobGraph:
         Raises:
             DeepclustError: the experiment has no such run.
         """
-        self.parameters.plan.check_defined("datasets", dataset)
         path = RUN.format(dataset=dataset, backbones=backbones, head=head, k=k, protocol=protocol)
         return self.parameters.run(path)
 

@@ -18,14 +18,11 @@ FACTS = DatasetFacts(splits={"train": 1347, "test": 450}, classes=10, shape=(1, 
 
 
 class Options(BaseOptions):
-    """Options of the digits: there are none."""
+    """The digits have no options."""
 
 
 def read_split(options: Options, split: str, archives: Sequence[Path]) -> RawSplit:
-    """Return the images of `split` (train or test), uint8 [n, 1, 8, 8].
-
-    A name is the image's number in scikit-learn's set.
-    """
+    """The images of `split` (train or test), uint8 [n, 1, 8, 8]. A name is the image's number in scikit-learn's set."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -1,4 +1,4 @@
-"""Partitions of the same images: the fit of each to the neighbors and the mean of several, without labels."""
+"""Partitions of the same images: how well each fits the neighbors, and what several say together. No labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,22 +23,22 @@ Integers = npt.NDArray[np.integer]
 class Votes:
     """Mean votes of one or several partitions of N images into K clusters; `votes[rows]` is float32 [n, K].
 
-    The mean is computed when rows are read, because [N, K] is large for many clusters.
+    They are put together when they are read, because [N, K] is large for many clusters.
     """
 
     partitions: tuple[npt.NDArray[Any], ...]
-    """Integer clusters [N] or probabilities [N, K] of each partition."""
+    """Of each, integer clusters [N] or probabilities [N, K]."""
     columns: tuple[npt.NDArray[np.intp], ...]
-    """Clusters of each partition that are cluster 0, 1, … here, [K]."""
+    """The cluster of each partition that is cluster 0, 1, … here, [K]."""
 
     @classmethod
     def of(cls, partition: npt.NDArray[Any], k: int) -> "Votes":
-        """Make the votes of a single partition, clusters [N] or probabilities [N, K]."""
+        """Votes of a single partition, clusters [N] or probabilities [N, K]."""
         return cls((partition,), (np.arange(k),))
 
     @property
     def k(self) -> int:
-        """Number of clusters K."""
+        """K."""
         return len(self.columns[0])
 
     def __len__(self) -> int:
@@ -52,22 +52,22 @@ class Votes:
         return total / np.float32(len(self.partitions))
 
     def assignments(self) -> npt.NDArray[np.int64]:
-        """Return the clusters with the most votes, [N]."""
+        """The cluster with the most votes, [N]."""
         return np.concatenate([self[rows].argmax(axis=1) for rows in blocks(len(self))])
 
 
 def one_hot(assignments: Integers, k: int) -> Float32:
-    """Return clusters [N] as votes, float32 [N, k]."""
+    """[N] → [N, k]."""
     votes = np.zeros((len(assignments), k), np.float32)
     votes[np.arange(len(assignments)), assignments] = 1
     return votes
 
 
 class LinearFit:
-    """Ridge regression from features to votes."""
+    """Least squares from features to votes."""
 
     def __init__(self, points: Float32) -> None:
-        """Factor the covariance of `points` [N, D]."""
+        """Args: `points` [N, D]."""
         self.points = points
         self.mean: Float64 = points.mean(axis=0, dtype=np.float64)
         covariance = np.zeros((points.shape[1],) * 2)
@@ -79,7 +79,7 @@ class LinearFit:
         self._factor = cho_factor(covariance + (RIDGE * variance or 1) * np.eye(len(covariance)))
 
     def weights(self, votes: Votes) -> tuple[Float64, Float64]:
-        """Return weight [K, D] and bias [K] of the least-squares prediction of the votes of the N images."""
+        """Weight [K, D] and bias [K] of the least-squares prediction of the votes of the N images."""
         shares, products = np.zeros(votes.k), np.zeros((votes.k, self.points.shape[1]))
         for rows in blocks(len(votes)):
             block = votes[rows]
@@ -90,7 +90,7 @@ class LinearFit:
 
 
 def alignment(votes: Votes, reference: Float32) -> npt.NDArray[np.intp]:
-    """Return the clusters [K] of `votes` in the order that agrees most with those of `reference` [N, K]."""
+    """The clusters of `votes` in the order in which they agree most with those of `reference` [N, K]: [K]."""
     together = sum(reference[rows].T @ votes[rows] for rows in blocks(len(votes)))
     _, columns = linear_sum_assignment(together, maximize=True)
     found: npt.NDArray[np.intp] = columns
@@ -98,14 +98,14 @@ def alignment(votes: Votes, reference: Float32) -> npt.NDArray[np.intp]:
 
 
 def candidates(partitions: Sequence[Votes], neighbors: Integers) -> list[tuple[Votes, float]]:
-    """Return votes to begin with, and the modularity of each, the best first.
+    """Votes to begin with, and the modularity of each; the best first.
 
     Args:
         partitions: votes of each partition of N images.
         neighbors: [N, n].
 
     Returns:
-        The votes of each partition, and the mean votes of the best two, three, … of them, aligned with the best.
+        Each partition, and the mean votes of the best two, three, … of them, aligned with the best.
     """
     k = partitions[0].k
     scored = [(votes, modularity(votes.assignments(), neighbors, k)) for votes in partitions]

@@ -11,18 +11,18 @@ from deepclust.core.files import remove_damaged_tensors, write_tensors
 
 @dataclass(frozen=True)
 class State:
-    """State of the training of one seed."""
+    """Where the training of one seed stands."""
 
     step: int
-    """Number of steps done."""
+    """Steps done."""
     log: str
-    """Log so far, as JSON."""
+    """Its log so far, as JSON."""
     tensors: dict[str, Tensor]
-    """Tensors [1, ...] on the CPU."""
+    """[1, ...] on the CPU."""
 
 
 class StackStates:
-    """Folder of one run's states; its name, given by the caller, tells the code and options that they belong to."""
+    """The folder of one run's states. Its name, given by the caller, tells the code and options they belong to."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,7 +33,7 @@ class StackStates:
         write_tensors(self._file(seed), arrays, {"step": str(state.step), "log": state.log})
 
     def step(self, seed: int) -> int:
-        """Return the number of steps done in the state of `seed`; 0 without one."""
+        """Steps done in the state of `seed`; 0 without one."""
         from safetensors import safe_open
 
         if not self._file(seed).is_file():
@@ -42,7 +42,7 @@ class StackStates:
             return int(file.metadata()["step"])
 
     def load(self, seed: int) -> State:
-        """Load the state of `seed`, which must have one."""
+        """The state of `seed`, which has one."""
         from safetensors import safe_open
 
         with safe_open(self._file(seed), "pt") as file:
