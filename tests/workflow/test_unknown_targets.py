@@ -17,7 +17,7 @@ REFUSED = {
     "results/data/digit/train/images.bin": "datasets defines no 'digit'; did you mean 'digits'?",
     "results/labels/nosuch/train/labels.npy": "datasets defines no 'nosuch' (known: digits, shapes)",
     "results/data/digits/unlabeled/images.bin": "digits has no unlabeled split",
-    "results/backbones/simcl/model.json": "backbones defines no 'simcl'; did you mean 'simclr'?",
+    "results/features/digits/simcl/train/features.npy": "backbones defines no 'simcl'; did you mean 'simclr'?",
     "results/features/nosuch/pixels/train/features.npy": "datasets defines no 'nosuch'",
     "results/features/digits/nosuch/train/features.npy": "backbones defines no 'nosuch'",
     "results/features/digits/pixels/train+unlabeled/neighbors.npy": "digits has no unlabeled split",

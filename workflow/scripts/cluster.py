@@ -20,7 +20,7 @@ class Input(Files):
     native: Path | None = None
     """`native.safetensors` of the backbone, for the head that needs it."""
     chosen_k: Path | None = None
-    """The result of `choose_k`, which has the number of clusters where `k` is not given."""
+    """The result of `choose_k`, which has the number of clusters if `k` is not given."""
 
 
 class Output(Files):
@@ -31,7 +31,7 @@ class Output(Files):
 
 
 class Arguments(JobArguments):
-    """Cluster images by their features, once per seed. The options of the chosen head are flags as well."""
+    """Cluster images by their features, once per seed; the options of the chosen head are flags as well."""
 
     input: Input
     output: Output

@@ -11,7 +11,7 @@ from deepclust.core.errors import DeepclustError
 
 class Output(Files):
     archive: Path
-    """The file. While it arrives, it is kept beside its place, in `<archive>.part`, and continued from there."""
+    """The file; until it is whole, its bytes stay in `<archive>.part`, from where a later attempt continues."""
 
 
 class Arguments(JobArguments):
@@ -23,10 +23,10 @@ class Arguments(JobArguments):
     sha256: str | None = Field(None, pattern="^([0-9a-f]{64}|any)$")
     """Expected SHA-256 of the file; `any` accepts whatever arrives."""
     md5: str | None = Field(None, pattern="^[0-9a-f]{32}$")
-    """Expected MD5; only looked at where no SHA-256 is given."""
+    """Expected MD5; only looked at if no SHA-256 is given."""
     pin: Path | None = Field(None, exclude=True)
-    """Where no checksum is given: the file that holds the SHA-256 of the first download, which every later one must
-    have. The first writes it."""
+    """File that holds the SHA-256 of the first download if no checksum is given. The first download writes it, and
+    every later one must have it."""
 
 
 def main(arguments: Arguments, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""Score the clusters of a run, against labels where there are any and without them; tell which image is in which."""
+"""Score the clusters of a run, with labels if there are any and without them; list the images and their clusters."""
 
 from pathlib import Path
 from typing import Literal
@@ -10,14 +10,14 @@ from deepclust.evaluation.options import NEAREST, ScoringOptions
 
 
 class Input(Files):
-    """Files of several splits are in the order of the splits, and by backbone within a split."""
+    """Files of several splits, in the order of the splits, and by backbone within a split."""
 
     clusters: Path
     """`clusters.safetensors` of the run."""
     seeds: Path
     """`seeds.json` of the run."""
     cost: Path | None = None
-    """Provenance of the clusters: what they took."""
+    """Provenance of the clusters, with their time and memory."""
     features: list[Path]
     """`features.npy` of the scored splits."""
     neighbors: list[Path]
@@ -27,7 +27,7 @@ class Input(Files):
     classes: list[Path] = []
     """`classes.json` of the scored splits; none without labels."""
     ids: list[Path] = []
-    """`ids.csv` of all splits that have clusters: which image is which."""
+    """`ids.csv` of all splits that have clusters, with the names of the images."""
     manifests: list[Path] = []
     """`images.json` of the scored splits, which tell how many files were skipped."""
     probe: Path | None = None
@@ -36,7 +36,7 @@ class Input(Files):
 
 class Output(Files):
     metrics: Path
-    """Scores of all seeds, and what the run is (`metrics.json`)."""
+    """Scores of all seeds, and the facts of the run (`metrics.json`)."""
     assignments: Path | None = None
     """The table of images and their clusters, if `ids` are given (`assignments.csv`)."""
 
@@ -52,7 +52,7 @@ class Arguments(JobArguments):
     splits: list[str]
     """Names of all splits that have clusters."""
     nearest: int = Field(NEAREST, ge=1)
-    """How many of an image's neighbors clusters are judged by; never more than the default."""
+    """Number of an image's neighbors by which clusters are judged; never more than the default."""
     dataset: str
     """Name of the dataset."""
     backbones: list[str]
@@ -62,7 +62,7 @@ class Arguments(JobArguments):
     head: str
     """Name of the head."""
     k_by: Literal["experiment", "auto"] = "experiment"
-    """Who chose the number of clusters."""
+    """The one who chose the number of clusters."""
     protocol: str
     """`held-out`, `with-unlabeled`, `merged` or `train`: the splits that heads are fitted on, and scored on."""
     published_as: str | None = None

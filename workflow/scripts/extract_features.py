@@ -16,7 +16,7 @@ class Input(Files):
     weights: Path | None = None
     """Its weights (`model.safetensors`, beside it)."""
     parts: list[Path] = []
-    """Records of jobs that have done it in parts, in their order: put these together, compute nothing."""
+    """Records of jobs that have done it in parts, in their order: the parts are joined, and nothing is computed."""
 
 
 class Output(Files):

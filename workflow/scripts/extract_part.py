@@ -20,14 +20,14 @@ class Input(Files):
 
 
 class Arguments(JobArguments):
-    """Turn some of the images of a split into features. The record says where they are."""
+    """Turn some of the images of a split into features; the record says where they are."""
 
     input: Input
     options: ExtractionOptions
     part: str = Field(exclude=True)
     """The number of the part: `2-of-8`."""
     features: Path = Field(exclude=True)
-    """The `features.npy` that will be put together; the part goes into a folder beside it."""
+    """The `features.npy` that will be joined from the parts; this part goes into a folder beside it."""
 
 
 def main(arguments: Arguments, job: Job) -> None:

@@ -10,9 +10,9 @@ from deepclust.core.command import Files, Job, JobArguments, run_job
 
 class Input(Files):
     file: Path | None = None
-    """The file that `weights` names, where it is a file here; else it comes from the hub."""
+    """The file that `weights` names, if it is here; else it comes from the hub."""
     tensors: Path | None = None
-    """The weights of a backbone of this project, where they do not lie beside its `model.json`."""
+    """The weights of a backbone of this project, if they do not lie beside its `model.json`."""
 
 
 class Output(Files):
@@ -32,7 +32,7 @@ class Arguments(JobArguments):
     method: str = "pretrained"
     """Kind of backbone."""
     pins: Path = Field(Path("resources/weights"), exclude=True)
-    """Folder that remembers what weights were at their first use."""
+    """Folder that remembers the version of weights at their first use."""
 
 
 def main(arguments: Arguments, job: Job) -> None:

@@ -10,7 +10,7 @@ class Output(Files):
     model: Path
     """Backbone (`model.json`)."""
     weights: Path | None = None
-    """Its weights, of which there are none (`model.safetensors`, beside it)."""
+    """Its weights (`model.safetensors`, beside it): there are none."""
 
 
 class Arguments(JobArguments):

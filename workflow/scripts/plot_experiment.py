@@ -14,7 +14,7 @@ class Output(Files):
 
 
 class Arguments(JobArguments):
-    """Draw one figure of the whole experiment. The options of the figure are flags as well."""
+    """Draw one figure of the whole experiment; the options of the figure are flags as well."""
 
     input: ExperimentFiles
     output: Output

@@ -1,4 +1,4 @@
-"""Draw all figures of one run. Those of a run whose every seed failed say so."""
+"""Draw all figures of one run; if all its seeds failed, the figures say so."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ Options = create_model("Options", __base__=tuple(module.Options for module in MO
 
 
 class Arguments(JobArguments):
-    """Draw all figures of one run. The options of the figures are flags as well."""
+    """Draw all figures of one run; the options of the figures are flags as well."""
 
     input: RunFiles
     output: Output  # type: ignore[valid-type]  # one file for every figure that there is

@@ -14,7 +14,7 @@ class Output(Files):
 
 
 class Arguments(JobArguments):
-    """Draw one figure of a setting. The options of the figure are flags as well."""
+    """Draw one figure of a setting; the options of the figure are flags as well."""
 
     input: SettingFiles
     output: Output

@@ -11,11 +11,11 @@ from deepclust.core.errors import DeepclustError
 
 class Input(Files):
     archives: list[Path] = []
-    """Downloaded files, where the split needs some, in the order in which its loader names them."""
+    """Downloaded files, if the split needs some, in the order in which its loader names them."""
 
 
 class Output(Files):
-    """Images and manifest lie in one folder; labels, classes and ids in another."""
+    """One folder with images and manifest, and another with labels, classes and ids."""
 
     images: Path
     """Pixels or encoded images (`images.bin`)."""
@@ -30,7 +30,7 @@ class Output(Files):
 
 
 class Arguments(JobArguments):
-    """Prepare one split of a dataset. The options of the chosen loader are flags as well."""
+    """Prepare one split of a dataset; the options of the chosen loader are flags as well."""
 
     input: Input = Input()
     output: Output

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from deepclust.pretraining.engine.distributed import Team
 
 
-# Read when PyTorch is loaded. Where one of several processes ends, PyTorch lets the others warn of the lost connection,
+# Read when PyTorch is loaded. If one of several processes ends, PyTorch lets the others warn of the lost connection,
 # with a list of functions; our errors say what happened.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
@@ -41,7 +41,7 @@ class Input(Files):
 
 
 class Output(Files):
-    """Everything lies in one folder."""
+    """Files of one folder."""
 
     model: Path
     """Backbone (`model.json`)."""
@@ -58,7 +58,7 @@ class Output(Files):
 
 
 class Arguments(JobArguments):
-    """Train a backbone on images without labels. The options of the chosen method are flags as well."""
+    """Train a backbone on images without labels; the options of the chosen method are flags as well."""
 
     input: Input
     output: Output
@@ -69,9 +69,9 @@ class Arguments(JobArguments):
     processes: int | None = Field(None, ge=1, exclude=True)
     """Processes that train together on this machine, each on a GPU of its own; unless given, one for each GPU."""
     launcher: LauncherOptions = Field(LauncherOptions(), exclude=True)
-    """How the processes are started."""
+    """Start of the processes."""
     keep_state: bool = Field(False, exclude=True)
-    """Whether the state stays when the result stands; who started this command then removes it."""
+    """Keep the state when the result stands; whoever started this command then removes it."""
     checkpoint_seconds: float = Field(default_factory=default_checkpoint_seconds, gt=0, exclude=True)
     """Time between two checkpoints; unless given, DEEPCLUST_CHECKPOINT_SECONDS or 5 minutes."""
 
@@ -109,7 +109,7 @@ def submit(arguments: Arguments, job: Job) -> None:
 
 
 def training(arguments: Arguments) -> "tuple[engine.TrainingFiles, str]":
-    """Files of the training, and digest of its code."""
+    """Return the files of the training, and the digest of its code."""
     from deepclust.core.images import Images
     from deepclust.pretraining.engine import pretraining as engine
 

@@ -7,7 +7,7 @@ from deepclust.evaluation.options import ProbeOptions
 
 
 class Input(Files):
-    """Files are ordered by split, and by backbone within a split."""
+    """Files ordered by split, and by backbone within a split."""
 
     train_features: list[Path]
     """`features.npy` of the training splits."""

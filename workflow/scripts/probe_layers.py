@@ -1,4 +1,4 @@
-"""Measure how well labels can be read off each stage of a network, by linear classifiers."""
+"""Measure how well the features at each stage of a network tell the labels, by linear classifiers."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class Output(Files):
 
 
 class Arguments(JobArguments):
-    """Measure how well labels can be read off each stage of a network."""
+    """Measure how well the features at each stage of a network tell the labels."""
 
     input: Input
     output: Output

@@ -14,7 +14,7 @@ class Input(Files):
     figures: list[Path]
     """All figures: those of a run or of a setting in a folder that ends in its path."""
     job_list: Path
-    """The list of the provenance files of all jobs that the runs are made of; missing ones are passed over."""
+    """The list of the provenance files of all jobs behind the runs; missing ones are passed over."""
     leaderboard: Path
     """The table over all runs, CSV."""
     choices: list[Path] = []

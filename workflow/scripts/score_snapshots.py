@@ -31,7 +31,7 @@ class Output(Files):
 
 
 class Arguments(JobArguments):
-    """Score snapshots: features are read out in the backbone's own way, k-means finds as many clusters as classes."""
+    """Score snapshots by features in the backbone's own way, and by k-means with as many clusters as classes."""
 
     input: Input
     output: Output
@@ -61,7 +61,7 @@ def main(arguments: Arguments, job: Job) -> None:
 
 
 def score_snapshot(arguments: Arguments, folder: Path, classes: int, scratch: Path, job: Job) -> dict[str, object]:
-    """Features of one snapshot, and how well they tell the classes. Only the scores are kept."""
+    """Return how well the features of one snapshot tell the classes, and keep only these scores."""
     import numpy as np
 
     from deepclust.core.device import choose_devices

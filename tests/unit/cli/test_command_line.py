@@ -42,11 +42,11 @@ def test_help_of_a_rules_command_knows_the_options_of_a_method():
 
 
 def test_a_rules_command_does_its_work(tmp_path):
-    files = [f"--output.{name}=made/m.{end}" for name, end in (("model", "json"), ("weights", "safetensors"))]
-    options = ["--method", "pixels", "--image_size", "8", "--provenance", "made/m.provenance.json"]
+    files = [f"--output.{name}=made/model.{end}" for name, end in (("model", "json"), ("weights", "safetensors"))]
+    options = ["--method", "pixels", "--image_size", "8", "--provenance", "made/model.provenance.json"]
     done = run("pixels", *options, *files, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "made" / "m.json").exists() and (tmp_path / "made" / "m.provenance.json").exists()
+    assert (tmp_path / "made" / "model.json").exists() and (tmp_path / "made" / "model.provenance.json").exists()
 
 
 @pytest.mark.parametrize(("name", "hint"), [("clutser", "did you mean 'cluster'?"), ("xyzzy", "known: plan, accept")])

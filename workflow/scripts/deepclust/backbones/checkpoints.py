@@ -21,14 +21,14 @@ from deepclust.core.errors import DeepclustError
 
 Tensors = dict[str, Tensor]
 
-# Of several networks in one file, the one with the earliest of these words in its prefix is the backbone: the average
-# over training where its publishers evaluate that (DINO, iBOT, MSN), the trained encoder where they do not (MoCo).
+# If a file has several networks, the one with the earliest of these words in its prefix is the backbone: the average
+# over training if its publishers evaluate that (DINO, iBOT, MSN), else the trained encoder (MoCo).
 _PREFERRED = ("teacher", "target_encoder", "base_encoder", "encoder_q", "model_ema")
 _LAST = ("student", "momentum_encoder", "encoder_k", "predictor")
 _COUNTER = "num_batches_tracked"  # old files lack these of batch normalisation; inference does not need them
 _PATCHES = "patch_embed.proj.weight"  # of each network that timm resamples to other patches
-# What is left over without being missed, beside the network's own classifiers: heads, prototypes, decoders, queues and
-# tokens of pretraining.
+# Tensors that may be left over, beside the network's own classifiers: heads, prototypes, decoders, queues and tokens of
+# pretraining.
 _HEADS = re.compile(
     r"(head|heads|head_dist|fc|classifier|pre_logits|projection_head|projector|proj_head|prototypes\d*|pred|predictor"
     r"|decoder\w*|mask_token|masked_embed|projection_mlp|contrastive_head|online_classifier|queue|queue_ptr)(\.|$)"
@@ -40,7 +40,7 @@ _NUMBERED = re.compile(r"((?:[^.\d][^.]*\.)*)(\d+)(\..*)")  # before, number, af
 
 
 class _Number:
-    """Stands for a number of numpy, or its type: nobody reads it, so no code of numpy has to run on a file's bytes."""
+    """Placeholder of a number of numpy, or its type: it is never read, so no code of numpy runs on a file's bytes."""
 
     def __init__(self, *_: Any) -> None:
         pass
@@ -49,7 +49,7 @@ class _Number:
         pass
 
 
-# What training scripts save beside tensors: their options, and the best accuracy as numpy (1 or 2) computed it.
+# Training scripts save these beside tensors: their options, and the best accuracy as numpy (1 or 2) computed it.
 _HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     argparse.Namespace,
     (_Number, "numpy.dtype"),
@@ -60,13 +60,13 @@ _HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 
 @dataclass(frozen=True)
 class Fit:
-    """How the tensors of a file fit a network.
+    """The fit of a file's tensors to a network.
 
     Attributes:
-        tensors: what the network gets, by its own names.
-        prefix: where they stood in the file, with its final dot.
+        tensors: those that the network gets, by its own names.
+        prefix: their prefix in the file, with its final dot.
         dropped: names that are knowingly left over.
-        problems: why they do not fit; empty where they do.
+        problems: why they do not fit; empty if they do.
     """
 
     tensors: Tensors
@@ -76,15 +76,15 @@ class Fit:
 
     @property
     def misfits(self) -> int:
-        """Number of tensors that do not fit."""
+        """Return the number of tensors that do not fit."""
         return sum(map(len, self.problems.values()))
 
 
 def read_tensors(path: Path) -> Tensors:
-    """All tensors of a .safetensors or .pth file; nested mappings become names with dots.
+    """Read all tensors of a .safetensors or .pth file; nested mappings become names with dots.
 
     Raises:
-        DeepclustError: the file is damaged, is neither, or holds what only running code could read.
+        DeepclustError: the file is damaged, is neither, or holds objects that only running code could read.
     """
     with path.open("rb") as file:
         head = file.read(9)
@@ -134,11 +134,11 @@ def _flat(content: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
 def fit(
     network: nn.Module, tensors: Tensors, prefix: str | None, convert: Callable[[Tensors, nn.Module], Tensors] | None
 ) -> Fit:
-    """The best fit of a file's tensors to a network, by their names or by what other codes make of these.
+    """Find the best fit of a file's tensors to a network, by their names or by the names that other codes give them.
 
     Args:
         tensors: from `read_tensors`.
-        prefix: where the network's tensors stand in the file; None: found by their names.
+        prefix: the prefix of the network's tensors in the file; None: found by their names.
         convert: turns tensors of other codes into those of the network (timm's `checkpoint_filter_fn`).
 
     Raises:
@@ -153,7 +153,7 @@ def fit(
 
 
 def _without_chunks(tensors: Tensors) -> Tensors:
-    """`blocks.1.6.` as `blocks.6.`: DINOv2 was trained with its blocks in chunks, which are numbered before them."""
+    """Rename `blocks.1.6.` to `blocks.6.`: DINOv2 trained its blocks in chunks, whose numbers come before theirs."""
     found = {name: match for name in tensors if (match := _CHUNKED.fullmatch(name))}
     blocks = sorted({(match[1], int(match[2]), int(match[3])) for match in found.values()})
     earlier = Counter[str]()
@@ -166,7 +166,7 @@ def _without_chunks(tensors: Tensors) -> Tensors:
 
 
 def _by_name(network: nn.Module, tensors: Tensors) -> Tensors:
-    """`4.0.conv1.weight` as `layer1.0.conv1.weight`: `nn.Sequential(*network.children())` numbers the children."""
+    """Rename `4.0.conv1.weight` to `layer1.0.conv1.weight`: `nn.Sequential(*network.children())` numbers children."""
     children = [name for name, _ in network.named_children()]
     matches = {name: match for name in tensors if (match := _NUMBERED.fullmatch(name))}
     names = {n: f"{m[1]}{children[int(m[2])]}{m[3]}" for n, m in matches.items() if int(m[2]) < len(children)}
@@ -176,7 +176,7 @@ def _by_name(network: nn.Module, tensors: Tensors) -> Tensors:
 def _fit(
     network: nn.Module, tensors: Tensors, prefix: str | None, convert: Callable[[Tensors, nn.Module], Tensors] | None
 ) -> Fit:
-    """The best fit of tensors with names as they are; see `fit`."""
+    """Find the best fit of tensors with names as they are; see `fit`."""
     prefixes = [prefix.rstrip(".") + "." if prefix else ""] if prefix is not None else _prefixes(network, tensors)
     fits = [_fit_below(network, tensors, item, convert) for item in prefixes]
     fewest = min(item.misfits for item in fits)
@@ -189,7 +189,7 @@ def _fit(
 
 
 def _prefixes(network: nn.Module, tensors: Tensors) -> list[str]:
-    """Where the network's most particular name stands in the file."""
+    """Return the prefixes with which the network's most particular name stands in the file."""
     names = [name for name in network.state_dict() if not name.endswith(_COUNTER)]
     anchor = max(names, key=lambda name: (name.count("."), len(name)))
     found = [name.removesuffix(anchor) for name in tensors if name.endswith(anchor)]
@@ -215,7 +215,7 @@ def _fit_below(
     try:
         converted = convert(dict(chosen), network)
     except (KeyError, RuntimeError, AttributeError, AssertionError, IndexError, TypeError, ValueError):
-        return plain  # of no code that timm knows: what is wrong with the plain names says more
+        return plain  # no code that timm knows wrote them: the problems of the plain names say more
     after = _compare(network, converted, prefix)
     if after.misfits >= plain.misfits:
         return plain
@@ -224,7 +224,7 @@ def _fit_below(
 
 
 def _other_patches(network: nn.Module, tensors: Tensors) -> str | None:
-    """The patch sizes of a file and a network where they differ: timm resamples kernels between them unasked."""
+    """Return the patch sizes of a file and a network if they differ: timm resamples kernels between them unasked."""
     expected = network.state_dict().get(_PATCHES)
     if expected is None or expected.ndim != 4:
         return None
@@ -258,6 +258,6 @@ def _compare(network: nn.Module, tensors: Tensors, prefix: str) -> Fit:
 
 
 def _classifiers(network: nn.Module) -> tuple[str, ...]:
-    """What names of a network's own classifiers start with: `last_linear.`, or `head.` and `aux_head.`."""
+    """Return the prefixes of a network's own classifiers: `last_linear.`, or `head.` and `aux_head.`."""
     names = getattr(network, "default_cfg", {}).get("classifier") or ()
     return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))

@@ -1,6 +1,6 @@
 """Files from the Hugging Face hub, through its own client: its cache, token, endpoint and offline mode hold.
 
-HF_HOME (cache), HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are what users of that client know.
+Users of that client know HF_HOME (cache), HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ class RevisionError(DeepclustError):
 
 
 def fetch_from_hub(wanted: HubFile, progress: Progress) -> tuple[Path, str]:
-    """A file from the cache or the hub, and the commit it belongs to.
+    """Get a file from the cache or the hub, and the commit it belongs to.
 
     Raises:
-        DeepclustError: it cannot be had, with the reason and what to do; or what came is not what the hub has.
+        DeepclustError: it cannot be had, with the reason and what to do; or another file arrived than the hub has.
     """
     from huggingface_hub import hf_hub_download
 
@@ -45,7 +45,7 @@ def fetch_from_hub(wanted: HubFile, progress: Progress) -> tuple[Path, str]:
 
 
 def _bar_class(wanted: HubFile, progress: Progress) -> type[Any]:
-    """A tqdm class that reports to `progress`; the client makes one bar per file."""
+    """Return a tqdm class that reports to `progress`; the client makes one bar per file."""
     from tqdm import tqdm
 
     class Bar(tqdm):
@@ -148,7 +148,7 @@ def _unreachable(wanted: HubFile) -> str:
 
 
 def _files(wanted: HubFile) -> str:
-    """What a repository has instead, if it tells."""
+    """Return the names of the files that a repository has instead, if it tells."""
     from huggingface_hub import list_repo_files
 
     with contextlib.suppress(Exception):

@@ -29,7 +29,7 @@ def fetch_own(
     Args:
         source: the description.
         tensors: the weights; None: they lie beside the description, here or on the hub.
-        said: what tables are to say of it instead of what it says itself: `dataset`, `supervision`.
+        said: entries for tables instead of the description's own: `dataset`, `supervision`.
         pins: folder that remembers the version of the first use.
 
     Raises:
@@ -55,7 +55,7 @@ def fetch_own(
 
 
 def _beside(source: Source, progress: Progress) -> Path:
-    """The weights beside a description."""
+    """Find the weights beside a description."""
     if source.hub is None:
         return source.path.with_name(WEIGHTS)
     place = replace(source.hub, file=str(PurePosixPath(source.hub.file).with_name(WEIGHTS)))

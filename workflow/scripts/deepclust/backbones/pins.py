@@ -1,4 +1,4 @@
-"""What weights were at their first use: what arrives later must be the same.
+"""Pins of weights: the version of their first use, which later uses must have, too.
 
 Neither the hub nor other servers promise that an address always gives the same file, and few publish a checksum. So
 the commit and the SHA-256 of the first use are kept, one small file per address, and hold from then on.
@@ -28,18 +28,18 @@ class Pin:
 
 
 def pin_path(folder: Path, weights: str) -> Path:
-    """Where the pin of an address is kept."""
+    """Return the path of an address's pin."""
     return folder / f"{hashlib.sha256(weights.encode()).hexdigest()[:16]}.json"
 
 
 def read_pin(folder: Path, weights: str) -> Pin | None:
-    """The pin of an address, None before its first use."""
+    """Read the pin of an address; None before its first use."""
     path = pin_path(folder, weights)
     return Pin(**read_json(path)) if path.is_file() else None
 
 
 def check_pin(folder: Path, found: Pin) -> None:
-    """See that `found` is what came first from its address, if anything did.
+    """Check that `found` is the version that came first from its address, if any did.
 
     Raises:
         DeepclustError: it is another file.
@@ -53,6 +53,6 @@ def check_pin(folder: Path, found: Pin) -> None:
 
 
 def keep_pin(folder: Path, found: Pin) -> None:
-    """Keep `found` if it is the first of its address; call it when the file has proved to be what it should be."""
+    """Keep `found` if it is the first of its address; call it when the file has proved to be right."""
     if read_pin(folder, found.weights) is None:
         write_json(pin_path(folder, found.weights), asdict(found))

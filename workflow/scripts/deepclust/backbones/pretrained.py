@@ -27,50 +27,51 @@ from deepclust.models.networks import build_network, set_image_size
 _SHOWN = 5  # tensors that an error names of each kind
 
 
-# What a backbone of this project does not say itself.
+# Only these options may stand beside a backbone of this project; its description has the rest.
 _BESIDE_OWN = frozenset({"weights", "sha256", "data", "supervision"})
 
 
 class Options(BaseOptions):
     """Give `preset`, or `model` with whatever else is not timm's own, or `weights` of a backbone of this project.
 
-    What stands beside a preset replaces its part.
+    An option beside a preset replaces that of the preset.
     """
 
     preset: str | None = None
     """Name of a backbone whose weights and use are known, see docs/backbones.md."""
     model: str | None = None
     """A network of timm: with a tag that names its weights on the hub (`vit_small_patch16_224.dino`), or without one
-    where `weights` are given."""
+    if `weights` are given."""
     arguments: dict[str, Any] = Field({})
     """Arguments of timm's `create_model`. `num_classes` keeps the last, projecting layer."""
     weights: str | None = None
-    """Where the weights are: `hf://owner/name[@revision][/file]`, an address (https, http, file), or a path. By default
-    what the model's tag means. A backbone that was pretrained with this project is its `model.json`, which says all
-    else, with `model.safetensors` beside it. The revision and checksum of the first use hold from then on."""
+    """Place of the weights: `hf://owner/name[@revision][/file]`, an address (https, http, file), or a path. By default
+    those that the model's tag means. For a backbone that was pretrained with this project, give its `model.json`, which
+    says all else, with `model.safetensors` beside it. The revision and checksum of the first use hold from then on."""
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     """SHA-256 of the file that `weights` names."""
     prefix: str | None = None
-    """Where the network's tensors stand in the file, e.g. `teacher.backbone`, or "" for its top; by default found by
+    """Prefix of the network's tensors in the file, e.g. `teacher.backbone`, or "" for its top; by default found by
     their names."""
     image_size: int | None = Field(None, ge=1)
     """Side of the images that the network is used with, in pixels; by default the model's."""
     crop_fraction: float | None = Field(None, gt=0, le=1)
-    """How much of a resized image's side is left when its centre is cropped; by default the model's."""
+    """Share of a resized image's side that is left when its centre is cropped; by default the model's."""
     interpolation: Literal["bilinear", "bicubic"] | None = None
-    """How images are resized; by default the model's."""
+    """Interpolation when images are resized; by default the model's."""
     mean: Annotated[list[float], Field(min_length=1, max_length=3)] | None = None
     """Mean of each channel of pixels in [0, 1], which is subtracted; by default the model's."""
     std: Annotated[list[float], Field(min_length=1, max_length=3)] | None = None
     """Standard deviation of each channel, by which they are divided; by default the model's."""
     pooling: Literal["class", "avg", "max", "avgmax", "class+avg", "head"] | None = None
-    """How one vector is made of what the network gives, see `features.pooling`; by default by the model's own head."""
+    """Pooling of the network's output to one vector, see `features.pooling`; by default that of the model's own head.
+    """
     layers: Annotated[list[int], Field(min_length=1)] | None = None
     """Blocks that are read, see `features.layers`; by default the end of the network."""
     data: str | None = None
-    """What the network saw in training, for tables: ImageNet-1k, LVD-142M …"""
+    """Images that the network saw in training, for tables: ImageNet-1k, LVD-142M …"""
     supervision: Literal["self-supervised", "language-supervised", "supervised"] | None = None
-    """What told it what is alike, for tables: nothing but the images, texts, or labels."""
+    """Supervision of its training, for tables: nothing but the images, texts, or labels."""
 
 
 def fetch(
@@ -80,9 +81,9 @@ def fetch(
 
     Args:
         options: with a preset's part filled in.
-        file: what `weights` names, where it is a file here or was downloaded; None: it is on the hub.
+        file: the file of `weights`, if it is here or was downloaded; None: it is on the hub.
         pins: folder that remembers the version of the first use.
-        tensors: the weights of a backbone of this project, where they do not lie beside `file`.
+        tensors: the weights of a backbone of this project, if they do not lie beside `file`.
 
     Raises:
         DeepclustError: the weights cannot be had, are not those of the first use, or do not fit the network.
@@ -114,10 +115,10 @@ def fetch(
 
 
 def _said_of_own(options: Options) -> dict[str, str]:
-    """What tables are told of a backbone of this project instead of what it says itself.
+    """Return entries for tables instead of those in the description of a backbone of this project.
 
     Raises:
-        DeepclustError: an option says what such a backbone says itself.
+        DeepclustError: an option is given that only the description of such a backbone has.
     """
     default = Options()
     for key in sorted(Options.model_fields.keys() - _BESIDE_OWN):
@@ -128,7 +129,7 @@ def _said_of_own(options: Options) -> dict[str, str]:
 
 
 def _timm_config(model: str) -> Any:
-    """What timm says about a model's weights and preprocessing."""
+    """Return timm's configuration of a model's weights and preprocessing."""
     import timm
 
     try:
@@ -142,7 +143,7 @@ def _timm_config(model: str) -> Any:
 
 
 def _hub_address(options: Options, config: Any) -> str:
-    """The place on the hub that a model's tag means."""
+    """Return the place on the hub that a model's tag means."""
     if "." not in str(options.model):
         raise DeepclustError(f"{options.model} does not say which weights: add their tag, or give weights")
     if not config.hf_hub_id:
@@ -152,7 +153,7 @@ def _hub_address(options: Options, config: Any) -> str:
 
 
 def _converter(model: str) -> Callable[[Tensors, nn.Module], Tensors] | None:
-    """What timm uses to read the weights of other codes into this kind of network."""
+    """Return timm's function that turns the weights of other codes into those of this kind of network."""
     import timm
 
     module = sys.modules[timm.model_entrypoint(model.partition(".")[0]).__module__]
@@ -196,7 +197,7 @@ def _spec(options: Options, config: Any, architecture: dict[str, Any]) -> dict[s
 
 @torch.inference_mode()
 def _feature_dim(network: nn.Module, spec: dict[str, Any]) -> int:
-    """The length of its features, found by using it as it will be used."""
+    """Return the length of its features, found by using it as it will be used."""
     used = deepcopy(network).eval()
     set_image_size(used, spec["image_size"])
     image = torch.zeros(1, 3, spec["image_size"], spec["image_size"], dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Files of weights, wherever they come from, held to what they were at their first use."""
+"""Files of weights from any source, which must stay as they were at their first use."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +16,8 @@ class Source:
     """A file that is here.
 
     Attributes:
-        path: where it is.
-        weights: where it came from: an address or a path.
+        path: its place here.
+        weights: its origin: an address or a path.
         sha256: of the file.
         hub: its place on the hub with the commit, None elsewhere.
     """
@@ -28,7 +28,7 @@ class Source:
     hub: HubFile | None = None
 
     def origin(self) -> dict[str, str | None]:
-        """What `model.json` says about where it came from."""
+        """Return the entry of `model.json` about where it came from."""
         return {
             "weights": self.weights,
             "repository": self.hub.repository if self.hub else None,
@@ -37,15 +37,15 @@ class Source:
         }
 
     def keep(self, pins: Path) -> None:
-        """Let later uses of its address be held to it. Call it when the file has proved to be what it should be.
+        """Require this file of later uses of its address.
 
-        A server's error page must not become what later downloads are held against.
+        Call it when the file has proved to be right: a server's error page must not be required of later downloads.
         """
         if local_path(self.weights) is None:
             keep_pin(pins, self._pin())
 
     def check(self, pins: Path) -> None:
-        """See that it is what came first from its address.
+        """Check that it is the file that came first from its address.
 
         Raises:
             DeepclustError: it is another file.
@@ -58,16 +58,16 @@ class Source:
 
 
 def obtain(weights: str, file: Path | None, sha256: str | None, pins: Path, progress: Progress) -> Source:
-    """The file that `weights` means.
+    """Get the file that `weights` means.
 
     Args:
         weights: an address or a path.
-        file: it, where it is here or was downloaded; None: it is on the hub.
-        sha256: what it must have; None: anything.
+        file: this file, if it is here or was downloaded; None: it is on the hub.
+        sha256: the SHA-256 that it must have; None: any.
         pins: folder that remembers the version of the first use.
 
     Raises:
-        DeepclustError: it cannot be had, or is not what is asked for, or not what it was at its first use.
+        DeepclustError: it cannot be had, is another file than asked for, or has changed since its first use.
     """
     wanted = hub_file(weights) if file is None else None
     if file is None and wanted is None:

@@ -1,4 +1,7 @@
-"""Addresses of files: the hub, another server, or a path here. The one place that reads and writes `hf://…`."""
+"""Addresses of files: the hub, another server, or a path here.
+
+No other module reads or writes `hf://…`.
+"""
 
 import re
 from dataclasses import dataclass
@@ -28,12 +31,12 @@ class HubFile:
 
 
 def is_on_hub(address: str) -> bool:
-    """Whether an address begins like one on the hub."""
+    """Tell whether an address begins like one on the hub."""
     return address.startswith(_SCHEME)
 
 
 def hub_file(address: str) -> HubFile | None:
-    """The file that `hf://owner/name[@revision][/file]` means; None for other addresses and paths.
+    """Return the file that `hf://owner/name[@revision][/file]` means; None for other addresses and paths.
 
     Raises:
         DeepclustError: it begins like an address on the hub, but is none.
@@ -47,12 +50,12 @@ def hub_file(address: str) -> HubFile | None:
 
 
 def hub_address(repository: str, file: str | None = None) -> str:
-    """The address of a file of a repository, or of its weights."""
+    """Return the address of a file of a repository, or of its weights."""
     return "/".join(filter(None, [f"{_SCHEME}{repository}", file]))
 
 
 def local_path(address: str) -> Path | None:
-    """The path of a file here, given as it is or as `file://…`; None for an address elsewhere."""
+    """Return the path of a file here, given as it is or as `file://…`; None for an address elsewhere."""
     parts = urlsplit(address)
     if parts.scheme == "file":
         return Path(unquote(parts.path))

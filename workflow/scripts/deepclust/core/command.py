@@ -36,7 +36,7 @@ from deepclust.core.time_limit import seconds_left
 # The last two are what Slurm sends before a limit or preemption, to every process of a step.
 TERMINATING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
-# In errors that are not of PyTorch's own class for it: of the CPU, of a GPU that others fill, and of cuBLAS.
+# How errors outside PyTorch's own class say it: those of the CPU, of a GPU that others fill, and of cuBLAS.
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
@@ -46,7 +46,7 @@ class Files(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
 
     def listed(self) -> list[tuple[str, Path]]:
-        """Every path with its name; of a field that holds several, `features.0`, `features.1` …"""
+        """Return every path with its name; the paths of a list have the names `features.0`, `features.1` …"""
         found = []
         for name, value in self:
             if isinstance(value, Sequence):
@@ -56,7 +56,7 @@ class Files(BaseModel):
         return found
 
     def recorded(self) -> dict[str, Path]:
-        """The files to hash into the provenance.
+        """Return the files to hash into the provenance.
 
         Prepared images are not hashed if their manifest is there, too (`images.bin`, `images.json`): it holds the hash.
         A folder is known by the `model.json` of the backbones in it.
@@ -73,10 +73,11 @@ class Files(BaseModel):
 
 
 class JobArguments(BaseSettings):
-    """Arguments that every command has. They belong to the run, not to the science.
+    """Arguments that every command has.
 
-    A command derives its own from this class: `input` and `output` (`Files`), `options` if it has a model of them, and
-    whatever else the plan tells it. Fields with `exclude=True` belong to the run as well and are not recorded.
+    They belong to the run, not to the science. A command derives its own from this class: `input` and `output`
+    (`Files`), `options` if it has a model of them, and whatever else the plan tells it. Fields with `exclude=True`
+    belong to the run as well and are not recorded.
     """
 
     model_config = SettingsConfigDict(
@@ -93,7 +94,7 @@ class JobArguments(BaseSettings):
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Values come from the command line alone, never from environment variables that happen to have such names."""
+        """Take values from the command line alone, never from environment variables that happen to have such names."""
         return (init_settings,)
 
     input: Files = Files()
@@ -107,7 +108,7 @@ class JobArguments(BaseSettings):
     threads: int = 0
     """Threads to use; 0: all."""
     provenance: Path | None = None
-    """Where to record how the result came about."""
+    """File that records how the result came about."""
     minutes: float | None = None
     """Time limit of the job, where it has one. Trainings save their state shortly before and fail, to be run again."""
     memory_mb: float | None = None
@@ -118,7 +119,7 @@ Arguments = TypeVar("Arguments", bound=JobArguments)
 
 
 class Job:
-    """What a running command may use: its progress, and the record of what it read and wrote."""
+    """Means of a running command: its progress, and the record of the files that it read and wrote."""
 
     def __init__(self, rule: str, progress: Progress, argv: list[str]) -> None:
         self.rule = rule
@@ -132,9 +133,9 @@ class Job:
         self.parts: list[dict[str, Any]] = []
         """The records of jobs that did parts of the work, for the provenance."""
         self.recorded = True
-        """Whether this process writes the provenance; False where another one that it works with does."""
+        """This process writes the provenance; False where another one that it works with does."""
         self.when_done: list[Callable[[], None]] = []
-        """Called when the result stands, for instance to remove the state that it could be computed from again."""
+        """Functions to call when the result stands, e.g. to remove the state that it could be computed from again."""
 
 
 def run_job(
@@ -194,21 +195,24 @@ def run_job(
 
 
 def _recorded_options(arguments: JobArguments) -> dict[str, Any]:
-    """The arguments that belong to the science, options among them."""
+    """Return the arguments that belong to the science, options among them."""
     own = arguments.model_dump(mode="json", exclude={*JobArguments.model_fields, "options"})
     options = getattr(arguments, "options", None)
     return own | (options.model_dump(mode="json") if isinstance(options, BaseModel) else {})
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether Python, PyTorch or the device had no memory left. PyTorch has a class of its own for devices only."""
+    """Tell whether Python, PyTorch or the device had no memory left.
+
+    PyTorch has a class of its own for devices only.
+    """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def _flag(argv: Sequence[str], name: str) -> str | None:
-    """The value of `--name value` or `--name=value`, the last one, needed before the arguments can be parsed."""
+    """Return the last value of `--name value` or `--name=value`, which is needed before arguments can be parsed."""
     found = None
     for word, following in itertools.zip_longest(argv, argv[1:]):
         if word == f"--{name}":
@@ -221,7 +225,9 @@ def _flag(argv: Sequence[str], name: str) -> str | None:
 def parse_arguments(
     rule: str, arguments: type[Arguments], argv: Sequence[str], options: type[Options] | None = None
 ) -> Arguments:
-    """Parse `argv` into the model. Lists are given as JSON, e.g. `--scale '[0.2, 1.0]'`; nested options with a dot.
+    """Parse `argv` into the model.
+
+    Lists are given as JSON, e.g. `--scale '[0.2, 1.0]'`; nested options with a dot.
 
     Args:
         options: the model of `arguments.options`, a method's; by default the one that the field is annotated with.
@@ -249,7 +255,7 @@ def parse_arguments(
 
 
 def _flags_model(arguments: type[JobArguments], options: type[Options] | None) -> type[JobArguments]:
-    """The flags of a command: its arguments, and its options beside them."""
+    """Return the flags of a command: its arguments, and its options beside them."""
     if options is None:
         return arguments
     own: dict[str, Any] = {
@@ -261,7 +267,7 @@ def _flags_model(arguments: type[JobArguments], options: type[Options] | None) -
 
 
 def _parser_flags(argv: Sequence[str]) -> list[str]:
-    """The forms that the parser knows.
+    """Return the arguments in the forms that the parser knows.
 
     `--images a b` becomes `--images a --images b`, `--k 3` becomes `-k 3`, and `@file` stands for the lines of a file.
     """
@@ -287,7 +293,7 @@ def _lines(path: str) -> list[str]:
 
 
 def describe_validation(error: ValidationError) -> str:
-    """All problems that pydantic found, on one line."""
+    """Return all problems that pydantic found, on one line."""
     return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
 
 
@@ -323,7 +329,7 @@ def _provenance(recorder: Recorder, job: Job, code: list[str], arguments: JobArg
 
 
 def _check_code(rule: str, modules: Sequence[str], arguments: JobArguments, written: bool = False) -> None:
-    """Refuse to go on if the code is not the one that the workflow planned with; remove what was `written` under it."""
+    """Refuse to go on under code that the workflow did not plan with; remove the outputs if they are `written`."""
     if arguments.code and code_digest(rule, modules) != arguments.code:
         for _, path in arguments.output.listed() if written else []:
             remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Image files to pixels, at the size that is needed.
 
-JPEGs, most of what there is, go through simplejpeg (libjpeg-turbo without Pillow's copies: a quarter less time for the
-same bits); everything else, and JPEGs that are turned or out of the ordinary, through Pillow.
+simplejpeg decodes JPEGs, which most images are (libjpeg-turbo without Pillow's copies: a quarter less time for the same
+bits). Pillow decodes everything else, and JPEGs that are turned or out of the ordinary.
 """
 
 import functools
@@ -41,7 +41,7 @@ class Decoded(NamedTuple):
 
     Attributes:
         pixels: uint8 [C, H, W]; the channels of a pixel lie next to each other in memory.
-        extent: height and width of what was in the file, in these pixels. Half of an image 375 pixels high has an
+        extent: height and width of the image in the file, in these pixels. Half of an image 375 pixels high has an
             extent of 187.5 and 188 rows.
     """
 
@@ -52,7 +52,7 @@ class Decoded(NamedTuple):
 def decode_image(data: bytes, channels: int, name: str) -> npt.NDArray[np.uint8]:
     """Decode one image file to uint8 [C, H, W] with 1 or 3 channels, which lie next to each other in memory.
 
-    Orientation tags are honoured, palettes become RGB, 16 bits become 8, and what is transparent shows white behind it.
+    Orientation tags are honoured, palettes become RGB, 16 bits become 8, and transparent pixels show white behind them.
 
     Args:
         name: what to call the image in an error.
@@ -69,10 +69,10 @@ def decode_reduced(
     """Decode one image file like `decode_image`, but no larger than needed.
 
     A JPEG is decoded to a half, a quarter or an eighth of its size, from the low frequencies of its cosine transform,
-    if its shorter side keeps `at_least` pixels. All of it is read all the same, so damage is found.
+    if its shorter side keeps `at_least` pixels. The whole file is read all the same, so damage is found.
 
     Args:
-        memory: uint8 [H, W, C], contiguous, which holds the result if it has just this shape and the way there allows.
+        memory: uint8 [H, W, C], contiguous; it holds the result if it has just this shape and the decoder can use it.
 
     Raises:
         UnreadableImageError: `name` does not decode.
@@ -83,7 +83,7 @@ def decode_reduced(
 def _decode_jpeg(
     data: bytes, channels: int, at_least: int | None, memory: npt.NDArray[np.uint8] | None
 ) -> Decoded | None:
-    """An ordinary, upright, sound JPEG; None for anything else."""
+    """Decode an ordinary, upright, sound JPEG; return None for anything else."""
     if not data.startswith(b"\xff\xd8\xff"):
         return None
     import simplejpeg
@@ -109,14 +109,17 @@ def _decode_jpeg(
 
 
 def _reduction(shorter: int, at_least: int | None) -> int:
-    """How many times smaller an image is decoded. Other fractions than these would be slower than the full size."""
+    """Return how many times smaller an image is decoded.
+
+    Other fractions than these would be slower than the full size.
+    """
     if at_least is None:
         return 1
     return max(part for part in (1, 2, 4, 8) if part == 1 or shorter // part >= at_least)
 
 
 def _is_turned(data: bytes) -> bool:
-    """Whether the metadata of a JPEG ask for it to be turned or mirrored."""
+    """Tell whether the metadata of a JPEG ask for it to be turned or mirrored."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:  # up to the start of the scan
         if data[at + 1] == 0xE1:  # EXIF or XMP
@@ -129,7 +132,10 @@ def _is_turned(data: bytes) -> bool:
 
 
 def why_no_image(path: Path) -> str | None:
-    """Why a file is no image, by what is in it; None: it decodes. Of others than images only the start is read."""
+    """Return why a file is no image, by its content; None: it decodes.
+
+    Only the start of a file is read if it is no image.
+    """
     from PIL import UnidentifiedImageError
 
     try:
@@ -146,7 +152,7 @@ def why_no_image(path: Path) -> str | None:
 
 
 def _open(file: IO[bytes]) -> "Image.Image":
-    """What Pillow, or pillow-heif, takes a file for.
+    """Open a file as the image that Pillow, or pillow-heif, takes it for.
 
     Raises:
         PIL.UnidentifiedImageError: no image.
@@ -158,7 +164,7 @@ def _open(file: IO[bytes]) -> "Image.Image":
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """All but those that Pillow only recognises, and those that it has other programs decode, where there are any."""
+    """Return the formats that Pillow decodes itself: it only recognises others, or leaves them to other programs."""
     import pillow_heif
     from PIL import Image
 
@@ -193,7 +199,10 @@ def _decode_with_pillow(data: bytes, channels: int, name: str, at_least: int | N
 
 
 def _check_not_raw(image: "Image.Image") -> None:
-    """A raw photo is a TIFF whose first picture is a thumbnail of those behind it, which Pillow does not reach."""
+    """Refuse a raw photo.
+
+    It is a TIFF whose first picture is a thumbnail of those behind it, which Pillow does not reach.
+    """
     tags = getattr(image, "tag_v2", {})
     if tags.get(_REDUCED, 0) & 1 and _FURTHER in tags:
         raise ValueError("a raw photo, of which only a thumbnail can be read: convert it first")
@@ -212,7 +221,10 @@ def _scale_transparent_color(image: "Image.Image") -> None:
 
 
 def _eight_bits(image: "Image.Image") -> "Image.Image":
-    """A gray image of 16 bits by its high bytes, as Pillow does for colors; its `convert` would cut off at 255."""
+    """Return a gray image of 16 bits by its high bytes, as Pillow does for colors.
+
+    Its `convert` would cut off at 255.
+    """
     from PIL import Image
 
     if image.mode.startswith("I;16"):
@@ -227,7 +239,7 @@ def _eight_bits(image: "Image.Image") -> "Image.Image":
 
 
 def _on_white(image: "Image.Image", mode: str) -> "Image.Image":
-    """An image without its transparency: mixed with white by its alpha."""
+    """Return an image without its transparency: mixed with white by its alpha."""
     from PIL import Image
 
     if image.has_transparency_data:

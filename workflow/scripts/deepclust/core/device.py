@@ -1,4 +1,7 @@
-"""Where to compute: device, threads, and whether bf16 is fast here. Torch is imported only when a function needs it."""
+"""Choice of devices and threads, and whether bf16 is fast here.
+
+Torch is imported only when a function needs it.
+"""
 
 import os
 import sys
@@ -11,12 +14,15 @@ from deepclust.core.gpu_use import watch_gpus
 if TYPE_CHECKING:
     import torch
 
-# What says which GPUs a job was given, the first that is set, and what it holds where there are none.
+# Variables that tell which GPUs a job was given (the first one set counts), and their values where there are none.
 GIVEN, NONE_GIVEN = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS"), {"", "-1", "NoDevFiles"}
 
 
 def set_threads(threads: int) -> None:
-    """Limit every thread pool of this process to `threads`. Call it before torch or faiss are imported."""
+    """Limit every thread pool of this process to `threads`.
+
+    Call it before torch or faiss are imported.
+    """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ[name] = str(threads)
     if "numpy" in sys.modules:  # its BLAS has read the environment already
@@ -26,7 +32,7 @@ def set_threads(threads: int) -> None:
 
 
 def choose_device() -> "torch.device":
-    """The first of `choose_devices`; where it is a GPU, it is PyTorch's current one from now on.
+    """Return the first of `choose_devices`; a GPU becomes PyTorch's current one.
 
     Raises:
         DeepclustError: GPUs were given to this job, and PyTorch cannot use them.
@@ -37,7 +43,7 @@ def choose_device() -> "torch.device":
 
 
 def make_current(device: "torch.device") -> None:
-    """Let what PyTorch does without being told where, such as pinning memory, happen for a GPU that is in use."""
+    """Make a GPU in use the one for everything that PyTorch does without being told where, such as pinning memory."""
     import torch
 
     if device.type == "cuda":
@@ -45,7 +51,9 @@ def make_current(device: "torch.device") -> None:
 
 
 def choose_devices() -> list["torch.device"]:
-    """All CUDA devices that this process sees, or the CPU. `DEEPCLUST_DEVICE` overrides it: `cpu`, `cuda:0,cuda:1`.
+    """Return all CUDA devices that this process sees, or the CPU.
+
+    `DEEPCLUST_DEVICE` overrides it: `cpu`, `cuda:0,cuda:1`.
 
     Raises:
         DeepclustError: GPUs were given to this job, and PyTorch cannot use them, or one is named that is not there.
@@ -83,7 +91,7 @@ def _named(name: str, gpus: int) -> "torch.device":
 
 
 def _check_that_no_gpu_was_given(built_for: str) -> None:
-    """A job that waited for GPUs shall not compute on the CPU for days without a word."""
+    """Refuse the CPU if GPUs were given: a job that waited for them shall not compute without them for days."""
     name = next((name for name in GIVEN if name in os.environ), None)
     if name is not None and os.environ[name] not in NONE_GIVEN:
         raise DeepclustError(
@@ -93,7 +101,7 @@ def _check_that_no_gpu_was_given(built_for: str) -> None:
 
 
 def device_name(device: "torch.device | None" = None) -> str:
-    """A name a person recognises: the GPU's, or the CPU's model."""
+    """Return a name that a person recognises: the GPU's, or the CPU's model."""
     if device is not None and device.type == "cuda":
         import torch
 
@@ -113,7 +121,7 @@ def _cpu_name() -> str:
 
 
 def has_fast_bf16(device: "torch.device") -> bool:
-    """Whether `device` has units for bf16 matrix products (GPU: Ampere or later; CPU: AMX or AVX512-BF16)."""
+    """Tell whether `device` has units for bf16 matrix products (GPU: Ampere or later; CPU: AMX or AVX512-BF16)."""
     import torch
 
     if device.type == "cuda":

@@ -1,8 +1,8 @@
 """The figures of the report, as the plan and the page know them: by their files, which are read and not imported.
 
-A figure is a file `reporting/figures/<name>.py` that says what it shows and reads (`FACTS`), what can be set
-(`Options`), and how it is drawn (`draw`). Drawing needs libraries that planning does without, so `FACTS` holds nothing
-but constants, and they are taken from the syntax tree.
+A figure is a file `reporting/figures/<name>.py`. It says what it shows and reads (`FACTS`), what can be set
+(`Options`), and how it is drawn (`draw`). Drawing needs libraries that planning does without, so `FACTS` holds only
+constants, which are taken from the syntax tree.
 """
 
 import ast
@@ -24,9 +24,9 @@ class FigureFacts:
 
     Attributes:
         title: its heading on the page.
-        scope: what there is one of it for: every run, every setting (dataset, backbones and protocol), the experiment.
-        reads: names of the files that it is drawn from, of those that `Layout` has for its scope. Without one of them
-            there is nothing to draw.
+        scope: it is drawn once per run, once per setting (dataset, backbones and protocol) or once per experiment.
+        reads: names of the files that it is drawn from, among those that `Layout` has for its scope. Without one of
+            them there is nothing to draw.
         section: heading of its section on the page, by default its title; figures of runs stand with their run.
         explanation: what is shown, on the page and in Snakemake's report.
         reading: what to look for, in Snakemake's report.
@@ -49,7 +49,7 @@ class FigureFacts:
 
     @property
     def heading(self) -> str:
-        """What it stands under: a section of the page, a category of Snakemake's report."""
+        """Return the heading that it stands under: a section of the page, a category of Snakemake's report."""
         return "Runs" if self.scope == "run" else self.section or self.title
 
 
@@ -67,13 +67,13 @@ class FigureFile:
 
     @property
     def module(self) -> str:
-        """The library module that draws it."""
+        """Return the library module that draws it."""
         return f"deepclust.{PACKAGE}.{self.name}"
 
 
 @functools.cache
 def figures(scope: Scope | None = None) -> dict[str, FigureFile]:
-    """All figures by name, or those of a scope, in the order of the page.
+    """Return all figures by name, or those of a scope, in the order of the page.
 
     Raises:
         DeepclustError: a file does not say what a figure has to.

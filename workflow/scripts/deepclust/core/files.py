@@ -88,7 +88,7 @@ def explain_disk_errors(path: Path) -> Iterator[None]:
 
 
 def _is_about(filename: Any, path: Path) -> bool:
-    """Whether an error's file is one of the folders on the way to `path`, or next to it."""
+    """Tell whether an error's file is one of the folders on the way to `path`, or next to it."""
     if not isinstance(filename, str):
         return False
     file, folder = Path(filename).absolute(), path.absolute().parent
@@ -108,7 +108,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON to `path` atomically. NaN and infinity are refused (use None)."""
+    """Write `value` as JSON to `path` atomically; refuse NaN and infinity (use None)."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
@@ -156,7 +156,7 @@ def write_tensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str
 
 
 def remove_damaged_tensors(path: Path) -> None:
-    """Remove a .safetensors file that is there but not whole; a warning says so."""
+    """Remove a .safetensors file that is there but not whole, with a warning."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -170,19 +170,19 @@ def remove_damaged_tensors(path: Path) -> None:
 
 
 def json_digest(value: Any) -> str:
-    """Hexadecimal SHA-256 of a value as JSON with sorted keys: the same for dicts that differ in their order only."""
+    """Return the hexadecimal SHA-256 of a value as JSON with sorted keys: dicts may differ in their order."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content, read in blocks."""
+    """Return the hexadecimal SHA-256 of a file's content, read in blocks."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder; if the block succeeds, it takes the place of the folder `path`.
+    """Yield an empty temporary folder, which takes the place of the folder `path` if the block succeeds.
 
     Raises:
         DeepclustError: the disk is full or the folder cannot be written.

@@ -1,6 +1,6 @@
 """Fingerprints of code: what a command does, not how it is formatted or when it was touched.
 
-Snakemake watches a script by its modification time and the modules it imports not at all. So each rule carries one
+Snakemake watches a script by its modification time, and it does not watch imported modules. So each rule carries one
 `module:hash` string for its script and for every library module that the script can reach. The hash is over the syntax
 tree without comments, docstrings and positions, and is the same on every supported Python version.
 """
@@ -56,7 +56,9 @@ def commands() -> list[str]:
 
 
 def code_params(script: str, modules: Iterable[str] = ()) -> list[str]:
-    """`module:hash` of a script, of every library module it can reach and of the data files that these read, sorted.
+    """Return `module:hash` of all code that a script can reach, sorted.
+
+    There is one for the script, for every library module it can reach and for every data file that these read.
 
     Args:
         script: name of the command, e.g. `pretrain` for `workflow/scripts/pretrain.py`.
@@ -71,12 +73,12 @@ def code_params(script: str, modules: Iterable[str] = ()) -> list[str]:
 
 
 def code_digest(script: str, modules: Iterable[str] = ()) -> str:
-    """One digest over `code_params`, short enough for a command line."""
+    """Return one digest over `code_params`, short enough for a command line."""
     return hashlib.sha256("\n".join(code_params(script, modules)).encode()).hexdigest()[:16]
 
 
 def reachable_modules(script: str, modules: Iterable[str] = ()) -> set[str]:
-    """Names of the library modules whose code is part of the fingerprint."""
+    """Return the names of the library modules whose code is part of the fingerprint."""
     return set(_reachable(command_path(script), modules))
 
 
@@ -98,7 +100,7 @@ def _module_path(module: str) -> Path:
 
 
 def _imports(path: Path) -> list[str]:
-    """Library modules named by any import statement of a file, also inside functions."""
+    """Return the library modules named by any import statement of a file, also inside functions."""
     return _parse(*_version(path))[1]
 
 
@@ -138,7 +140,7 @@ def _imported(node: ast.AST) -> Iterator[str]:
 
 
 def canonical(node: ast.AST) -> str:
-    """A syntax tree as text, without anything that formatting, comments or docstrings can change.
+    """Return a syntax tree as text, without anything that formatting, comments or docstrings can change.
 
     `ast.dump` differs between Python versions in the empty fields it prints; here empty fields never appear. Strings
     that stand alone as statements (docstrings of modules, classes, functions and attributes) are left out.
@@ -162,7 +164,7 @@ def _canonical_value(value: object) -> str:
 
 
 def _joined(node: ast.JoinedStr) -> list[str]:
-    """The parts of an f-string. Python versions cut its literal text differently, so neighbors are put together."""
+    """Return the parts of an f-string, with neighboring texts joined: Python versions cut them differently."""
     parts: list[str] = []
     literal = False
     for part in node.values:

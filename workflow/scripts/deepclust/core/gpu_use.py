@@ -1,4 +1,4 @@
-"""How busy a job keeps its GPUs, and how much of their memory it takes: for its record, without accounting."""
+"""Measurement of a job's GPUs, their busy time and memory: for its record, without Slurm's accounting."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ FIRST, LONGEST = 1.0, 30.0  # seconds between two looks: soon at first, for shor
 
 
 class Utilization:
-    """Looks at GPUs in a thread of its own, until the process ends."""
+    """A thread that looks at GPUs until the process ends."""
 
     def __init__(self, uuids: Sequence[str]) -> None:
         self._command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
@@ -24,7 +24,7 @@ class Utilization:
         threading.Thread(target=self._watch, name="GPU use", daemon=True).start()
 
     def mean(self) -> float | None:
-        """Share of the time so far in which the GPUs computed, 0 to 1, their mean; None if that is not known."""
+        """Return the mean share of the time so far in which the GPUs computed, 0 to 1; None if it is not known."""
         return self._busy / self._seen if self._seen else None
 
     def _watch(self) -> None:
@@ -35,7 +35,7 @@ class Utilization:
                 done = subprocess.run(self._command, capture_output=True, text=True, timeout=LONGEST)
                 shares = [float(line) / 100 for line in done.stdout.split("\n") if line]
             except (OSError, subprocess.TimeoutExpired, ValueError):
-                return  # no driver that answers, or parts of GPUs (MIG), of which it does not tell
+                return  # no driver answers, or it does not tell of parts of GPUs (MIG)
             if shares:
                 self._busy += pause * sum(shares) / len(shares)
                 self._seen += pause
@@ -46,7 +46,7 @@ _utilization: Utilization | None = None
 
 
 def watch_gpus(devices: Sequence["Device"]) -> None:
-    """Begin to look at GPUs; call it when they are about to be used."""
+    """Begin to look at GPUs that are about to be used."""
     global _utilization
     import torch
 
@@ -55,9 +55,10 @@ def watch_gpus(devices: Sequence["Device"]) -> None:
 
 
 def gpu_use() -> dict[str, float | None]:
-    """The highest peak of allocated memory of one GPU in MiB, what such a GPU has, and the share of busy time so far.
+    """Return the use of GPUs so far, for the record.
 
-    Each is None where it is not known, as in a process that used no GPU.
+    It holds the highest peak of allocated memory of one GPU in MiB, the memory that such a GPU has, and the share of
+    busy time. Each is None where it is not known, as in a process that used no GPU.
     """
     torch = sys.modules.get("torch")
     peak = memory = None

@@ -1,4 +1,4 @@
-"""Which files of a folder are images, as far as their names tell; `prepare` goes by what is in them."""
+"""The images among the files of a folder, as far as their names tell; `prepare` goes by their content."""
 
 import os
 import stat
@@ -14,7 +14,7 @@ EXTENSIONS = frozenset(
     )
     for ending in line.split()
 )
-"""Endings of files that are expected to be images: where one is none, something is wrong with it."""
+"""Endings of files that are expected to be images: one that is none is damaged."""
 
 OTHERS = frozenset(
     f".{ending}"
@@ -45,9 +45,10 @@ class Entry(NamedTuple):
 
 
 def entries(folder: Path, hidden: bool = True) -> Iterator[Entry]:
-    """Everything in a folder, at any depth, in no particular order. Links to folders are followed, but not upwards.
+    """Yield everything in a folder, at any depth, in no particular order.
 
-    A link to nowhere, or in a circle, is a file: whoever reads it will say what is wrong.
+    Links to folders are followed, but not upwards. A link to nowhere, or in a circle, is a file: the error comes when
+    it is read.
 
     Args:
         hidden: whether to name hidden files, and those in hidden folders, too.
@@ -87,7 +88,7 @@ def _is_special(entry: os.DirEntry[str]) -> bool:
 
 
 def is_special(path: Path) -> bool:
-    """Whether a path leads to a pipe, a socket or a device, which a program may wait for without end."""
+    """Tell whether a path leads to a pipe, a socket or a device, which a program may wait for without end."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -96,7 +97,7 @@ def is_special(path: Path) -> bool:
 
 
 def read_regular(path: Path) -> bytes:
-    """The content of a file.
+    """Return the content of a file.
 
     Raises:
         OSError: it cannot be read, or is no regular file.
@@ -107,27 +108,27 @@ def read_regular(path: Path) -> bytes:
 
 
 def files_with(folder: Path, extensions: Collection[str]) -> Iterator[str]:
-    """Paths, relative to `folder`, of the files in it that have one of these endings; hidden ones are left out."""
+    """Yield paths, relative to `folder`, of the files in it that have one of these endings, but no hidden ones."""
     return (
         entry.path for entry in entries(folder, hidden=False) if not entry.fault and ending(entry.path) in extensions
     )
 
 
 def image_paths(folder: Path) -> Iterator[str]:
-    """Paths, relative to `folder`, of the files in it that may be images, for all that their names tell.
+    """Yield paths, relative to `folder`, of the files in it that may be images, by their names.
 
-    No file is opened. Hidden ones are left out, and those whose ending stands for something else, such as a text.
+    No file is opened. Hidden files are left out, and files whose ending stands for something else, such as a text.
     """
     return (entry.path for entry in entries(folder, hidden=False) if not entry.fault and may_be_image(entry.path))
 
 
 def may_be_image(path: str) -> bool:
-    """Whether the ending of a path leaves it open that the file is an image."""
+    """Tell whether a file may be an image, by the ending of its path."""
     return ending(path) not in OTHERS
 
 
 def ending(path: str) -> str:
-    """The ending of a path in small letters, with its dot; many times as fast as by `pathlib`."""
+    """Return the ending of a path in small letters, with its dot; many times as fast as `pathlib`."""
     name = path[path.rfind("/") + 1 :]
     dot = name.rfind(".")
     return name[dot:].lower() if dot > 0 else ""

@@ -10,11 +10,11 @@ LABEL_COLUMN = "label"
 """The column of labels that a table may lack."""
 
 NOT_KNOWN = frozenset({"", "-1", "-1.0", "nan", "NaN", "None"})
-"""What programs write where there is no label."""
+"""Values that programs write in place of a label that is not known."""
 
 
 def read_list(path: Path, path_column: str, label_column: str) -> dict[str, str]:
-    """Path of each image, as it is written → its label; empty where it is not known.
+    """Return each image's label by its path, as it is written; the label is empty where it is not known.
 
     Raises:
         DeepclustError: the list cannot be read, is empty, names an image twice or lacks a column; or a row has no path
@@ -49,7 +49,7 @@ def _rows(path: Path, path_column: str, label_column: str) -> Iterator[tuple[str
 
 
 def _check_columns(table: TextTable, path_column: str, label_column: str) -> bool:
-    """Whether there are labels: only their default column may be missing."""
+    """Check that the columns are there; tell whether there are labels: only their default column may be missing."""
     for option, wanted in (("path_column", path_column), ("label_column", label_column)):
         if wanted in table.columns:
             continue

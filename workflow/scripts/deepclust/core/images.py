@@ -31,7 +31,7 @@ class Images:
         count: number of images N.
         shape: (C, H, W) of raw images, None for encoded ones.
         channels: 1 or 3.
-        skipped: number of files that were beside the images and are none of them.
+        skipped: number of files that were beside the images and were left out.
         mean, std: per-channel statistics of the pixels scaled to [0, 1], as lists; None where they are not known.
     """
 
@@ -76,27 +76,27 @@ class Images:
         return self.count
 
     def pixels(self, indices: Sequence[int] | npt.NDArray[np.integer] | slice) -> npt.NDArray[np.uint8]:
-        """Raw images, uint8 [n, C, H, W], copied out of the memory map. Only for raw storage."""
+        """Return raw images, uint8 [n, C, H, W], copied out of the memory map; only for raw storage."""
         assert self.shape is not None, "encoded images have no common shape: use encoded() or decode()"
         if isinstance(indices, slice):
             return self._pixels[indices].copy()
         return self._pixels.take(np.asarray(indices), axis=0)
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
-        """Raw images `start` to `stop`, uint8 [n, C, H, W], by an ordinary read: a pass over all needs no memory."""
+        """Read raw images `start` to `stop`, uint8 [n, C, H, W], not by the map: a pass over all takes no memory."""
         assert self.shape is not None
         size = int(np.prod(self.shape))
         flat = np.fromfile(self._path, np.uint8, count=(stop - start) * size, offset=start * size)
         return flat.reshape(-1, *self.shape)
 
     def encoded(self, index: int) -> bytes:
-        """The bytes of one encoded image, as they were in its file. Only for encoded storage."""
+        """Return the bytes of one encoded image, as they were in its file; only for encoded storage."""
         assert self.shape is None
         start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
         return os.pread(self._file, stop - start, start)  # pages of a memory map would count as this process's memory
 
     def decode(self, index: int) -> npt.NDArray[np.uint8]:
-        """One image as uint8 [C, H, W], whatever the storage.
+        """Return one image as uint8 [C, H, W], from either storage.
 
         Raises:
             UnreadableImageError: the bytes are not an image.
@@ -104,7 +104,7 @@ class Images:
         return np.array(self._pixels[index]) if self.shape is not None else self.decode_reduced(index, None).pixels
 
     def decode_reduced(self, index: int, at_least: int | None, memory: npt.NDArray[np.uint8] | None = None) -> Decoded:
-        """One encoded image, no larger than needed; see `deepclust.core.decoding.decode_reduced`.
+        """Return one encoded image, no larger than needed; see `deepclust.core.decoding.decode_reduced`.
 
         Raises:
             UnreadableImageError: the bytes are not an image.
@@ -113,14 +113,17 @@ class Images:
 
 
 def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...], offset: int = 0) -> npt.NDArray[Any]:
-    """A read-only array in a file. Empty ones cannot be mapped; a plain array is faster to index than `np.memmap`."""
+    """Map a file as a read-only array.
+
+    Empty files cannot be mapped; a plain array is faster to index than `np.memmap`.
+    """
     if 0 in shape:
         return np.empty(shape, dtype)
     return np.asarray(np.memmap(path, dtype, "r", offset, shape))
 
 
 def write_raw(folder: Path, blocks: Iterable[npt.NDArray[np.uint8]], shape: tuple[int, int, int]) -> int:
-    """Write raw images, given in blocks of uint8 [n, C, H, W], as the prepared split `folder`; return their number."""
+    """Write raw images, blocks of uint8 [n, C, H, W], as the prepared split `folder`; return their number."""
     levels = np.arange(256)
     with _writing(folder) as writer:
         total, squares, count = np.zeros(shape[0]), np.zeros(shape[0]), 0
@@ -175,7 +178,7 @@ def write_encoded(folder: Path, files: Iterable[bytes], channels: int, skipped: 
 
 
 class _Writer:
-    """Counts and hashes the bytes of `images.bin` on their way to it; `facts` are set by whoever knows the images."""
+    """Counter and hash of the bytes on their way to `images.bin`; whoever knows the images sets its `facts`."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -194,7 +197,7 @@ class _Writer:
 
 @contextlib.contextmanager
 def _writing(folder: Path) -> Iterator[_Writer]:
-    """Put `images.bin` and then its manifest into place, if the block succeeds: no manifest without its images."""
+    """Put `images.bin`, then its manifest, into place if the block succeeds: no manifest without its images."""
     path, manifest = Path(folder) / "images.bin", Path(folder) / "images.json"
     with atomic_path(manifest) as new_manifest, atomic_path(path) as new_path:
         with new_path.open("wb", buffering=1 << 20) as file:

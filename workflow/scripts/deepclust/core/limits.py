@@ -7,10 +7,10 @@ SUBSAMPLE_SHARE = 0.8  # of the sample that `choose_k` looks at, in each subsamp
 
 
 def most_clusters(images: int) -> int:
-    """The largest number of clusters that can be tried on a sample of so many images: each needs one in a subsample."""
+    """Return the largest k that can be tried on a sample of so many images: each cluster needs one in a subsample."""
     return int(SUBSAMPLE_SHARE * images)
 
 
 def shorter_side(size: int, crop_fraction: float) -> int:
-    """Pixels of the shorter side of an image whose centre is then cropped to `size`."""
+    """Return the pixels of the shorter side of an image whose centre is then cropped to `size`."""
     return math.floor(size / crop_fraction)

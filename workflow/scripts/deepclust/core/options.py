@@ -28,7 +28,7 @@ class Options(BaseModel):
 
 
 def _over(default: Any, value: Any) -> Any:
-    """`value`, with what it leaves out of nested options taken from their default."""
+    """Return `value`; nested options that it leaves out are taken from the default."""
     if not isinstance(default, BaseModel) or not isinstance(value, dict):
         return value
     kept = {name: getattr(default, name) for name in default.model_fields_set}

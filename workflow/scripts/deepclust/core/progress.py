@@ -20,10 +20,16 @@ INTERVAL = 0.5  # seconds between two updates of the file
 
 
 class Progress:
-    """Counts units of work; see `Progress.task`."""
+    """Count of units of work; see `Progress.task`."""
 
     def __init__(self, path: Path | None = None, name: str = "", hidden: bool = False) -> None:
-        """Args: `hidden`: show nothing, because another process that does the same work shows it."""
+        """Begin without a task.
+
+        Args:
+            path: file for live progress; None: a progress bar on the terminal.
+            name: the job's name beside its progress.
+            hidden: show nothing, because another process that does the same work shows it.
+        """
         self.path = path
         self.name = name
         self.hidden = hidden
@@ -34,7 +40,7 @@ class Progress:
 
     @contextlib.contextmanager
     def task(self, what: str, total: int | None, unit: str, done: int = 0) -> Iterator["Task"]:
-        """A piece of work of `total` units, of which `done` were done by an earlier process.
+        """Begin a piece of work of `total` units; an earlier process did `done` of them.
 
         Args:
             what: a few words, e.g. `epoch 3/60`.
@@ -64,7 +70,7 @@ class Progress:
         self.publish({"error": message}, force=True)
 
     def warn(self, message: str) -> None:
-        """Say, in the log and at the end of the workflow, what does not stop the job but should be known."""
+        """Warn, in the log and at the end of the workflow, of something that does not stop the job."""
         message = " ".join(message.split())
         print(f"warning: {message}", file=sys.stderr, flush=True)
         self._warnings.append(message)

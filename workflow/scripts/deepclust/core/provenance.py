@@ -1,4 +1,4 @@
-"""How a result came about: written beside every result."""
+"""Records of how a result came about, written beside every result."""
 
 import importlib.metadata
 import os
@@ -34,7 +34,7 @@ PACKAGES = (
 
 
 class Recorder:
-    """Collects the facts of one job from its start to its end."""
+    """The facts of one job from its start to its end."""
 
     def __init__(self) -> None:
         self._clock = time.perf_counter()
@@ -52,7 +52,7 @@ class Recorder:
         device: str,
         requested: dict[str, float | None],
     ) -> dict[str, Any]:
-        """The provenance as a JSON-ready dict; hashes `inputs` and `outputs`, so call it when the outputs are final."""
+        """Return the provenance, ready for JSON, with hashes of `inputs` and `outputs`, which must be final."""
         return {
             "rule": rule,
             "command": sys.argv,
@@ -77,14 +77,17 @@ class Recorder:
 
 
 def peak_memory_mb() -> float:
-    """Peak resident memory of this process and its finished children, in MiB."""
+    """Return the peak resident memory of this process and its finished children, in MiB."""
     unit = 1 if sys.platform == "darwin" else 1024
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return round(max(_own_peak(), children) * unit / 2**20, 1)
 
 
 def _own_peak() -> int:
-    """In the unit of `ru_maxrss`, which on Linux begins at the peak of the process that started this one."""
+    """Return this process's peak in the unit of `ru_maxrss`.
+
+    On Linux, `ru_maxrss` itself begins at the peak of the process that started this one.
+    """
     status = Path("/proc/self/status")
     if status.exists() and (found := re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)):
         return int(found[1])
@@ -92,7 +95,7 @@ def _own_peak() -> int:
 
 
 def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that can change a number."""
+    """Return the installed versions of the packages that can change a number."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -103,7 +106,7 @@ def package_versions() -> dict[str, str]:
 
 
 def _git_revision() -> str | None:
-    """The revision of the project's checkout, with `+` where tracked files differ from it; None outside a checkout."""
+    """Return the checkout's revision, with `+` if tracked files differ from it; None outside a checkout."""
     folder = Path(__file__).resolve().parent
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:

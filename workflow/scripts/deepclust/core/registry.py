@@ -1,4 +1,4 @@
-"""Methods by name: a method `x` of a room is the module `deepclust.<room>.x` that defines a class `Options` itself."""
+"""Methods by name: method `x` of a package is the module `deepclust.<package>.x` with a class `Options` of its own."""
 
 import importlib
 from pathlib import Path
@@ -10,12 +10,12 @@ LIBRARY = Path(__file__).resolve().parents[1]
 
 
 def files(package: str) -> list[Path]:
-    """The files of the methods of a package, e.g. `files("heads")`, by name: those that lie directly in it."""
+    """Return the files of a package's methods in the order of their names: those that lie directly in it."""
     return sorted(path for path in LIBRARY.joinpath(*package.split(".")).glob("*.py") if path.stem != "__init__")
 
 
 def load(room: str, name: str) -> ModuleType:
-    """Import the module of method `name` in `room`, e.g. `load("heads", "kmeans")`.
+    """Import the module of a package's method, e.g. `load("heads", "kmeans")`.
 
     Raises:
         DeepclustError: there is no such method.

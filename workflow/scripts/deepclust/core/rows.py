@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 BLOCK = 8192  # rows converted at once
 CONSTANT = 1e-7  # a dimension whose deviation is less than this share of its mean is constant, but for rounding
-WIDE, SAMPLED = 4096, 2048  # of more dimensions (raw pixels) principal axes are those of so many images
+WIDE, SAMPLED = 4096, 2048  # beyond so many dimensions (raw pixels), principal axes are those of so many images
 RANK = 1e-10  # principal components with less than this share of the largest variance are rounding
 
 Float32 = npt.NDArray[np.float32]
@@ -15,12 +15,12 @@ Float64 = npt.NDArray[np.float64]
 
 
 def blocks(count: int, size: int = BLOCK) -> Iterator[slice]:
-    """All of `count` rows, `size` at a time."""
+    """Yield all of `count` rows, `size` at a time."""
     return (slice(first, first + size) for first in range(0, count, size))
 
 
 def evenly_spread(total: int, most: int) -> npt.NDArray[np.int64]:
-    """`most` row numbers among `total`, or all if there are no more; the first and the last are among them."""
+    """Return `most` row numbers among `total`, or all if there are no more; the first and the last are among them."""
     return np.linspace(0, total - 1, min(total, most)).astype(np.int64)
 
 
@@ -34,7 +34,7 @@ def scale_rows(rows: npt.NDArray[np.floating]) -> None:
 
 
 def projected(points: Float32, projection: Float32) -> Float32:
-    """`points` [N, D] times `projection` [D, P], in place if P = D."""
+    """Return `points` [N, D] times `projection` [D, P], in place if P = D."""
     fewer = projection.shape[1] < points.shape[1]
     products = np.empty((len(points), projection.shape[1]), np.float32) if fewer else points
     for rows in blocks(len(points)):
@@ -43,10 +43,10 @@ def projected(points: Float32, projection: Float32) -> Float32:
 
 
 def principal_axes(points: Float32, mean: Float64, components: int) -> tuple[Float64, Float64]:
-    """Variances [P], in falling order, and orthonormal axes [D, P] of the `components` (at most D) principal ones.
+    """Return variances [P], in falling order, and orthonormal axes [D, P] of `components` (at most D) principal ones.
 
-    Of more than `WIDE` dimensions, those of `SAMPLED` images that are evenly spread over all, and as many at most; axes
-    along which these do not vary are then shorter.
+    Beyond `WIDE` dimensions they are those of `SAMPLED` images, which are evenly spread over all, and at most as many;
+    axes along which these images do not vary are then shorter.
     """
     if points.shape[1] > WIDE:
         return _axes_of_sample(points, mean, components)
@@ -59,7 +59,7 @@ def principal_axes(points: Float32, mean: Float64, components: int) -> tuple[Flo
 
 
 def _axes_of_sample(points: Float32, mean: Float64, components: int) -> tuple[Float64, Float64]:
-    """By the inner products of the images with one another, which are fewer than those of the dimensions."""
+    """Return principal axes by the images' inner products, which are fewer than those of the dimensions."""
     rows = points[evenly_spread(len(points), SAMPLED)] - mean
     variances, vectors = np.linalg.eigh(rows @ rows.T / len(rows))
     variances, vectors = variances[::-1][:components], vectors[:, ::-1][:, :components]
@@ -69,10 +69,10 @@ def _axes_of_sample(points: Float32, mean: Float64, components: int) -> tuple[Fl
 
 
 def whitening(points: Float32, mean: Float64, components: int, power: float = 1.0) -> Float64:
-    """Principal axes, each divided by a power of the standard deviation along it: [D, P].
+    """Return principal axes, each divided by a power of the standard deviation along it: [D, P].
 
-    A power of 1 whitens: all directions count the same, and with them what is noise. A power of 0 is PCA: the few
-    directions of the largest variance decide. Between them is 0.5.
+    A power of 1 whitens: all directions count the same, noise as well. A power of 0 is PCA: the few directions of the
+    largest variance decide. A power of 0.5 is between them.
 
     Args:
         points: [N, D], of mean `mean` [D].

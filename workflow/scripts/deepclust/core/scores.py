@@ -4,24 +4,24 @@ from decimal import ROUND_HALF_UP, Decimal
 
 
 def scale(metric: str) -> float:
-    """What a score is multiplied by before it is shown: all but the silhouette are shares, shown in percent."""
+    """Return the factor by which a score is shown: all but the silhouette are shares, shown in percent."""
     return 1.0 if metric == "silhouette" else 100.0
 
 
 def show(value: float | None, metric: str) -> str:
-    """A score as text, `83.1` percent or a silhouette of `0.213`; nothing for None."""
+    """Return a score as text, `83.1` percent or a silhouette of `0.213`; nothing for None."""
     if value is None:
         return ""
     return f"{_rounded(value, 3):f}" if metric == "silhouette" else show_share(value)
 
 
 def show_share(share: float, digits: int = 1, sign: bool = False) -> str:
-    """A share in percent without the character for it; with `sign`, also of what is not negative."""
+    """Return a share in percent without the character for it; `sign` puts `+` before shares that are not negative."""
     return f"{_rounded(share, digits + 2).scaleb(2):{'+' if sign else ''}f}"
 
 
 def _rounded(value: float, digits: int) -> Decimal:
-    """`value` with so many digits after the point, halves away from zero.
+    """Return `value` with so many digits after the point, halves away from zero.
 
     Digits after the ninth are errors of sums, and files have no more of them: 0.36250000000000004 is a half, too.
     """

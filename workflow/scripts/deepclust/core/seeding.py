@@ -4,7 +4,7 @@ import hashlib
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed from any integers and strings, e.g. `derive_seed(seed, "augment", step)`.
+    """Return a 63-bit seed from any integers and strings, e.g. `derive_seed(seed, "augment", step)`.
 
     The same parts give the same seed on every machine and Python version; any other parts give an unrelated one. A
     training step that draws from such a seed has no generator state to save.

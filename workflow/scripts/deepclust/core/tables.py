@@ -25,7 +25,7 @@ class TextTable:
         self.columns = [column.strip() for column in header]
 
     def rows(self, wanted: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-        """Number of the line and fields of some columns, row by row.
+        """Yield the number of the line and the fields of some columns, row by row.
 
         Args:
             wanted: names of columns that are there.
@@ -52,7 +52,9 @@ def _count(things: Sequence[object], noun: str) -> str:
 
 @contextlib.contextmanager
 def open_table(path: Path) -> Iterator[TextTable]:
-    """Open a table with a header (UTF-8). Fields of a `.tsv` are not quoted; any other file is a CSV.
+    """Open a table with a header (UTF-8).
+
+    Fields of a `.tsv` are not quoted; any other file is a CSV.
 
     Raises:
         DeepclustError: the file cannot be read or is no text, or a field has several lines.
@@ -63,7 +65,7 @@ def open_table(path: Path) -> Iterator[TextTable]:
 
 @contextlib.contextmanager
 def explain_text_errors(path: Path) -> Iterator[None]:
-    """Turn what may happen while a text is read into one line.
+    """Turn any error while a text is read into one line.
 
     Raises:
         DeepclustError: the file cannot be read or is no text.
@@ -75,7 +77,7 @@ def explain_text_errors(path: Path) -> Iterator[None]:
 
 
 def _lines(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """Number and fields of every line of a table but the blank ones."""
+    """Yield the number and fields of every line of a table but the blank ones."""
     ending = path.suffix.lower()
     table = csv.reader(
         file,

@@ -1,4 +1,4 @@
-"""How long a job may run, and how often it saves its state.
+"""Time limit of a job, and the time between two of its checkpoints.
 
 A batch system tells a job's processes little about its time limit, so the workflow hands it over (`--minutes`).
 """
@@ -15,7 +15,7 @@ RESERVE_SHARE = 0.2  # of the time limit at most, where that is short
 
 
 def default_checkpoint_seconds() -> float:
-    """Time between two checkpoints: 5 minutes, or `DEEPCLUST_CHECKPOINT_SECONDS`.
+    """Return the time between two checkpoints: 5 minutes, or `DEEPCLUST_CHECKPOINT_SECONDS`.
 
     Raises:
         DeepclustError: that variable is not a positive number.
@@ -31,6 +31,6 @@ def default_checkpoint_seconds() -> float:
 
 
 def seconds_left(minutes: float) -> float:
-    """How long a job with this time limit can still work before it has to save its state; at least a second."""
+    """Return how long a job with this time limit can still work before it has to save its state; at least a second."""
     reserve = min(RESERVE_SECONDS, RESERVE_SHARE * 60 * minutes)
     return max(60 * minutes - reserve - (time.monotonic() - STARTED), 1.0)

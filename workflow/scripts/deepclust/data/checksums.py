@@ -1,6 +1,7 @@
-"""Checksums of downloads. One that nobody has published is recorded at the first download and required of later ones.
+"""Checksums of downloads.
 
-The record is a text file in the form of `sha256sum`, so that `sha256sum --check` reads it and people can share it.
+One that nobody has published is recorded at the first download and required of later ones. The record is a text file in
+the form of `sha256sum`, so that `sha256sum --check` reads it and people can share it.
 """
 
 import re

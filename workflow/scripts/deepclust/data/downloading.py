@@ -16,7 +16,7 @@ from deepclust.data.checksums import Checksum
 from deepclust.data.partial import Partial
 from deepclust.data.transfer import SourceError, fetch
 
-_ADVANCE = 1 << 20  # bytes; a failed attempt that brought so many more was not in vain
+_ADVANCE = 1 << 20  # bytes; a failed attempt that brought so many more made progress
 _LONGEST_WAIT = 60.0  # seconds
 
 
@@ -46,12 +46,12 @@ def download(
 ) -> str:
     """Bring the file to `target` from the first source that has it; return that source.
 
-    What has arrived when an attempt or the process fails is kept in `<target>.part` and continued by the next attempt
-    or process: from any source if a checksum decides at the end, else only from the same version at the same source.
+    When an attempt or the process fails, the bytes so far stay in `<target>.part`. The next attempt or process goes on
+    from there: from any source if a checksum decides at the end, else only from the same version at the same source.
 
     Args:
         sources: addresses (https, http, file) or paths.
-        checksum: of the content; None: any content will do but none or a web page, which servers in trouble send.
+        checksum: of the content; None: any content will do, except none or a web page, which servers in trouble send.
 
     Raises:
         DeepclustError: no source has the file, or the disk is full.
@@ -119,6 +119,6 @@ def _verify(partial: Partial, checksum: Checksum, continued: bool) -> None:
 
 
 def _pause(error: SourceError, failures: int, patience: Patience) -> float:
-    """Exponential back-off with jitter, or what the server asks for."""
+    """Return the seconds to wait: exponential back-off with jitter, or what the server asks for."""
     seconds = patience.wait * 2 ** (failures - 1) * random.uniform(0.5, 1.0)
     return min(seconds if error.wait is None else error.wait, _LONGEST_WAIT)

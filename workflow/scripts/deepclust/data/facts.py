@@ -1,4 +1,4 @@
-"""What a loader says about its dataset before anything is downloaded: the class behind every loader's `FACTS`."""
+"""Facts of a dataset before anything is downloaded: the class behind every loader's `FACTS`."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,7 +10,7 @@ from deepclust.core.options import Options
 class Archive(BaseModel):
     """An official file of a dataset.
 
-    Where no checksum has been published, the one of the first download is recorded and required from then on.
+    If no checksum has been published, the one of the first download is recorded and required from then on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,7 +26,7 @@ class Archive(BaseModel):
 
 
 class Variant(BaseModel):
-    """What differs where an option of the loader has a certain value."""
+    """Facts that differ if an option of the loader has a certain value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,7 +41,7 @@ class Variant(BaseModel):
 
 
 class DatasetFacts(BaseModel):
-    """Facts of a dataset that planning needs. None: known only when the dataset is prepared."""
+    """Facts of a dataset that planning needs; None: known only when the dataset is prepared."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,19 +52,20 @@ class DatasetFacts(BaseModel):
     classes: int | None = None
     """Number of classes."""
     shape: tuple[int, int, int] | None = None
-    """(C, H, W) where all images have one size and are stored raw."""
+    """(C, H, W) if all images have one size and are stored raw."""
     archives: tuple[Archive, ...] = ()
-    """What is downloaded."""
+    """Files to download."""
     watch: Literal["images", "folders", ".parquet", ".tar", "listed"] = "images"
-    """What is watched behind the paths in the options: the images of a folder, its files with this ending, or, for
-    folders too large to look at every file, new and removed files two levels down; or the images that lists name."""
+    """Files that are watched behind the paths in the options: the images of a folder, or its files with this ending;
+    for folders too large to look at every file, new and removed files two levels down; or the images that lists name.
+    """
     published_as: str | None = None
     """Name of the dataset in tables of published results."""
     variants: dict[str, dict[str, Variant]] = {}
     """Option → its value → the facts that differ."""
 
     def of(self, options: Options) -> "DatasetFacts":
-        """The facts under these options."""
+        """Return the facts under these options."""
         changes: dict[str, Any] = {}
         for option, variants in self.variants.items():
             variant = variants.get(str(getattr(options, option)))
@@ -72,18 +73,21 @@ class DatasetFacts(BaseModel):
         return self.model_copy(update=changes)
 
     def archives_of(self, split: str) -> list[Archive]:
-        """The files that a split is read from."""
+        """Return the files that a split is read from."""
         return [archive for archive in self.archives if archive.splits is None or split in archive.splits]
 
 
 class ArchiveOptions(Options):
-    """Options of every dataset that is one download. They concern `download`; `prepare` reads what it has fetched."""
+    """Options of every dataset that is one download.
+
+    They concern `download`; `prepare` reads the downloaded file.
+    """
 
     source: str | Annotated[list[str], Field(min_length=1)] | None = None
-    """Where to get the archive instead of the official addresses: a path, or an address (https, http, file), or a list
-    of them that is tried in order. The official checksum is still required, unless `sha256` says otherwise."""
+    """Source of the archive instead of the official addresses: a path, or an address (https, http, file), or a list of
+    them that is tried in order. The official checksum is still required, unless `sha256` says otherwise."""
     sha256: str | None = Field(default=None, pattern="^([0-9a-f]{64}|any)$")
-    """SHA-256 of the archive at `source`, where it differs from the official one. `any` accepts any content; the
+    """SHA-256 of the archive at `source`, if it differs from the official one. `any` accepts any content; the
     provenance records it."""
 
 
@@ -91,15 +95,14 @@ class FilesOptions(Options):
     """Options of every dataset that is several downloads."""
 
     source: str | Annotated[list[str], Field(min_length=1)] | None = None
-    """Where to get the files instead of the official addresses: a folder, or an address to which their names are
-    added, or a list of them that is tried in order. The official checksums are still required, unless `sha256` says
-    otherwise."""
+    """Source of the files instead of the official addresses: a folder, or an address to which their names are added, or
+    a list of them that is tried in order. The official checksums are still required, unless `sha256` says otherwise."""
     sha256: Literal["any"] | None = None
     """`any` accepts any content; the provenance records it."""
 
 
 def _from_flag(value: object) -> object:
-    """Flags arrive as text, which a `Literal` of numbers does not take for one of them."""
+    """Turn the text of a flag into its number, which a `Literal` of numbers takes."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
@@ -109,8 +112,8 @@ class ImageFileOptions(Options):
     channels: Annotated[Literal[1, 3], BeforeValidator(_from_flag)] = 3
     """3 for color, 1 for gray; images are converted as they are decoded."""
     on_error: Literal["fail", "skip"] = "fail"
-    """What to do if images do not decode: fail, naming them, or leave them out and list them in `skipped.csv`, beside
-    the labels."""
+    """Reaction to images that do not decode: fail, naming them, or leave them out and list them in `skipped.csv`,
+    beside the labels."""
     skip_limit: float = Field(default=0.5, ge=0, le=1)
     """The largest share of the images that `on_error: skip` may leave out; more than that is an error."""
 
@@ -119,5 +122,5 @@ class OwnImageOptions(ImageFileOptions):
     """Options of every dataset whose splits are one's own."""
 
     on_overlap: Literal["fail", "keep"] = "fail"
-    """What to do if test images are training images as well (the same bytes): fail, naming some, or keep them with a
+    """Reaction to test images that are training images as well (the same bytes): fail, naming some, or keep them with a
     warning, for instance because an official split is so."""

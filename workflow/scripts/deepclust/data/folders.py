@@ -1,4 +1,4 @@
-"""What is in a folder of images: the images, and whatever else is there."""
+"""Content of a folder of images: the images, and whatever else is there."""
 
 import functools
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ class FolderContent:
     """The files of a folder: each is an image or is passed over.
 
     Attributes:
-        images: paths relative to the folder; files that decode, whatever they are called, and files that are called
-            images, whether they decode or not.
+        images: paths relative to the folder: files that decode, with any name, and files whose names are those of
+            images, even if they do not decode.
         passed_over: all others, with the reason.
     """
 
@@ -45,7 +45,7 @@ class FolderContent:
 
 
 def look_through(folder: Path, hidden: bool = True) -> Iterator[Entry]:
-    """Everything in a folder; see `deepclust.core.image_files.entries`.
+    """Yield everything in a folder; see `deepclust.core.image_files.entries`.
 
     Raises:
         DeepclustError: some folder cannot be read.
@@ -57,13 +57,16 @@ def look_through(folder: Path, hidden: bool = True) -> Iterator[Entry]:
 
 
 def _look_into(folder: Path, paths: list[str]) -> Iterator[tuple[str, str | None]]:
-    """Every file, and why it is no image."""
+    """Yield every file, and why it is no image; None: it is one."""
     with ThreadPoolExecutor() as pool:
         yield from zip(paths, pool.map(_look_once, [folder / path for path in paths]))
 
 
 def _look_once(path: Path) -> str | None:
-    """Why a file is no image. A job looks through its folders several times, and decodes a file once while it stays."""
+    """Return why a file is no image.
+
+    A job looks through its folders several times, and decodes a file only once while it stays the same.
+    """
     try:
         status = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""What is wrong between the splits of one's own images: an image in both, a class that only the test split has."""
+"""Mistakes between the splits of one's own images: an image in both, a class that only the test split has."""
 
 import hashlib
 from array import array
@@ -23,8 +23,8 @@ class _Content:
     """The bytes of an image file.
 
     Attributes:
-        key: 64 bits of their SHA-256; None where they do not count.
-        nbytes: how many they are.
+        key: 64 bits of their SHA-256; None: they do not count.
+        nbytes: their number.
     """
 
     key: int | None
@@ -106,7 +106,7 @@ def _read(file: EncodedFile) -> _Content:
 
 
 def _bytes(file: EncodedFile) -> bytes:
-    """Empty where they cannot be read: `on_error` says what becomes of such an image."""
+    """Return an image's bytes; none if they cannot be read: `on_error` decides about such an image."""
     try:
         return file.read()
     except OSError:

@@ -1,4 +1,4 @@
-"""Names of images: of any file, and many in little memory."""
+"""Names of images: any file name is allowed, and many take little memory."""
 
 import os
 from array import array
@@ -30,5 +30,5 @@ class Names:
 
 
 def printable(name: str) -> str:
-    """A file name as valid Unicode; bytes that are none are escaped."""
+    """Return a file name as valid Unicode; escape bytes that are none."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

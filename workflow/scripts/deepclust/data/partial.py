@@ -11,11 +11,11 @@ from deepclust.core.files import read_json, write_json
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the bytes of a partial file came from.
+    """The origin of the bytes of a partial file.
 
     Attributes:
         source: address.
-        validator: what the server says about the version of the file: a strong ETag or a date; empty: nothing.
+        validator: the server's word on the version of the file: a strong ETag or a date; empty: it says nothing.
     """
 
     source: str
@@ -32,19 +32,19 @@ class Partial:
 
     @property
     def size(self) -> int:
-        """Number of bytes so far."""
+        """Return the number of bytes so far."""
         return self.path.stat().st_size if self.path.is_file() else 0
 
     @property
     def origin(self) -> Origin | None:
-        """Where they came from; None if that is not known."""
+        """Return the origin of the bytes; None if it is not known."""
         try:
             return Origin(**read_json(self._record))
         except (FileNotFoundError, DeepclustError, TypeError):
             return None
 
     def begin(self, origin: Origin, keep: int) -> None:
-        """Keep the first `keep` bytes; what follows them comes from `origin`."""
+        """Keep the first `keep` bytes; those after them will come from `origin`."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self._record, {"source": origin.source, "validator": origin.validator})
         with self.path.open("ab") as file:
@@ -56,18 +56,18 @@ class Partial:
         self._record.unlink(missing_ok=True)
 
     def hash(self, algorithm: str) -> str:
-        """Hexadecimal hash of the bytes so far."""
+        """Return the hexadecimal hash of the bytes so far."""
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
     def is_web_page(self) -> bool:
-        """Whether the bytes so far begin like HTML."""
+        """Tell whether the bytes so far begin like HTML."""
         with self.path.open("rb") as file:
             head = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
         return head.startswith((b"<!doctype html", b"<html"))
 
     def move_into_place(self) -> None:
-        """Give the file its final name, when its content has reached the disk."""
+        """Give the file its final name, after its content has reached the disk."""
         with self.path.open("rb") as file:
             os.fsync(file.fileno())
         self.path.replace(self.target)

@@ -12,21 +12,21 @@ import numpy.typing as npt
 from deepclust.core.decoding import UnreadableImageError, decode_reduced
 from deepclust.data.splits import EncodedFile, EncodedSplit
 
-_AHEAD = 2  # groups of files that are in memory for each thread
+_AHEAD = 2  # groups of files in memory for each thread
 _GROUP = 16  # files of a group, unless there are large ones
-_GROUP_BYTES = 2**20  # of a group of several files, about
+_GROUP_BYTES = 2**20  # about so many in a group of several files
 
 Result = TypeVar("Result")
 Content = bytes | npt.NDArray[np.uint8] | UnreadableImageError
 
 
 def read_checked(split: EncodedSplit, threads: int) -> Iterator[tuple[EncodedFile, Content]]:
-    """Every file, in order, with its bytes (its pixels where the split has a shape), or the reason why not."""
+    """Yield every file, in order, with its bytes (its pixels if the split has a shape), or the reason why not."""
 
     def read(file: EncodedFile) -> Content:
         try:
             data = file.read()
-            # To know whether it decodes a JPEG need not be decoded at its full size.
+            # A JPEG shows whether it decodes at less than its full size.
             pixels = decode_reduced(data, split.channels, file.name, None if split.shape else 1).pixels
         except OSError as error:
             return UnreadableImageError(file.name, error.strerror or str(error))
@@ -48,10 +48,10 @@ def in_threads(
     size: Callable[[Result], int],
     threads: int,
 ) -> Iterator[tuple[EncodedFile, Result]]:
-    """Every file, in order, with what `work` makes of it; few large ones are in memory at a time.
+    """Yield every file, in order, with the result of `work`; few large ones are in memory at a time.
 
     Args:
-        size: bytes that a file takes in memory, by what was made of it.
+        size: tells by its result how many bytes a file takes in memory.
     """
 
     def work_on(group: list[EncodedFile]) -> list[Result]:

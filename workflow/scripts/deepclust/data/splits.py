@@ -1,4 +1,4 @@
-"""What a loader hands over: the images of one split, their labels and their names.
+"""The result of a loader: the images of one split, their labels and their names.
 
 A loader is a module `loaders/<name>.py` with `FACTS`, a class `Options`, and
 
@@ -54,7 +54,7 @@ class EncodedFile:
 
     Attributes:
         read: returns the bytes; called once, in any thread.
-        path: where it is, if it is a file of its own.
+        path: its place, if it is a file of its own.
     """
 
     name: str
@@ -64,12 +64,12 @@ class EncodedFile:
 
     @classmethod
     def stored(cls, name: str, label: int, path: Path) -> "EncodedFile":
-        """A file of its own, read when it is wanted."""
+        """Return a file of its own, which is read when it is wanted."""
         return cls(name, label, partial(read_regular, path), path)
 
     @classmethod
     def loaded(cls, name: str, label: int, data: bytes) -> "EncodedFile":
-        """A file whose bytes are here already."""
+        """Return a file whose bytes are here already."""
         return cls(name, label, lambda: data)
 
 
@@ -83,9 +83,9 @@ class EncodedSplit:
         skip_unreadable: leave out images that do not decode, instead of failing; None: official sets have none.
         skip_limit: the largest share of images that may be left out.
         shape: (C, H, W) of all images, to store them as pixels.
-        shuffle: put them into the opaque order of their names, by way of a temporary copy. For files that come in an
-            order that could tell their classes and cannot be read in any other.
-        passed_over: name and reason of whatever else is where the files are; complete when these have been read.
+        shuffle: put them into the opaque order of their names, by way of a temporary copy. This is for files that come
+            in an order that could tell their classes and cannot be read in any other.
+        passed_over: name and reason of everything else beside the files; complete when these have been read.
     """
 
     classes: Sequence[str] | None
@@ -99,10 +99,13 @@ class EncodedSplit:
 
 
 def opaque_order(names: Iterable[str]) -> list[str]:
-    """`names` in the order of their SHA-256: tells nothing of the names, and does not change as others come or go."""
+    """Return `names` in the order of their SHA-256.
+
+    The order tells nothing of the names, and does not change as others come or go.
+    """
     return sorted(names, key=opaque_key)
 
 
 def opaque_key(name: str) -> bytes:
-    """What names are sorted by."""
+    """Return the key by which names are sorted."""
     return hashlib.sha256(os.fsencode(name)).digest()

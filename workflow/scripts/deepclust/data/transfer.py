@@ -19,7 +19,7 @@ class SourceError(Exception):
     """A source does not give the file.
 
     Attributes:
-        temporary: whether trying again may help.
+        temporary: trying again may help.
         wait: seconds after which the server asks to try again; None: it does not say.
     """
 
@@ -36,7 +36,7 @@ def fetch(source: str, partial: Partial, resume: bool, client: httpx.Client, pro
         resume: continue from what `partial` holds, if the server can; else start again.
 
     Raises:
-        SourceError: what arrived so far stays in `partial`.
+        SourceError: the source does not give the file; the bytes that have arrived stay in `partial`.
     """
     parts = urlsplit(source)
     if parts.scheme in {"http", "https"}:
@@ -70,7 +70,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 
 def _fetch_http(source: str, partial: Partial, resume: bool, client: httpx.Client, progress: Progress) -> None:
-    # Not compressed for the way: the bytes of the file itself are wanted, and ranges of them.
+    # Transfers are not compressed: the bytes of the file itself are wanted, and ranges of them.
     headers = {"Accept-Encoding": "identity"}
     if resume and partial.size:
         headers["Range"] = f"bytes={partial.size}-"
@@ -106,9 +106,9 @@ def _explain_http_errors() -> Iterator[None]:
 
 
 def _extent(response: httpx.Response, size: int) -> tuple[int | None, int | None]:
-    """How a response continues a partial file of `size` bytes: the byte it starts at, and the length of the whole file.
+    """Return how a response continues a partial file of `size` bytes: its first byte, and the length of the whole file.
 
-    The start is None if it does not fit; the length is None if the server does not tell it.
+    The first byte is None if it does not fit; the length is None if the server does not tell it.
 
     Raises:
         SourceError: the response is no file.
@@ -133,6 +133,6 @@ def _extent(response: httpx.Response, size: int) -> tuple[int | None, int | None
 
 
 def _validator(response: httpx.Response) -> str:
-    """What a later request can ask to be unchanged; weak ETags do not promise equal bytes."""
+    """Return the version that a later request can ask for again; weak ETags do not promise equal bytes."""
     tag: str = response.headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")

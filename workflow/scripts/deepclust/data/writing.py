@@ -41,13 +41,13 @@ def write_split(
     Args:
         images: folder of `images.bin` and `images.json` (see `deepclust.core.images`).
         labels: folder of `labels.npy` (int32 [N], -1: unknown), `classes.json` (names of the classes, empty if the
-            images have no labels), `ids.csv` (image id → name) and, if there is more than the images, `skipped.csv`
-            (name and reason of every other file).
+            images have no labels), `ids.csv` (image id → name) and, if there are other files, `skipped.csv` (name and
+            reason of each).
         count: number of images that there must be, if known.
         threads: threads that decode images; 0: one per CPU.
 
     Raises:
-        DeepclustError: the split is not what it should be, or the disk is full. Then none of the files exists.
+        DeepclustError: the split is not as described, or the disk is full. Then none of the files exists.
     """
     files = [images / "images.bin", images / "images.json"]
     files += [labels / name for name in ("labels.npy", "classes.json", "ids.csv", "skipped.csv")]
@@ -76,7 +76,10 @@ def _remove(files: Sequence[Path]) -> None:
 
 
 def _reorder(items: Iterable[bytes], order: Callable[[], npt.NDArray[np.integer]], folder: Path) -> Iterator[bytes]:
-    """Every item once, in the order that `order()` tells when all have come; until then they are in a nameless file."""
+    """Yield every item once, in the order that `order()` tells when all have come.
+
+    Until then they are in a nameless file.
+    """
     ends = array("q", [0])
     with tempfile.TemporaryFile(dir=folder) as file:
         for item in items:
@@ -88,7 +91,7 @@ def _reorder(items: Iterable[bytes], order: Callable[[], npt.NDArray[np.integer]
 
 
 class _SplitWriter:
-    """Passes images on, collecting and checking what belongs to them."""
+    """A pass over images that collects and checks their labels and names."""
 
     def __init__(self, classes: Sequence[str] | None, count: int | None, progress: Progress) -> None:
         self.classes = classes
@@ -118,7 +121,7 @@ class _SplitWriter:
             yield np.stack(block)
 
     def shuffle(self) -> npt.NDArray[np.integer]:
-        """Put what was collected into the order of the names' hashes; return that order."""
+        """Put labels and names into the order of the names' hashes; return that order."""
         keys = np.fromiter((int.from_bytes(opaque_key(name)[:8]) for name in self.names), np.uint64, len(self.names))
         self.order = keys.argsort(kind="stable")
         return self.order
@@ -133,11 +136,11 @@ class _SplitWriter:
             _write_table(folder / "skipped.csv", ["path", "reason"], sorted(self.skipped + self.passed_over))
 
     def count_skipped(self) -> int:
-        """Number of files besides the images, when all have come."""
+        """Return the number of files besides the images, when all have come."""
         return len(self.skipped) + len(self.passed_over)
 
     def tell_skipped(self, folder: Path) -> None:
-        """Say how many files were there besides the images, and why they are none."""
+        """Warn that files besides the images were skipped: how many, and why."""
         reasons = Counter(reason for _, reason in self.skipped + self.passed_over)
         if reasons:
             listed = some_of([f"{count} {reason}" for reason, count in reasons.most_common()], _SHOWN)

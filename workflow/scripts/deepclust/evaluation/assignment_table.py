@@ -1,4 +1,4 @@
-"""Which image is in which cluster, as a table for people."""
+"""Table of the images and their clusters, for people."""
 
 import csv
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def write_assignments(output: Path, clusters: Path, seed: int | None, k: int, id
 
     Args:
         clusters: `clusters.safetensors` of a run.
-        seed: whose clusters; None, where every seed failed: a table without lines.
+        seed: the seed of these clusters; None (every seed failed): a table without lines.
         k: number of clusters.
         ids: `ids.csv` of every split: the images' numbers and names.
 

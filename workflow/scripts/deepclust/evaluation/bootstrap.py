@@ -1,4 +1,4 @@
-"""Confidence intervals of scores: what another draw of the images would change.
+"""Confidence intervals of scores: the change that another draw of the images would make.
 
 The images are resampled with replacement, the same resample for all seeds of a run, and the score is averaged over the
 seeds. Equal numbers of images give equal resamples, so runs on one dataset are compared on the same draws.
@@ -24,7 +24,7 @@ CHUNK = 4_000_000  # numbers in memory at a time
 
 
 def resample_counts(images: int, resamples: int) -> Iterator[Numbers]:
-    """How often each image is drawn, for all resamples in chunks, float64 [images, chunk]."""
+    """Yield how often each image is drawn, for all resamples in chunks, float64 [images, chunk]."""
     generator = np.random.default_rng(derive_seed("bootstrap", images))
     size = max(1, CHUNK // images)
     for start in range(0, resamples, size):
@@ -35,7 +35,7 @@ def resample_counts(images: int, resamples: int) -> Iterator[Numbers]:
 
 
 def interval(estimate: float, resampled: npt.ArrayLike, confidence: float, lowest: float = 0.0) -> Interval:
-    """Percentile interval of the resampled scores, moved to lie around the estimate, within [lowest, 1]."""
+    """Return the percentile interval of the resampled scores, moved to lie around the estimate, within [lowest, 1]."""
     resampled = np.asarray(resampled)
     tail = (1 - confidence) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail]) - (resampled.mean() - estimate)
@@ -43,7 +43,7 @@ def interval(estimate: float, resampled: npt.ArrayLike, confidence: float, lowes
 
 
 def mean_interval(values: npt.NDArray, resamples: int, confidence: float, lowest: float = 0.0) -> Interval:
-    """Interval of the mean of one value per image, [N]."""
+    """Return the interval of the mean of one value per image, [N]."""
     resampled = [values @ counts / len(values) for counts in resample_counts(len(values), resamples)]
     return interval(float(values.mean()), np.concatenate(resampled), confidence, lowest)
 
@@ -51,11 +51,11 @@ def mean_interval(values: npt.NDArray, resamples: int, confidence: float, lowest
 def score_intervals(
     comparisons: Sequence[Comparison], resamples: int, confidence: float, task: Task | None = None
 ) -> dict[str, Interval]:
-    """Intervals of the `METRICS`, averaged over seeds.
+    """Return the intervals of the `METRICS`, averaged over seeds.
 
     Args:
         comparisons: classes and clusters of the same images, one per seed.
-        task: where to report resamples done.
+        task: counts the resamples that are done.
     """
     membership = vstack([comparison.membership for comparison in comparisons], format="csr")
     bounds = np.cumsum([comparison.membership.shape[0] for comparison in comparisons])[:-1]

@@ -1,4 +1,4 @@
-"""Which of several heads on the same features to believe, without labels; and which a look at the labels would name."""
+"""Choice among several heads on the same features without labels, beside the choice that labels would make."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class HeadChoice:
-    """The heads of one setting; all are positions in what was compared."""
+    """The heads of one setting, each as its position among the compared runs."""
 
     compared: list[int]
     chosen: int
-    """The one with the highest criterion; of equal ones, the first by name."""
+    """The one with the highest criterion; among equal ones, the first by name."""
     best: int | None
-    """The one with the highest accuracy, of equal ones the first by name: an oracle. None without labels."""
+    """The one with the highest accuracy, among equal ones the first by name: an oracle. None without labels."""
 
 
 def choose_heads(
@@ -21,15 +21,15 @@ def choose_heads(
     criterion: Sequence[float | None],
     accuracy: Sequence[float | None],
 ) -> list[HeadChoice]:
-    """The choice in every setting that has several heads whose criterion is known.
+    """Choose a head in every setting that has several heads with a known criterion.
 
-    The order of the runs has no say in it: tables rank them by accuracy, and labels must not decide between equal ones.
+    The order of the runs does not matter: tables rank them by accuracy, and labels must not decide between equal ones.
 
     Args:
-        settings: what must be equal for heads to be compared (dataset, backbones, k, protocol).
-        names: of the heads, one for each run.
-        criterion: of each run, the higher, the better; from no labels.
-        accuracy: of each run; None without labels.
+        settings: dataset, backbones, k and protocol of each run: heads are compared if these are equal.
+        names: the name of each run's head.
+        criterion: a number for each run, found without labels; higher is better.
+        accuracy: the accuracy of each run; None without labels.
     """
     groups: dict[Hashable, list[int]] = {}
     for position, (setting, value) in enumerate(zip(settings, criterion)):

@@ -34,7 +34,7 @@ def load_array(path: Path, dimensions: int, kind: str) -> npt.NDArray:
 
 
 def read_labels(path: Path) -> npt.NDArray[np.int64]:
-    """Labels of one split, int64 [N], `UNKNOWN` where the class is not known."""
+    """Read the labels of one split, int64 [N]; `UNKNOWN`: the class is not known."""
     labels = load_array(path, 1, "i").astype(np.int64)
     if labels.size and labels.min() < UNKNOWN:
         raise DeepclustError(f"{path} holds label {labels.min()}: classes count from 0, {UNKNOWN} means unknown")
@@ -42,9 +42,9 @@ def read_labels(path: Path) -> npt.NDArray[np.int64]:
 
 
 def read_class_names(paths: Sequence[Path]) -> list[str]:
-    """Names of the classes of several splits of a dataset: the longest list.
+    """Read the names of the classes of several splits of a dataset: the longest list.
 
-    Where classes are only numbers, a split names them up to the highest that it holds.
+    If classes are only numbers, a split names them up to the highest that it holds.
 
     Args:
         paths: `classes.json` of each split: a list of names, empty without labels.
@@ -65,28 +65,32 @@ def read_class_names(paths: Sequence[Path]) -> list[str]:
 
 
 def check_lengths(lengths: dict[str, int]) -> None:
-    """Raise a DeepclustError if files that belong to the same images have different numbers of rows."""
+    """Check that files that belong to the same images have the same number of rows.
+
+    Raises:
+        DeepclustError: they have different numbers of rows.
+    """
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name}: {length}" for name, length in lengths.items())
         raise DeepclustError(f"these files have different numbers of images ({listed}): delete the outdated one")
 
 
 def feature_count(files: Sequence[Path]) -> int:
-    """Images in the feature files of one split, one file per backbone."""
+    """Return the number of images in the feature files of one split, one file per backbone."""
     lengths = {str(path): len(load_array(path, 2, "f")) for path in files}
     check_lengths(lengths)
     return next(iter(lengths.values()))
 
 
 def feature_dimension(files: Sequence[Path]) -> int:
-    """Dimension of the concatenated features of several backbones."""
+    """Return the dimension of the concatenated features of several backbones."""
     return sum(int(load_array(path, 2, "f").shape[1]) for path in files)
 
 
 def unit_features(
     files: Sequence[Path], rows: npt.NDArray[np.integer] | None = None
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Features of one split as vectors of unit length, in blocks float32 [n, D].
+    """Yield the features of one split as vectors of unit length, in blocks float32 [n, D].
 
     The features of each backbone are L2-normalised and then concatenated, so that every backbone weighs the same: the
     inner product of two rows is the mean of their cosines. A row of zeros stays zero.

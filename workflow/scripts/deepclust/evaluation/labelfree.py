@@ -16,15 +16,15 @@ MEANS = 2**25
 def silhouette(
     features: Callable[[], Iterable[npt.NDArray[np.float32]]], assignments: npt.NDArray[np.int64], k: int
 ) -> npt.NDArray[np.float64]:
-    """Silhouette (Rousseeuw 1987) of every image by cosine distance, for all seeds at once, float64 [S, N].
+    """Return the silhouette (Rousseeuw 1987) of every image by cosine distance, for all seeds, float64 [S, N].
 
     The mean cosine distance from x to the members of a cluster is 1 - x · (mean of the members), so the exact value for
     all images costs one product of the features with the cluster means, and no pair of images is ever compared. The
     images of clusters of size one get 0; a seed with a single occupied cluster, or with as many as images, gets NaN.
 
     Args:
-        features: gives the features as blocks of unit vectors float32 [n, D]; called twice for as many seeds as fit
-            in memory together.
+        features: returns the features as blocks of unit vectors float32 [n, D]; called twice for each group of seeds
+            that fit in memory together.
         assignments: cluster of each image for each seed, in [0, k), [S, N].
     """
     dimension = next(iter(features())).shape[1]
@@ -57,7 +57,7 @@ def _silhouette_together(
 
 
 def _split(blocks: Iterable[npt.NDArray[np.float32]], rows: int) -> Iterator[npt.NDArray[np.float32]]:
-    """The same rows in blocks of `rows` at most."""
+    """Yield the same rows in blocks of `rows` at most."""
     for block in blocks:
         for start in range(0, len(block), rows):
             yield block[start : start + rows]
@@ -66,7 +66,7 @@ def _split(blocks: Iterable[npt.NDArray[np.float32]], rows: int) -> Iterator[npt
 def _cluster_sums(
     blocks: Iterable[npt.NDArray[np.float32]], columns: npt.NDArray[np.int64], clusters: int
 ) -> npt.NDArray[np.float64]:
-    """Sum of the features in each cluster, float64 [clusters, D]."""
+    """Return the sum of the features in each cluster, float64 [clusters, D]."""
     sums: npt.NDArray[np.float64] | None = None
     start = 0
     for block in blocks:
@@ -89,7 +89,7 @@ def _silhouette_of(
     clusters: npt.NDArray[np.int64],
     sizes: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """(b - a) / max(a, b) from the mean distances to all clusters [n, k]; an image does not count in its own mean."""
+    """Return (b - a) / max(a, b) from the mean distances to all clusters [n, k]; no image counts in its own mean."""
     own = np.arange(len(clusters)), clusters
     size = sizes[clusters]
     within = (to_clusters[own] * size - to_itself) / np.maximum(size - 1, 1)
@@ -104,7 +104,7 @@ def _silhouette_of(
 
 
 def neighbor_agreement(neighbors: npt.NDArray[np.integer], clusters: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """The share of each image's nearest neighbors that are in its own cluster, float64 [N]; NaN where there are none.
+    """Return the share of each image's nearest neighbors in its own cluster, float64 [N]; NaN if there are none.
 
     Args:
         neighbors: rows of the nearest neighbors of each image, without itself, [N, n].
@@ -120,7 +120,7 @@ def neighbor_agreement(neighbors: npt.NDArray[np.integer], clusters: npt.NDArray
 
 
 def size_entropy(sizes: Sequence[int] | npt.NDArray) -> float | None:
-    """Entropy of the cluster sizes over log k: 1 for equal sizes, 0 for one giant cluster; None for k = 1."""
+    """Return the entropy of cluster sizes over log k: 1 for equal sizes, 0 for one giant cluster; None for k = 1."""
     shares = np.asarray(sizes, np.float64) / max(1, np.sum(sizes))
     if len(shares) < 2:
         return None
@@ -129,6 +129,6 @@ def size_entropy(sizes: Sequence[int] | npt.NDArray) -> float | None:
 
 
 def stability(assignments: npt.NDArray[np.int64]) -> float | None:
-    """Mean adjusted Rand index over all pairs of seeds, [S, N]; None for fewer than two seeds."""
+    """Return the mean adjusted Rand index over all pairs of seeds, [S, N]; None for fewer than two seeds."""
     pairs = [adjusted_rand_score(a, b) for a, b in combinations(assignments, 2)]
     return float(np.mean(pairs)) if pairs else None

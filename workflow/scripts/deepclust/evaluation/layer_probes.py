@@ -1,4 +1,4 @@
-"""How well labels can be read off each stage of a network: the linear probes behind AlexNet's convolutions.
+"""Linear probes of each stage of a network, as behind AlexNet's convolutions: how well its maps tell the labels.
 
 Zhang et al. 2017 (arXiv 1611.09842), the evidence of DeepCluster (arXiv 1807.05520, section 4.2). Maps are averaged
 over a grid, so that each stage has about the same number of values, and multinomial logistic regression is fitted.
@@ -28,7 +28,7 @@ from deepclust.models.preprocessing import resize_and_crop
 BATCH = 128  # images at a time
 BLOCK = 4096  # rows of maps in float32 at a time
 ITERATIONS = 100  # of L-BFGS
-HELD_OUT = 5  # where nothing is to be scored, one image of so many is
+HELD_OUT = 5  # one image of so many is scored if no others are to be
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class LabelledImages:
 
     @classmethod
     def of(cls, splits: Sequence[Images], labels: Sequence[npt.NDArray[np.int64]]) -> "LabelledImages":
-        """All images of the splits that have a label.
+        """Return all images of the splits that have a label.
 
         Raises:
             DeepclustError: there are more or fewer labels than images.
@@ -63,11 +63,11 @@ class LabelledImages:
         return cls(splits, owners, np.concatenate([empty, *found]), np.concatenate([empty, *kept]))
 
     def take(self, rows: npt.NDArray[np.int64]) -> "LabelledImages":
-        """Some of them."""
+        """Return some of them."""
         return LabelledImages(self.splits, self.owners[rows], self.indices[rows], self.labels[rows])
 
     def sample(self, most: int, name: str) -> "LabelledImages":
-        """At most `most` of them, drawn at random."""
+        """Draw at most `most` of them at random."""
         if len(self.labels) <= most:
             return self
         generator = np.random.default_rng(derive_seed("probe layers", name))
@@ -82,7 +82,7 @@ def probe_layers(
     device: torch.device,
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    """Accuracy of a linear classifier behind each stage.
+    """Measure the accuracy of a linear classifier behind each stage.
 
     Args:
         score: without labelled images, some of `train` are left out and scored.
@@ -117,7 +117,7 @@ def probe_layers(
 
 
 def count_layers(model: Model, images: LabelledImages, device: torch.device) -> int:
-    """How many stages a network has.
+    """Count the stages of a network.
 
     Raises:
         DeepclustError: it has none whose maps can be read.
@@ -133,7 +133,7 @@ def count_layers(model: Model, images: LabelledImages, device: torch.device) -> 
 def _maps(
     model: Model, images: LabelledImages, layer: int, dimension: int, device: torch.device
 ) -> tuple[Tensor, int, int]:
-    """Pooled maps of all images behind one stage, float16 [n, C * grid²] on the device; C and the grid's side."""
+    """Return pooled maps of all images behind one stage, float16 [n, C * grid²] on the device; C; the grid's side."""
     rows, channels, grid = [], 0, 1
     for batch in _batches(model, images, device):
         [output] = model.network.forward_intermediates(batch, indices=[layer], intermediates_only=True, stop_early=True)  # type: ignore[operator]
@@ -146,7 +146,7 @@ def _maps(
 
 
 def _batches(model: Model, images: LabelledImages, device: torch.device) -> Iterator[Tensor]:
-    """Prepared images in order; those of varying sizes are cropped one by one."""
+    """Yield prepared images in order; crop those of varying sizes one by one."""
     spec = model.spec
     for start in range(0, len(images.labels), BATCH):
         owners, indices = images.owners[start : start + BATCH], images.indices[start : start + BATCH]
@@ -172,7 +172,7 @@ class LinearProbe:
     bias: Tensor
 
     def predict(self, rows: Tensor) -> Tensor:
-        """The class of each row [n, D], int64 [n]."""
+        """Return the class of each row [n, D], int64 [n]."""
         blocks = rows.split(BLOCK)
         return torch.cat(
             [F.linear((b.float() - self.mean) / self.scale, self.weight, self.bias).argmax(1) for b in blocks]
@@ -180,7 +180,7 @@ class LinearProbe:
 
 
 def fit_classifier(rows: Tensor, labels: Tensor, l2: float) -> LinearProbe:
-    """Multinomial logistic regression by L-BFGS: mean cross-entropy + l2/2 · ‖W‖².
+    """Fit multinomial logistic regression by L-BFGS: mean cross-entropy + l2/2 · ‖W‖².
 
     Rows are centred and divided by one number, so that their mean square length is 1.
 

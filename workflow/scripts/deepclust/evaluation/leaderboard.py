@@ -61,15 +61,15 @@ COLUMNS = (
 )
 
 CHOICE = ("label_free_choice", "acc_label_free_choice", "acc_oracle_best_head", "acc_lost_by_choice")
-SETTING = ("dataset", "backbone", "k", "k_by", "protocol")  # where it is the same, heads are compared
+SETTING = ("dataset", "backbone", "k", "k_by", "protocol")  # heads with the same are compared
 
 Row = dict[str, Any]
 
 
 def leaderboard(files: Iterable[Path]) -> list[Row]:
-    """One row per run, by dataset, protocol and k, the best first (ACC; silhouette where there are no labels).
+    """Return one row per run, by dataset, protocol and k, the best first (ACC; silhouette without labels).
 
-    Of the heads on the same features, one is the label-free choice: that with the highest modularity of its selected
+    One of the heads on the same features is the label-free choice: that with the highest modularity of its selected
     seed on a neighbor graph of the scored images. A run whose every seed failed has no scores and is last.
 
     Raises:
@@ -100,7 +100,7 @@ def _row(path: Path) -> Row:
 
 def _flat(metrics: Mapping[str, Any]) -> Row:
     run, summary, cost = metrics["run"], metrics["summary"], metrics["cost"]
-    # None is selected where every seed failed; any of them is then as good as another.
+    # None is selected if every seed failed; any of them is then as good as another.
     chosen = next(entry for entry in metrics["seeds"] if metrics["selected"] in (entry["seed"], None))
     row: Row = {name: run[name] for name in ("dataset", "head", "k", "k_by", "protocol", "split")}
     row |= {f"{metric}_{part}": value for metric, numbers in summary.items() for part, value in numbers.items()}
@@ -122,7 +122,7 @@ def _flat(metrics: Mapping[str, Any]) -> Row:
         "acc_selected": chosen["acc"],
         "modularity_selected": chosen["modularity"],
         **dict.fromkeys(CHOICE),
-        # Chosen by labels: not a result, but what a perfect choice among the seeds would reach.
+        # Chosen by labels: not a result, but the score of a perfect choice among the seeds.
         "acc_oracle_best_seed": max((e["acc"] for e in metrics["seeds"] if e["acc"] is not None), default=None),
         "versions": " ".join(f"{name}={version}" for name, version in sorted(cost["packages"].items())),
     }
@@ -135,7 +135,7 @@ def _order(row: Row) -> tuple:
 
 
 def version_warnings(rows: Sequence[Row]) -> list[str]:
-    """One line per package of which the rows used several versions."""
+    """Return one line per package that the rows used in several versions."""
     found: dict[str, set[str]] = {}
     for row in rows:
         for item in row["versions"].split():
@@ -149,9 +149,10 @@ def version_warnings(rows: Sequence[Row]) -> list[str]:
 
 
 def to_csv(rows: Iterable[Row]) -> str:
-    """The table as CSV, nothing where there is no number.
+    """Return the table as CSV; a field without a number is empty.
 
-    Scores have ten digits, so that whoever rounds them further rounds them once, seconds and MiB one after the point.
+    Scores have ten digits, so that whoever rounds them further rounds them once; seconds and MiB have one after the
+    point.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

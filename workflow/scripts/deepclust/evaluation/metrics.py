@@ -19,7 +19,7 @@ METRICS = ("acc", "nmi", "ari", "ami", "purity")
 UNMATCHED = -1
 
 # With more classes or clusters, resamples keep the matching of all images: matching each anew takes milliseconds, that
-# is most of the time, and what it gains is part of the bias that intervals are corrected for.
+# is most of the time, and its gain is part of the bias that intervals are corrected for.
 REMATCH_LIMIT = 200
 
 # Cells up to which a table is matched as a whole. Larger ones take gigabytes, and are matched by their occupied cells,
@@ -30,7 +30,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 def contingency(labels: npt.NDArray, clusters: npt.NDArray, classes: int, k: int) -> csr_array:
-    """Images of each class in each cluster, sparse int64 [classes, k]: of its cells, no more than images are occupied.
+    """Count the images of each class in each cluster, sparse int64 [classes, k], with at most one cell per image.
 
     Args:
         labels: class of each image, integers in [0, classes), [N].
@@ -40,9 +40,9 @@ def contingency(labels: npt.NDArray, clusters: npt.NDArray, classes: int, k: int
 
 
 def match(table: csr_array) -> npt.NDArray[np.int64]:
-    """The class of each cluster under the one-to-one matching that puts most images right, int64 [k].
+    """Return the class of each cluster under the one-to-one matching that puts most images right, int64 [k].
 
-    A cluster that no class is left for, or that shares no image with its class, is `UNMATCHED`.
+    A cluster is `UNMATCHED` if no class is left for it, or if it shares no image with its class.
 
     Args:
         table: see `contingency`.
@@ -59,7 +59,7 @@ def match(table: csr_array) -> npt.NDArray[np.int64]:
 
 
 def _match_occupied(table: csr_array) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
-    """Classes and clusters of the cells of the best matching, all of them occupied (Jonker & Volgenant 1987).
+    """Return classes and clusters of the cells of the best matching, all of them occupied (Jonker & Volgenant 1987).
 
     Every class must be matched there, and every cost be positive: costs count from above the largest cell, and each
     class has a column of its own that stands for no cluster.
@@ -73,7 +73,7 @@ def _match_occupied(table: csr_array) -> tuple[npt.NDArray[np.integer], npt.NDAr
 
 
 def accuracy_per_class(table: csr_array, matching: npt.NDArray) -> list[float | None]:
-    """Recall of each class under a matching; None for classes without images."""
+    """Return the recall of each class under a matching; None for classes without images."""
     cells = table.tocoo()
     matched = matching[cells.col] == cells.row
     right = np.zeros(table.shape[0], np.int64)
@@ -125,12 +125,12 @@ class Comparison:
         )
 
     def score(self) -> dict[str, float]:
-        """The `METRICS` of all images."""
+        """Return the `METRICS` of all images."""
         counts = np.diff(self.membership.indptr).astype(np.float64)[:, None]
         return {name: float(values[0]) for name, values in self.scores(counts).items()}
 
     def scores(self, counts: Numbers) -> dict[str, Numbers]:
-        """The `METRICS` of B resamples of the images.
+        """Return the `METRICS` of B resamples of the images.
 
         NMI and AMI are normalised by the arithmetic mean of the entropies. AMI takes the expectation of all images.
 
@@ -143,7 +143,7 @@ class Comparison:
         total = counts[:, 0].sum()
         class_sizes, cluster_sizes = self.by_class @ counts, self.by_cluster @ counts
         information, entropy = _information(counts, class_sizes, cluster_sizes, total)
-        # One class and one cluster agree; so does everything where chance cannot do worse, as for all singletons.
+        # One class and one cluster agree; so does everything if chance cannot do worse, as for all singletons.
         trivial = ((class_sizes > 0).sum(axis=0) == 1) & ((cluster_sizes > 0).sum(axis=0) == 1)
         by_chance = trivial | (np.abs(entropy - self.expected) < 1e-12)
         return {
@@ -155,7 +155,7 @@ class Comparison:
         }
 
     def _correct(self, counts: Numbers) -> Numbers:
-        """Images that a one-to-one matching puts right, [B]."""
+        """Return the number of images that a one-to-one matching puts right, [B]."""
         shape = (self.by_class.shape[0], self.by_cluster.shape[0])
         if max(shape) > REMATCH_LIMIT:
             correct: Numbers = counts[self.matched].sum(axis=0)
@@ -175,7 +175,7 @@ def _indicator(rows: npt.NDArray, count: int) -> csr_array:
 def _information(
     counts: Numbers, class_sizes: Numbers, cluster_sizes: Numbers, total: float
 ) -> tuple[Numbers, Numbers]:
-    """Mutual information, and the mean of the entropies of classes and clusters, in nats, [B] each."""
+    """Return mutual information, and the mean of the entropies of classes and clusters, in nats, [B] each."""
     joint, of_classes, of_clusters = (
         np.log(total) - xlogy(sizes, sizes).sum(axis=0) / total for sizes in (counts, class_sizes, cluster_sizes)
     )
@@ -183,7 +183,7 @@ def _information(
 
 
 def _adjusted_rand(counts: Numbers, class_sizes: Numbers, cluster_sizes: Numbers, total: float) -> Numbers:
-    """Adjusted Rand index from the numbers of pairs, [B] (Hubert & Arabie 1985)."""
+    """Return the adjusted Rand index from the numbers of pairs, [B] (Hubert & Arabie 1985)."""
     same_both, same_class, same_cluster = ((sizes**2).sum(axis=0) for sizes in (counts, class_sizes, cluster_sizes))
     split_class, split_cluster = same_class - same_both, same_cluster - same_both
     together, apart = same_both - total, total**2 - same_class - same_cluster + same_both

@@ -11,7 +11,7 @@ NEAREST = 20  # neighbors that clusters are judged by, at most: small classes ha
 
 
 class ProbeOptions(Options):
-    """How the ceilings on the same features are measured: k-NN and linear probe."""
+    """Measurement of the ceilings on the same features: k-NN and linear probe."""
 
     knn: int = Field(20, ge=1)
     """Neighbors that vote in the k-NN probe."""
@@ -19,12 +19,12 @@ class ProbeOptions(Options):
     """Strength of the L2 penalty of the linear probe, per image: mean cross-entropy + l2/2 · ‖W‖² on features of unit
     mean square length."""
     samples: int = Field(100_000, ge=100)
-    """Images that the linear probe is fitted on, and images that both probes are scored on, at most; of more, a fixed
-    random sample is used. k-NN always searches all training images."""
+    """Images that the linear probe is fitted on, and images that both probes are scored on, at most; a fixed random
+    sample is used if there are more. k-NN always searches all training images."""
 
 
 class ScoringOptions(Options):
-    """How the scores of a run are summarised."""
+    """Summary of the scores of a run."""
 
     bootstrap: int = Field(1000, ge=0)
     """Resamples of the images behind the confidence intervals; 0: no intervals."""
@@ -33,14 +33,14 @@ class ScoringOptions(Options):
 
 
 class SnapshotOptions(Options):
-    """How the snapshots of a training are scored, beside k-NN and k-means."""
+    """Scores of the snapshots of a training, beside k-NN and k-means."""
 
     linear: bool = False
-    """Whether the linear probe is fitted on the features of every snapshot as well."""
+    """Fit the linear probe on the features of every snapshot as well."""
 
 
 class LayerProbeOptions(Options):
-    """How labels are read off the stages of a network."""
+    """Linear probes of the stages of a network."""
 
     dimension: int = Field(9600, ge=1)
     """Values per image behind each stage, at most: its maps are averaged over a grid that gives about so many."""
@@ -51,7 +51,7 @@ class LayerProbeOptions(Options):
 
 
 class ProbedLayersOptions(LayerProbeOptions):
-    """Which networks are read off at each stage, and how."""
+    """Networks whose stages are probed, and the probes."""
 
     backbones: list[str] = Field([])
     """Backbones to fit a linear classifier behind each stage of: convolutional networks and vision transformers, whose
@@ -59,16 +59,16 @@ class ProbedLayersOptions(LayerProbeOptions):
 
 
 class EvaluationOptions(ScoringOptions):
-    """How runs are scored."""
+    """Scores of the runs."""
 
     layer_probe: ProbedLayersOptions = ProbedLayersOptions()
-    """How well labels can be read off each stage of a network with supervision."""
+    """Linear probes: how well a network's features at each stage tell the labels, with supervision."""
 
     probe: ProbeOptions = ProbeOptions()
-    """The ceilings: how well labels can be read off the same features with supervision."""
+    """The ceilings: how well the same features tell the labels, with supervision."""
     snapshots: SnapshotOptions = SnapshotOptions()
     """Scores over the epochs of a pretraining (`snapshot_every`)."""
 
 
 class SnapshotScoringOptions(ProbeOptions, SnapshotOptions):
-    """How snapshots are scored: the probe's options, and their own."""
+    """Scores of snapshots: the probe's options, and their own."""

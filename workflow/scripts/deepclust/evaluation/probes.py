@@ -1,7 +1,7 @@
-"""Ceilings: how well labels can be read off frozen features with supervision, by k-NN and by a linear classifier.
+"""Ceilings: how well frozen features tell the labels with supervision, by k-NN and by a linear classifier.
 
 Both see the features as unit vectors. With the held-out protocol they learn from the training splits and are scored on
-the others. Where a scored image is also a training image (merged protocol), k-NN leaves it out of its own vote and the
+the others. If a scored image is also a training image (merged protocol), k-NN leaves it out of its own vote and the
 linear probe is cross-validated.
 """
 
@@ -60,7 +60,7 @@ class LabelledFeatures:
 
     @property
     def overlap(self) -> bool:
-        """Whether scored images are among the training images."""
+        """Tell whether scored images are among the training images."""
         return bool((self.scored < self.train).any())
 
 
@@ -68,7 +68,7 @@ def probe(train: Sequence[Split], score: Sequence[Split], options: ProbeOptions,
     """Measure both ceilings.
 
     Returns:
-        `knn_acc` and `linear_acc` (None where the labels do not allow it), `knn` (neighbors), `n_train` and `n_score`
+        `knn_acc` and `linear_acc` (None if the labels do not allow it), `knn` (neighbors), `n_train` and `n_score`
         (labelled images that were used), `cross_validated`.
 
     Raises:
@@ -117,7 +117,7 @@ def read_splits(train: Sequence[Split], score: Sequence[Split]) -> LabelledFeatu
 def knn_accuracy(
     data: LabelledFeatures, scored: npt.NDArray[np.int64], neighbors: int, progress: Progress
 ) -> float | None:
-    """Accuracy of weighted k-NN by cosine similarity (Wu et al. 2018); an image has no vote on itself.
+    """Return the accuracy of weighted k-NN by cosine similarity (Wu et al. 2018); an image has no vote on itself.
 
     Each neighbor votes for its class with weight exp(similarity / 0.07).
     """
@@ -151,7 +151,7 @@ def knn_accuracy(
 def _without_itself(
     similarity: npt.NDArray[np.float32], found: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Drop each image from its own neighbors, and the last neighbor where it is not among them."""
+    """Drop each image from its own neighbors; drop the last neighbor if the image is not among them."""
     dropped = found == rows[:, None]
     dropped[~dropped.any(axis=1), -1] = True
     shape = (len(rows), found.shape[1] - 1)
@@ -161,9 +161,9 @@ def _without_itself(
 def linear_accuracy(
     data: LabelledFeatures, scored: npt.NDArray[np.int64], options: ProbeOptions, progress: Progress
 ) -> float | None:
-    """Accuracy of multinomial logistic regression on the centred features, fitted by L-BFGS.
+    """Return the accuracy of multinomial logistic regression on the centred features, fitted by L-BFGS.
 
-    None if some fit would see a single class.
+    It is None if some fit would see a single class.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -196,7 +196,7 @@ def linear_accuracy(
 def _folds(
     data: LabelledFeatures, scored: npt.NDArray[np.int64]
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Rows to fit on and rows to predict: every scored image is predicted once, by a fit that did not see it."""
+    """Yield rows to fit on and rows to predict: every scored image is predicted once, by a fit that did not see it."""
     if not data.overlap:
         yield np.arange(data.train), scored
         return
@@ -210,7 +210,7 @@ def _folds(
 
 
 def _sample(rows: npt.NDArray[np.int64], most: int, name: str) -> npt.NDArray[np.int64]:
-    """At most `most` of the rows, drawn at random, in ascending order."""
+    """Draw at most `most` of the rows at random, in ascending order."""
     if len(rows) <= most:
         return rows
     generator = np.random.default_rng(derive_seed("probe", name))

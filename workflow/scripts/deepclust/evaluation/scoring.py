@@ -44,7 +44,7 @@ class ScoredSplits:
         classes: number of classes, 0 without labels.
         features: per split, `features.npy` of each backbone.
         neighbors: `half_whitened_neighbors.npy` of each backbone, among the images of all splits.
-        nearest: how many of these count, but never more than `NEAREST`.
+        nearest: the number of these that count, but never more than `NEAREST`.
     """
 
     assignments: npt.NDArray[np.int64]
@@ -57,16 +57,16 @@ class ScoredSplits:
 
     @property
     def labelled(self) -> npt.NDArray[np.bool_]:
-        """Which images have a known class, [N]."""
+        """Tell which images have a known class, [N]."""
         return np.not_equal(self.labels, UNKNOWN)
 
     @cached_property
     def graphs(self) -> list[npt.NDArray[np.integer]]:
-        """The nearest neighbors of each image by each backbone, [N, n]."""
+        """Return the nearest neighbors of each image by each backbone, [N, n]."""
         return [load_array(path, 2, "i")[:, : min(self.nearest, NEAREST)] for path in self.neighbors]
 
     def unit_features(self) -> Iterator[npt.NDArray[np.float32]]:
-        """Features of all images in blocks of unit vectors."""
+        """Yield the features of all images in blocks of unit vectors."""
         for files in self.features:
             yield from unit_features(files)
 
@@ -83,7 +83,7 @@ def read_scored(
     classes: int,
     nearest: int = NEAREST,
 ) -> ScoredSplits:
-    """Read what a run is scored on.
+    """Read the files that a run is scored on.
 
     Args:
         seeds: those that succeeded.
@@ -132,7 +132,7 @@ def score_run(
     options: ScoringOptions,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Score every seed and summarise.
+    """Score every seed and summarise the scores.
 
     Args:
         seeds: the entries of `seeds.json`; those with status `ok` have a row of assignments each, in this order.
@@ -140,8 +140,8 @@ def score_run(
 
     Returns:
         `images`, `labelled`, `seeds` (one entry per seed, failed ones too), `summary` (mean, std over seeds, and
-        interval of each score), `failed` and `stability`; None for what cannot be computed. A confusion matrix is a
-        list of classes, each with the number of its images by cluster.
+        interval of each score), `failed` and `stability`; a score that cannot be computed is None. A confusion matrix
+        is a list of classes, each with the number of its images by cluster.
     """
     per_image: dict[str, npt.NDArray] = {}
     if len(scored.assignments):
@@ -167,7 +167,7 @@ def score_run(
 
 
 def _compare(scored: ScoredSplits, progress: Progress) -> list[Comparison]:
-    """Classes and clusters of the labelled images for each seed; nothing without labels."""
+    """Compare classes and clusters of the labelled images for each seed; return nothing without labels."""
     known = scored.labelled
     if not known.any():
         return []
@@ -204,13 +204,13 @@ def _score_seed(
 
 
 def _occupied(table: csr_array) -> list[dict[int, int]]:
-    """For every class the clusters that have images of it, with their number."""
+    """Return, for every class, the clusters that have images of it, with the number of these images."""
     ends = zip(table.indptr, table.indptr[1:])
     return [dict(zip(table.indices[a:b].tolist(), table.data[a:b].tolist())) for a, b in ends]
 
 
 def _neighbor_agreement(scored: ScoredSplits) -> npt.NDArray[np.float64]:
-    """Agreement of each image with its neighbors, averaged over backbones, [S, N]."""
+    """Return the agreement of each image with its neighbors, averaged over backbones, [S, N]."""
     graphs = scored.graphs
     return np.stack(
         [np.mean([neighbor_agreement(graph, clusters) for graph in graphs], axis=0) for clusters in scored.assignments]
@@ -218,7 +218,7 @@ def _neighbor_agreement(scored: ScoredSplits) -> npt.NDArray[np.float64]:
 
 
 def _modularity(scored: ScoredSplits, row: int) -> float:
-    """Modularity of a seed's clusters on the neighbor graph of the scored images, averaged over backbones."""
+    """Return the modularity of a seed's clusters on the scored images' neighbor graph, averaged over backbones."""
     return float(np.mean([modularity(scored.assignments[row], graph, scored.k) for graph in scored.graphs]))
 
 
@@ -243,7 +243,7 @@ def _intervals(
 
 
 def _summary(values: Sequence[float | None], interval: Interval | None) -> dict[str, float | None]:
-    """Mean and standard deviation (n - 1) over the seeds that have the score, and its interval."""
+    """Return mean and standard deviation (n - 1) over the seeds that have the score, and its interval."""
     present = [value for value in values if value is not None]
     low, high = interval or (None, None)
     return {
@@ -255,7 +255,7 @@ def _summary(values: Sequence[float | None], interval: Interval | None) -> dict[
 
 
 def gap(accuracy: float | None, probe: Mapping[str, Any]) -> dict[str, float | None]:
-    """How far the clustering accuracy stays below each ceiling."""
+    """Return how far the clustering accuracy stays below each ceiling."""
     ceilings = {"knn": probe.get("knn_acc"), "linear": probe.get("linear_acc")}
     return {
         name: None if accuracy is None or ceiling is None else ceiling - accuracy for name, ceiling in ceilings.items()

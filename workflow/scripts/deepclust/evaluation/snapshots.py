@@ -1,4 +1,4 @@
-"""Scores of one snapshot of a backbone: what tells over epochs how its features and its clusters come along."""
+"""Scores of one snapshot of a backbone; over epochs they tell how its features and its clusters come along."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ SHOWN = ("acc", "nmi", "ari")
 
 
 def probe_scores(train: Split, score: Split, options: ProbeOptions, linear: bool, progress: Progress) -> dict[str, Any]:
-    """`knn_acc` and `linear_acc`, see `deepclust.evaluation.probes`; None where they are not wanted or not possible."""
+    """Return `knn_acc` and `linear_acc`, see `deepclust.evaluation.probes`; None if not wanted or not possible."""
     data = read_splits([train], [score])
     possible = len(data.scored) > 0 and data.train > 0
     return {
@@ -26,7 +26,7 @@ def probe_scores(train: Split, score: Split, options: ProbeOptions, linear: bool
 
 
 def cluster_scores(score: Split, clusters: Mapping[str, npt.NDArray[np.integer]]) -> dict[str, dict[str, float]]:
-    """ACC, NMI and ARI of each clustering of the images of a split, over those whose class is known."""
+    """Return ACC, NMI and ARI of each clustering of the images of a split, over those whose class is known."""
     labels = read_labels(score.labels)
     known = labels != UNKNOWN
     if not known.any():

@@ -10,9 +10,9 @@ Result = TypeVar("Result")
 
 
 def in_order(submit: Callable[[Item], "Future[Result]"], items: Iterable[Item], ahead: int) -> Iterator[Result]:
-    """Results of `items` in their order; `ahead` more than the one that is waited for are under way.
+    """Yield the results of `items` in their order; `ahead` more than the one that is waited for are under way.
 
-    What has not begun is cancelled when an error, or whoever reads the results, ends it.
+    Work that has not begun is cancelled when an error, or the reader of the results, ends it.
     """
     waiting: deque[Future[Result]] = deque()
     try:

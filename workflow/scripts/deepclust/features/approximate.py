@@ -19,7 +19,7 @@ Float32 = npt.NDArray[np.float32]
 
 
 class ApproximateSearch:
-    """Looks at the nearest cells only; `intensify` makes it look at more."""
+    """Search that looks at the nearest cells only; `intensify` makes it look at more."""
 
     def __init__(self, directions: Float32) -> None:
         """Train on a part of `directions` [N, D], of length 1, and index all."""
@@ -42,18 +42,18 @@ class ApproximateSearch:
 
     @property
     def settings(self) -> str:
-        """How thoroughly it searches."""
+        """Describe how thoroughly it searches."""
         return f"{self._probes} of {self._cells} cells and {self._factor} candidates per neighbor"
 
     def intensify(self) -> bool:
-        """Look at twice as many cells and candidates; whether there were any left."""
+        """Look at twice as many cells and candidates; return False if all cells were searched already."""
         if self._probes == self._cells:
             return False
         self._probes, self._factor = min(2 * self._probes, self._cells), 2 * self._factor
         return True
 
     def __call__(self, queries: Float32, count: int) -> tuple[Float32, npt.NDArray[np.int64]]:
-        """Similarities and row numbers of the nearest rows found, each [n, count]; -1: none."""
+        """Return similarities and row numbers of the nearest rows found, each [n, count]; -1: none."""
         self._inverted.nprobe = self._probes
         self._index.k_factor = min(self._factor, self._count / count)
         similarities, indices = self._index.search(self._padded(queries), count)

@@ -1,4 +1,4 @@
-"""Batches of a prepared split, read once and in order, ahead of who needs them."""
+"""Batches of a prepared split, read once, in order and ahead of their use."""
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +20,14 @@ PREFETCHED = 2  # batches that are kept ready
 class Batch(NamedTuple):
     """Some images, uint8 [n, C, H, W], and whether they have been resized and cropped.
 
-    Where the corners are cropped as well, they are [n, 5, C, S, S] then.
+    They are [n, 5, C, S, S] if the corners have been cropped as well.
     """
 
     images: npt.NDArray[np.uint8]
     cropped: bool
 
     def like(self, other: "Batch") -> bool:
-        """Whether both have the same shape and need the same treatment."""
+        """Tell whether both have the same shape and need the same treatment."""
         return self.images.shape == other.images.shape and self.cropped == other.cropped
 
 
@@ -42,12 +42,12 @@ def read_batches(
     corners: bool = False,
     stop: int | None = None,
 ) -> Generator[Batch, None, None]:
-    """The images from number `start` to `stop` or the last one, in batches of at most `batch_size`.
+    """Yield the images from number `start` to `stop` or the last one, in batches of at most `batch_size`.
 
-    Images that are larger than what a backbone sees are made smaller where they are read, in threads of their own
-    (decoding and resizing do not hold Python's lock); JPEGs are decoded at a fraction of their size where that
-    is enough. Smaller images are left for the device, where a whole batch is resized at once; only where their sizes
-    differ are they resized here, too.
+    Images that are larger than the backbone's input are made smaller as they are read, in threads of their own
+    (decoding and resizing do not hold Python's lock); JPEGs are decoded at a fraction of their size if that is enough.
+    Smaller images are left for the device, which resizes a whole batch at once; they are resized here, too, if their
+    sizes differ.
 
     Args:
         size: side of the images that the backbone sees, see `deepclust.models.preprocessing.resize_and_crop`; None: it
@@ -67,7 +67,7 @@ def read_batches(
 
 
 class _Reader:
-    """Reads batches; may be used by several threads."""
+    """A reader of batches, for several threads at once."""
 
     def __init__(
         self, images: Images, size: int | None, interpolation: str, crop_fraction: float, corners: bool
@@ -75,7 +75,7 @@ class _Reader:
         self._images, self._size, self._corners = images, size, corners
         self._interpolation, self._crop_fraction = interpolation, crop_fraction
         self._wanted = None if size is None else shorter_side(size, crop_fraction)
-        # What all images must look like where they stay as they are.
+        # The shape that all images must have if they stay as they are.
         self._shape = images.shape or images.decode(0).shape if size is None else None
         if corners and (size is None or (_is_square(images) and self._wanted == size)):
             raise DeepclustError(
@@ -84,7 +84,7 @@ class _Reader:
             )
 
     def read(self, first: int, last: int) -> Batch:
-        """Images `first` to `last`."""
+        """Read images `first` to `last`."""
         if self._images.shape is not None:
             block = self._images.read(first, last)
             return Batch(self._crop(block), True) if self._is_large(block) else Batch(block, False)
@@ -94,7 +94,7 @@ class _Reader:
         return Batch(np.stack([image.images if image.cropped else self._crop(image.images) for image in decoded]), True)
 
     def _decode(self, index: int) -> Batch:
-        """One image [C, H, W], as it is, or cropped if it is large."""
+        """Decode one image [C, H, W], as it is, or cropped if it is large."""
         image, extent = self._images.decode_reduced(index, self._wanted)
         if self._shape is not None and image.shape != self._shape:
             raise DeepclustError(
@@ -108,7 +108,7 @@ class _Reader:
         return self._wanted is not None and min(images.shape[-2:]) >= self._wanted
 
     def _crop(self, images: npt.NDArray[np.uint8], extent: tuple[float, float] | None = None) -> npt.NDArray[np.uint8]:
-        """Images [..., C, H, W] → [..., C, size, size], or [..., 5, C, size, size] with the corners."""
+        """Crop images [..., C, H, W] to [..., C, size, size], or [..., 5, C, size, size] with the corners."""
         assert self._size is not None
         pixels = torch.from_numpy(images if images.ndim == 4 else images[None])
         settings = (self._size, self._interpolation, self._crop_fraction, extent)
@@ -117,7 +117,7 @@ class _Reader:
 
 
 def _is_square(images: Images) -> bool:
-    """Whether all images are known to be square."""
+    """Tell whether all images are known to be square."""
     return images.shape is not None and images.shape[-2] == images.shape[-1]
 
 

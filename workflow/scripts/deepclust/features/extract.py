@@ -1,8 +1,8 @@
 """Features: one vector per image from a backbone.
 
 Every image is read and decoded once, in order; memory is bounded by the batch. Rows go straight to disk, so that a
-killed extraction continues where it was, with the same batches and so to the same bits. Of several devices, each holds
-the backbone, and they take the batches in turn. Several jobs may each do a part, see `deepclust.features.parts`.
+killed extraction continues where it was, with the same batches and so to the same bits. Several devices take the
+batches in turn, and each holds the backbone. Several jobs may each do a part, see `deepclust.features.parts`.
 """
 
 import itertools
@@ -26,7 +26,7 @@ from deepclust.features.partial import PartialArray, remove_states
 from deepclust.features.parts import WHOLE, Part
 from deepclust.features.replica import Replica
 
-# Images of 224 x 224 pixels per batch: as many as still gain speed; smaller images come in larger batches.
+# Images of 224 x 224 pixels per batch: more do not gain speed; smaller images come in larger batches.
 BATCH = {"cpu": 8, "cuda": 256}
 LARGEST_BATCH = 2048
 
@@ -71,7 +71,7 @@ def extract_part(
     """Write the features of some of the images beside `output`, for `join_parts`; otherwise like `extract`.
 
     Returns:
-        the file; None if the part is empty, because there are more parts than batches.
+        The file; None if the part is empty, because there are more parts than batches.
     """
     state, bf16 = _state(images, model_json, output, options, devices, code)
     target = state / f"{part}.npy"
@@ -91,7 +91,10 @@ def _state(
     devices: Sequence[torch.device],
     code: str,
 ) -> tuple[Path, bool]:
-    """The folder for unfinished rows, of its own for everything that changes a bit; and whether to compute in bf16."""
+    """Return the folder for unfinished rows, and whether to compute in bf16.
+
+    There is another folder for everything that changes a bit.
+    """
     if not len(images):
         raise DeepclustError(f"{images.folder} holds no images")
     bf16 = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(devices[0]))
@@ -140,7 +143,7 @@ def _extract(
 def _compute(
     replicas: Sequence[Replica], batches: Iterator[Batch], rows: PartialArray, batch_size: int
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Features of batches, which the replicas take in turn; keeps their micro-batches in the notes of `rows`."""
+    """Compute features of batches, which the replicas take in turn; keep their micro-batches in the notes of `rows`."""
     micro_batches = rows.notes["micro_batches"]
     if len(micro_batches) != len(replicas):  # begun on another number of devices
         micro_batches[:] = [min(micro_batches)] * len(replicas)
@@ -156,14 +159,14 @@ def _compute(
 
 
 def _batch_size(images: Images, size: int | None, device: torch.device, crops: int) -> int:
-    """Images per batch: the same for the same images on the same kind of device, so that a restart repeats the bits."""
+    """Return the images per batch: a restart on the same kind of device has the same, and so repeats the bits."""
     height, width = (size, size) if size is not None else (images.shape or images.decode(0).shape)[-2:]
     fitting = BATCH.get(device.type, BATCH["cuda"]) * 224 * 224 // (int(height) * int(width) * crops)
     return max(1, min(LARGEST_BATCH, fitting))
 
 
 def _stored(features: npt.NDArray[np.float32], dtype: str, which: str) -> npt.NDArray[np.floating]:
-    """Features in the type they are stored in.
+    """Return features in the type they are stored in.
 
     Raises:
         DeepclustError: some are not finite, in fp32 or in the stored type.

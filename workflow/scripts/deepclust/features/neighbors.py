@@ -26,14 +26,14 @@ Float32 = npt.NDArray[np.float32]
 def find_neighbors(
     features: Sequence[Path], output: Path, options: NeighborOptions, progress: Progress, half_whiten: bool = False
 ) -> float:
-    """Write the k nearest neighbors of every row of `features` as int32 [N, k] to `output`; of fewer rows, N - 1.
+    """Write the k nearest neighbors of every row of `features` as int32 [N, k] to `output`; N - 1 if N ≤ k.
 
     Args:
         features: .npy files [N_i, D]; their rows follow one another, N is the sum of the N_i.
         half_whiten: compare principal components of these rows, each divided by the square root of its standard
-            deviation. So the few directions of the largest variance do not decide alone, nor does noise count as much.
+            deviation. So the few directions of the largest variance do not decide alone, and noise counts less.
 
-    The nearest comes first; of equally near ones, the lower index. No image is its own neighbor, also where others have
+    The nearest comes first; among equally near ones, the lower index. No image is its own neighbor, even if others have
     the very same features. A zero vector has similarity 0 to all. Besides blocks, one float32 copy is held in memory;
     an approximate index takes about as much again, and so do half-whitened features for a while, if they have fewer
     components than dimensions.
@@ -63,13 +63,13 @@ def find_neighbors(
 
 
 class ExactSearch:
-    """Compares with all rows."""
+    """Search that compares with all rows."""
 
     def __init__(self, directions: Float32) -> None:
         self._directions = directions
 
     def __call__(self, queries: Float32, count: int) -> tuple[Float32, npt.NDArray[np.int64]]:
-        """Similarities and row numbers of the `count` nearest rows, each [n, count]."""
+        """Return similarities and row numbers of the `count` nearest rows, each [n, count]."""
         similarities, indices = faiss.knn(queries, self._directions, count, faiss.METRIC_INNER_PRODUCT)
         return similarities, indices
 
@@ -78,7 +78,7 @@ Search = ExactSearch | ApproximateSearch
 
 
 def _approximate(directions: Float32, options: NeighborOptions) -> tuple[Search, float]:
-    """An index that searches as thoroughly as the recall takes, and what it reaches on a sample."""
+    """Return an index that searches thoroughly enough for the recall, and its recall on a sample."""
     random = np.random.default_rng(0)
     numbers = np.sort(random.choice(len(directions), min(SAMPLE, len(directions)), replace=False))
     truth = nearest_others(ExactSearch(directions), directions, numbers, options.k)
@@ -94,13 +94,13 @@ def _approximate(directions: Float32, options: NeighborOptions) -> tuple[Search,
 
 
 def _recalled(directions: Float32, query: int, truth: npt.NDArray[np.int32], found: npt.NDArray[np.int32]) -> float:
-    """Share of `found` [k] that are as near to a row as `truth` [k]; which of equally near ones does not count."""
+    """Return the share of `found` [k] that are as near to a row as `truth` [k]; equally near ones count the same."""
     least = (directions[truth] @ directions[query]).min() - ROUNDING
     return float((directions[found] @ directions[query] >= least).mean())
 
 
 def read_directions(paths: Sequence[Path]) -> Float32:
-    """Rows of .npy files [N_i, D], scaled to length 1, as float32 [N, D]; zero rows stay zero.
+    """Read the rows of .npy files [N_i, D], scaled to length 1, as float32 [N, D]; zero rows stay zero.
 
     Raises:
         DeepclustError: a row is not finite, or the files have different dimensions.
@@ -118,9 +118,10 @@ def read_directions(paths: Sequence[Path]) -> Float32:
 
 
 def half_whitened(directions: Float32) -> Float32:
-    """Principal components of rows, each divided by the root of its standard deviation, scaled to length 1 again.
+    """Return principal components, each divided by the root of its standard deviation, in rows of length 1 again.
 
-    At most `COMPONENTS`, and of few rows one for every `PER_COMPONENT`: else all are equally far from one another.
+    There are at most `COMPONENTS`, and for few rows one for every `PER_COMPONENT`: with more, all rows are equally far
+    from one another.
 
     Args:
         directions: [N, D], of length 1; overwritten.
@@ -138,7 +139,7 @@ def half_whitened(directions: Float32) -> Float32:
 
 
 def _read(path: Path, header: np.memmap, directions: Float32) -> None:
-    """Block by block without a memory map, whose pages would count as this process's memory."""
+    """Read block by block without a memory map, whose pages would count as this process's memory."""
     rows, columns = header.shape
     for first in range(0, rows, BLOCK):
         count = min(BLOCK, rows - first)
@@ -155,14 +156,14 @@ def _read(path: Path, header: np.memmap, directions: Float32) -> None:
 def nearest_others(
     search: Search, directions: Float32, numbers: npt.NDArray[np.int64], k: int
 ) -> npt.NDArray[np.int32]:
-    """Row numbers int32 [n, k] of the rows of `directions` nearest to its rows `numbers` [n]."""
+    """Return the numbers int32 [n, k] of the rows of `directions` that are nearest to its rows `numbers` [n]."""
     similarities, indices = search(directions[numbers], k + 1)
     lacking = (indices < 0).any(axis=1)  # an approximate search may see too few rows
     if lacking.any():
         similarities[lacking], indices[lacking] = ExactSearch(directions)(directions[numbers[lacking]], k + 1)
     order = np.lexsort((indices, -similarities))
     indices = np.take_along_axis(indices, order, axis=1)
-    # Drop the query itself; where it is not there, because k + 1 duplicates crowd it out, drop the last one.
+    # Drop the query itself; if it is not there, because k + 1 duplicates crowd it out, drop the last one.
     itself = indices == numbers[:, None]
     itself[~itself.any(axis=1), -1] = True
     others: npt.NDArray[np.int32] = indices[~itself].reshape(len(numbers), k).astype(np.int32)

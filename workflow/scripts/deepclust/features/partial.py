@@ -21,7 +21,7 @@ class PartialArray:
 
     Attributes:
         done: number of rows written.
-        notes: what the writer wants to find again after a restart; saved with the rows.
+        notes: notes of the writer, which it finds again after a restart; saved with the rows.
     """
 
     def __init__(self, folder: Path, rows: int, dtype: str, notes: dict[str, Any]) -> None:
@@ -77,7 +77,7 @@ class PartialArray:
                 self._save()
 
     def _save(self) -> None:
-        """Put all rows so far on disk, then say so."""
+        """Put all rows so far on disk, then write the marker that vouches for them."""
         self._flush()
         write_json(self._marker, {"rows": self.done, "columns": self._columns, "notes": self.notes})
         self._saved = time.monotonic()
@@ -97,7 +97,7 @@ class PartialArray:
 
 
 def remove_states(output: Path) -> None:
-    """Remove what unfinished jobs have left for the features at `output`, once these stand."""
+    """Remove the files that unfinished jobs have left for the features at `output`, once these stand."""
     for state in output.parent.glob(".state-*"):
         remove_tree(state)
 

@@ -19,14 +19,18 @@ from deepclust.features.partial import PartialArray
 
 @dataclass(frozen=True)
 class Part:
-    """One of several parts of about the same size, counted from 1; prints as `2-of-8`."""
+    """One of several parts of about the same size, counted from 1; its text is like `2-of-8`."""
 
     number: int
     of: int
 
     @classmethod
     def parse(cls, text: str) -> "Part":
-        """Raises DeepclustError if `text` is not like `2-of-8`."""
+        """Read a part from its text.
+
+        Raises:
+            DeepclustError: `text` is not like `2-of-8`.
+        """
         match = re.fullmatch(r"(\d+)-of-(\d+)", text)
         if match is None or not 1 <= int(match[1]) <= int(match[2]):
             raise DeepclustError(f"--part {text}: give a part like 2-of-8")
@@ -36,7 +40,7 @@ class Part:
         return f"{self.number}-of-{self.of}"
 
     def span(self, images: int, batch_size: int) -> range:
-        """The numbers of its images; empty where there are fewer batches than parts."""
+        """Return the numbers of its images; none if there are fewer batches than parts."""
         batches = -(-images // batch_size)
         first, last = (number * batches // self.of * batch_size for number in (self.number - 1, self.number))
         return range(min(first, images), min(last, images))
@@ -46,13 +50,13 @@ WHOLE = Part(1, 1)
 
 
 def join_parts(records: Sequence[Path], images: int, output: Path) -> list[dict[str, Any]]:
-    """Put the parts that jobs have written behind one another, into .npy [images, D] at `output`.
+    """Put the parts that jobs have written one after the other, into .npy [images, D] at `output`.
 
     Args:
         records: provenance of the jobs, in the order of the parts.
 
     Returns:
-        what the records hold.
+        The contents of the records.
 
     Raises:
         DeepclustError: a part is missing, or was made in another way than the others.

@@ -16,25 +16,25 @@ from deepclust.models.model import Model
 
 
 class Features(NamedTuple):
-    """Features of a batch, float32 [n, D], and the micro-batch that they were left with."""
+    """Features of a batch, float32 [n, D], and the size of the micro-batches at its end."""
 
     values: npt.NDArray[np.float32]
     micro_batch: int
 
 
 class Replica:
-    """Works in a thread of its own, through one batch after the other, in micro-batches that fit the device's memory.
+    """A backbone in a thread of its own, which computes batches in turn, in micro-batches that fit the device's memory.
 
     Attributes:
         model: the backbone.
-        device: where it is.
+        device: its device.
     """
 
     def __init__(self, model_json: Path, device: torch.device, options: ExtractionOptions, bf16: bool) -> None:
         """Load the backbone onto `device`.
 
         Raises:
-            DeepclustError: it cannot be loaded, or not be read out as `options` ask for.
+            DeepclustError: it cannot be loaded, or it cannot be read out as `options` ask for.
         """
         reading = {name: getattr(options, name) for name in ("image_size", "crop_fraction", "pooling", "layers")}
         self.model = Model.load(model_json, device, **reading)
@@ -74,7 +74,7 @@ class Replica:
         return Features(np.concatenate(parts), self._micro_batch)
 
     def _try(self, batch: Batch) -> npt.NDArray[np.float32] | None:
-        """Features, or None if the device's memory is too small."""
+        """Return features, or None if the device's memory is too small."""
         try:
             return self._features(batch)
         except torch.OutOfMemoryError:

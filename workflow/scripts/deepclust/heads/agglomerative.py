@@ -1,8 +1,8 @@
-"""Agglomerative clustering: images, then clusters, merged one after the other, by Ward's criterion, along the graph.
+"""Agglomerative clustering by Ward's criterion, along the neighbor graph.
 
-Ward 1963, doi.org/10.1080/01621459.1963.10500845; merges only between clusters that the neighbor graph joins, by
-scikit-learn, so that time and memory stay far below those of all pairs. Nothing is random but which training images
-are kept to assign others by their vote.
+Ward 1963, doi.org/10.1080/01621459.1963.10500845. scikit-learn merges images, and then clusters, one pair after the
+other. Only clusters that the neighbor graph joins are merged, so that time and memory stay far below those of all
+pairs. Only the choice of the training images that vote on other images is random.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,7 +41,7 @@ class Options(HeadOptions):
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """One tree of merges, cut at `k` clusters, for all seeds; see `deepclust.heads.kit.head.Head`.
+    """Merge images to `k` clusters, once for all seeds; see `deepclust.heads.kit.head.Head`.
 
     The objective is the sum of squared distances to the means of the clusters. The weights are those of the vote.
 
@@ -63,11 +63,11 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
 
 
 def _within(rows: Float32, labels: npt.NDArray[np.integer], k: int) -> float:
-    """Sum of squared distances of the rows to the means of their clusters."""
+    """Return the sum of the squared distances of the rows to the means of their clusters."""
     members = (rows[labels == cluster] for cluster in range(k))
     return float(sum(np.square(part - part.mean(axis=0)).sum(dtype=np.float64) for part in members))
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """The vote of the nearest training images; see `deepclust.heads.kit.head.Head`."""
+    """Assign images by the vote of the nearest training images; see `deepclust.heads.kit.head.Head`."""
     return vote(weights, features, options)

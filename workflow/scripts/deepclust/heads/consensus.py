@@ -1,20 +1,21 @@
 """Consensus: one partition out of those that several heads and seeds found on the same features.
 
-Ours. Heads on frozen features tend to follow the few directions in which the features vary most, whether or not these
-tell the classes apart; where all directions count the same, as after whitening, noise counts as well. So the partitions
-of the members are judged and improved half-way between: on half-whitened features and the neighbors among them.
+This method is ours. Heads on frozen features tend to follow the few directions in which the features vary most, whether
+or not these tell the classes apart. If all directions count the same, as after whitening, noise counts as well. So the
+partitions of the members are judged and improved half-way between: on half-whitened features and the neighbors among
+them.
 
 1. Every partition, and the aligned mean of the best two, three, … of them, is scored by its modularity on the neighbor
-   graph, and the best `starts` of these votes are kept.
-2. Each vote becomes a linear classifier, by least squares, and is trained on: an image and its neighbors shall be in
-   the same cluster and clusters be of similar size (the loss of SCAN, Van Gansbeke et al. 2020,
-   arxiv.org/abs/2005.12320).
-3. The classifier with the highest modularity goes through `rounds` of moves: beside it, others are trained for which
-   its least cohesive cluster was dissolved and one of the others split (`heads.kit.split_and_merge`). Training alone
-   does not leave a partition in which two classes share a cluster. The highest modularity wins again.
+   graph. The best `starts` of these votes are kept.
+2. Each vote becomes a linear classifier, by least squares, and is trained further. The loss of SCAN (Van Gansbeke et
+   al. 2020, arxiv.org/abs/2005.12320) puts an image and its neighbors into the same cluster and keeps clusters of
+   similar size.
+3. The classifier with the highest modularity goes through `rounds` of moves. Other classifiers are trained beside it,
+   for which its least cohesive cluster was dissolved and one of the others split (`heads.kit.split_and_merge`), because
+   training alone does not leave a partition in which two classes share a cluster. The highest modularity wins again.
 
-No step sees labels. The loss and modularity prefer clusters of similar size. Where the members agree that sizes are
-far from that, a seed fails (`evened_out`): one of the members is better then.
+No step sees labels. The loss and modularity prefer clusters of similar size. A seed fails if the members agree that
+sizes are far from that (`evened_out`): one of the members is better then.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,21 +50,21 @@ from deepclust.heads.kit.training import Schedule, Training, train
 FACTS = HeadFacts(needs_neighbors=True, max_backbones=None, evens_batches=True)
 
 ALIKE = 0.1  # members agree on the sizes if at most this share of the images would have to move
-EVENED = 0.4  # share of the images that clusters of other sizes than all members' have moved: 1:10 made even
+EVENED = 0.4  # sizes differ from a member's if more than this share would have to move, as from 1:10 to 1:1
 
 
 class Options(CombiningOptions):
     """Options of the consensus."""
 
     normalize: Literal["none", "l2", "center", "standardize", "whiten", "half_whiten"] = "half_whiten"
-    """What happens to the features first; see the other heads. With any other value neighbors, too, are those among
-    the features as they are."""
+    """Preparation of the features; see the other heads. Neighbors are searched among half-whitened features with
+    `half_whiten` only, else among the features as they are."""
     components: int = Field(512, ge=1)
     """Principal components that `normalize: whiten` and `half_whiten` keep, at most."""
     starts: int = Field(3, ge=1)
-    """How many of the best votes are trained on."""
+    """Number of the best votes that are trained further."""
     heads: int = Field(10, ge=2)
-    """How many classifiers are trained side by side in a round of moves."""
+    """Number of classifiers that are trained side by side in a round of moves."""
     neighbors: int = Field(20, ge=1)
     """Nearest neighbors of an image (of each backbone) that it is paired with."""
     entropy_weight: float = Field(5.0, ge=0)
@@ -81,12 +82,12 @@ class Options(CombiningOptions):
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """One classifier per seed out of the same votes; see `deepclust.heads.kit.head.Head`.
+    """Train one classifier per seed from the same votes; see `deepclust.heads.kit.head.Head`.
 
-    The objective is the modularity on the graph of `data.neighbors`, negative. The weights are `weight`
-    [k, D] and `bias` [k] on the normalised features, float32.
+    The objective is the negative modularity on the graph of `data.neighbors`. The weights are `weight` [k, D] and
+    `bias` [k] on the normalised features, float32.
 
-    Members without a result, because every seed of theirs failed, have no vote; where none has one, every seed fails.
+    A member has no vote if all of its seeds failed. Every seed fails if no member has a vote.
 
     Raises:
         DeepclustError: there are fewer images than clusters.
@@ -123,12 +124,12 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """The cluster with the highest probability; see `deepclust.heads.kit.head.Head`."""
+    """Assign images to the most probable clusters; see `deepclust.heads.kit.head.Head`."""
     return predict_linear(weights, features, options)
 
 
 def evened_out(assignments: npt.NDArray[Any], members: Sequence[npt.NDArray[Any]], k: int) -> str | None:
-    """Why clusters [N] of quite other sizes than the members' [N], which agree about them, are no result, or None."""
+    """Return why clusters [N] are no result, if members [N] agree on sizes that training evened out, or None."""
     sizes = np.sort(np.bincount(assignments, minlength=k)) / len(assignments)
     theirs = [np.sort(np.bincount(member, minlength=k)) / len(member) for member in members]
     alike = all(_moved(one, other) <= ALIKE for one, other in combinations(theirs, 2))
@@ -141,11 +142,11 @@ def evened_out(assignments: npt.NDArray[Any], members: Sequence[npt.NDArray[Any]
 
 
 def _moved(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
-    """Share of the images that have to move between sorted shares of clusters [k]."""
+    """Return the share of the images that have to move between two lists of sorted shares of clusters [k]."""
     return float(np.abs(one - other).sum() / 2)
 
 
 def _unscaled(weights: Weights) -> Weights:
-    """Weights for features that are not multiplied by the root of their dimension."""
+    """Return the weights for features that are not multiplied by the root of their dimension."""
     weight = weights["weight"]
     return weights | {"weight": weight * np.sqrt(weight.shape[1], dtype=np.float32)}

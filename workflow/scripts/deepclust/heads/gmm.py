@@ -21,7 +21,7 @@ from deepclust.core.seeding import derive_seed
 from deepclust.heads.kit.head import Features, HeadFacts, HeadOptions, Prediction, SeedResult, TrainingData, Weights
 from deepclust.heads.kit.normalization import fit_normalization, normalized_blocks
 
-REGULARIZATION = 1e-4  # of the mean variance of the components
+REGULARIZATION = 1e-4  # share of the mean variance of the components
 
 FACTS = HeadFacts(needs_neighbors=False, max_backbones=None)
 
@@ -32,17 +32,17 @@ class Options(HeadOptions):
     """Options of the mixture of Gaussians."""
 
     dimensions: int = Field(64, ge=1)
-    """Principal components of the normalised features that the mixture is fitted on, at most."""
+    """Largest number of principal components of the normalised features that the mixture is fitted on."""
     covariance: Literal["diag", "full"] = "diag"
-    """Covariance matrices of the clusters."""
+    """Form of the clusters' covariance matrices: diagonal or full."""
     n_init: int = Field(1, ge=1)
     """Number of restarts; the one with the highest likelihood is kept."""
     max_iter: int = Field(200, ge=1)
-    """Iterations per restart, at most."""
+    """Largest number of iterations per restart."""
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """One mixture per seed; see `deepclust.heads.kit.head.Head`.
+    """Fit one mixture per seed; see `deepclust.heads.kit.head.Head`.
 
     The objective is the mean negative log-likelihood of the training images' components. The weights are `origin` [D]
     and `axes` [D, P] of the components, `shares` [k], `means` [k, P] and `factors` ([k, P] or [k, P, P], the Cholesky
@@ -86,7 +86,7 @@ def _fit_seed(points: npt.NDArray[np.float64], k: int, seed: int, options: Optio
         random_state=derive_seed(seed, "gmm") % 2**32,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it is in the log
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the log says so
         clusters = len(np.unique(mixture.fit_predict(points)))
     log = [{"iterations": int(mixture.n_iter_), "converged": str(mixture.converged_)}]
     if clusters < k:
@@ -97,7 +97,7 @@ def _fit_seed(points: npt.NDArray[np.float64], k: int, seed: int, options: Optio
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """The most probable cluster of every image, and the probabilities; see `deepclust.heads.kit.head.Head`."""
+    """Assign images to the most probable clusters; see `deepclust.heads.kit.head.Head`."""
     mixture = GaussianMixture(len(weights["means"]), covariance_type=options.covariance)
     mixture.weights_, mixture.means_ = weights["shares"], weights["means"]
     mixture.precisions_cholesky_ = weights["factors"]
@@ -111,6 +111,6 @@ def predict(weights: Weights, features: list[Features], options: Options) -> Pre
 
 
 def _project(rows: Float32, weights: Weights) -> npt.NDArray[np.float64]:
-    """Components of normalised features, in blocks: [N, P]."""
+    """Return the components [N, P] of normalised features, computed in blocks."""
     parts = (rows[block] - weights["origin"] for block in blocks(len(rows)))
     return np.concatenate([(part @ weights["axes"]).astype(np.float64) for part in parts])

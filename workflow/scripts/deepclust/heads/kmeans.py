@@ -3,11 +3,13 @@
 Lloyd 1982, doi.org/10.1109/TIT.1982.1056489; k-means++: Arthur & Vassilvitskii 2007; spherical k-means: Dhillon & Modha
 2001, doi.org/10.1023/A:1007612920971. DeepCluster's k-means (arXiv 1807.05520) is `normalize: whiten`.
 
-Departures from the papers: a cluster that loses all its points gets the points farthest from their centroids; all
-restarts of a seed run together, with bf16 products where the hardware is fast at them, and end when the objective
-improves by less than `TOLERANCE`; only the best goes on, in float32, until the same (after restarts on a sample, on all
-images until `TOLERANCE_ON_ALL`); starting points are drawn among at most `SEEDING` images, or `SEEDING_PER_CLUSTER` per
-cluster if these are more.
+Departures from the papers:
+- Clusters that lose all their points get the points farthest from their centroids.
+- All restarts of a seed run together, with bf16 products if the hardware is fast at them. They end when the objective
+  improves by less than `TOLERANCE`.
+- Only the best restart goes on, in float32, until the same tolerance. After restarts on a sample it goes on on all
+  images, until `TOLERANCE_ON_ALL`.
+- Starting points are drawn among at most `SEEDING` images, or `SEEDING_PER_CLUSTER` per cluster if these are more.
 """
 
 import time
@@ -38,8 +40,8 @@ from deepclust.heads.kit.normalization import fit_normalization, normalized_bloc
 from deepclust.heads.kit.plusplus import plus_plus
 from deepclust.heads.kit.stacked import stacks
 
-# Relative improvement of the objective in one iteration, at which iterations end. Restarts that end at 1e-4 are ranked
-# before their order is settled: the objective of the best then varies more over seeds than that of scikit-learn's.
+# Iterations end at this relative improvement of the objective. Restarts that end at 1e-4 are ranked before their order
+# is settled: the objective of the best then varies more over seeds than that of scikit-learn.
 TOLERANCE, TOLERANCE_ON_ALL = 1e-6, 1e-4
 SEEDING, SEEDING_PER_CLUSTER = 2**15, 32
 
@@ -52,18 +54,18 @@ class Options(HeadOptions):
     """Options of k-means."""
 
     spherical: bool = False
-    """Whether to cluster directions: by cosine similarity, with centroids of length 1."""
+    """Cluster directions, by cosine similarity and with centroids of length 1."""
     n_init: int = Field(10, ge=1)
     """Number of restarts; the one with the lowest objective is kept."""
     max_iter: int = Field(100, ge=1)
-    """Iterations per restart, at most."""
+    """Largest number of iterations per restart."""
     sample: int | None = Field(None, ge=1)
-    """Images, drawn at random by each seed, that the restarts run on; the best then goes on on all. For very many
-    images and clusters; by default all images."""
+    """Number of images that the restarts run on, drawn at random by each seed; by default all. The best restart then
+    continues with all images. Meant for very many images and clusters."""
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """One k-means per seed; see `deepclust.heads.kit.head.Head`.
+    """Run one k-means per seed; see `deepclust.heads.kit.head.Head`.
 
     The objective is the sum of squared distances of the normalised training features to their centroids. The weights
     are `centroids` [k, D] in the space of the normalised features, and those of the normalisation.
@@ -80,11 +82,11 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
     if options.spherical:
         scale_rows(rows)
     else:
-        # Distances are differences of squares: far from the origin they would drown in rounding.
+        # Distances are differences of squares, which would drown in rounding far from the origin.
         center = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
         rows -= center
     points = Points(torch.from_numpy(rows).to(choose_device()), options.spherical)
-    # Seeds that run on samples of their own take turns.
+    # Seeds take turns if each has a sample of its own.
     groups = stacks(seeds, points.rows.device) if count == data.count else [[seed] for seed in seeds]
     with progress.task("k-means", len(seeds) * options.n_init, "restarts") as task:
         for group in groups:
@@ -109,9 +111,10 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
 def fit_seeds(
     points: Points, k: int, seeds: Sequence[int], options: Options, ended: Callable[[], None] = lambda: None
 ) -> list[tuple[list[Clustering], Clustering]]:
-    """For every seed all its restarts, and what the best of them led to; `ended` is called after every restart.
+    """Return all restarts of every seed, and the clustering that the best of them led to.
 
-    Restarts of all seeds run as one computation, on the same points: a seed that has a sample has to come alone.
+    Restarts of all seeds run as one computation, on the same points, so a seed that has a sample has to come alone.
+    `ended` is called after every restart.
     """
     chosen = _sample(points, options.sample, derive_seed(seeds[0], "kmeans", "sample"))
     starts = torch.cat([_starts(chosen, k, seed, options.n_init) for seed in seeds])
@@ -126,13 +129,13 @@ def fit_seeds(
 
 
 def fit_seed(points: Points, k: int, seed: int, options: Options) -> Clustering:
-    """What the best restart of a seed led to."""
+    """Return the clustering that the best restart of a seed led to."""
     [(_, best)] = fit_seeds(points, k, [seed], options)
     return best
 
 
 def _starts(points: Points, k: int, seed: int, restarts: int) -> Tensor:
-    """Starting points [restarts, k, D]."""
+    """Draw starting points [restarts, k, D]."""
     seeding = _sample(points, max(SEEDING, SEEDING_PER_CLUSTER * k), derive_seed(seed, "kmeans", "seeding"))
     generators = [np.random.default_rng(derive_seed(seed, "kmeans", restart)) for restart in range(restarts)]
     return plus_plus(seeding.rows, k, generators)
@@ -147,7 +150,7 @@ def _sample(points: Points, size: int | None, seed: int) -> Points:
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """The nearest centroid of every image; see `deepclust.heads.kit.head.Head`."""
+    """Assign images to their nearest centroids; see `deepclust.heads.kit.head.Head`."""
     centroids: Float32 = weights["centroids"]
     center = np.zeros(centroids.shape[1], np.float32) if options.spherical else centroids.mean(axis=0)
     device = choose_device()

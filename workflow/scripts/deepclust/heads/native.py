@@ -1,12 +1,13 @@
-"""The clusters that the backbone's own pretraining method found, as a head beside the others.
+"""Clusters that the backbone's own pretraining method found, as a head beside the others.
 
-One-stage methods (SeCu and the like) learn clusters together with the backbone. They leave them in `native.safetensors`
-beside it: a small network from features to one score per cluster. Nothing is fitted here, so all seeds are the same.
+One-stage methods (SeCu and the like) learn clusters together with the backbone. They write them to
+`native.safetensors` beside it, as a small network from features to one score per cluster. Nothing is fitted here, so
+all seeds are the same.
 
 Tensors of that file: `projector.{i}.weight` [out, in] and `projector.{i}.bias` [out] for i = 0, 1, ... (may be none),
 affine layers with ReLU between them; `clusters.weight` [k, D] and `clusters.bias` [k]. Metadata `deepclust`, as JSON:
-`normalize`, whether what the clusters are compared with is first scaled to length 1. The softmax of the scores is the
-probability of each cluster.
+`normalize`, true if the projector's outputs are scaled to length 1 before they are compared with the clusters. The
+softmax of the scores is the probability of each cluster.
 """
 
 import json
@@ -31,11 +32,11 @@ class Options(HeadOptions):
     """Options of the backbone's own clusters."""
 
     normalize: Literal["none"] = "none"
-    """The clusters belong to the features as they are."""
+    """Preparation of the features: none, because the clusters belong to the features as they are."""
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """The same clusters for every seed; see `deepclust.heads.kit.head.Head`.
+    """Yield the same clusters for every seed; see `deepclust.heads.kit.head.Head`.
 
     The objective is the mean surprise -log max_k p_k of the training images. The weights are the tensors of
     `native.safetensors` and `normalize`.
@@ -52,7 +53,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """The likeliest cluster of every image; see `deepclust.heads.kit.head.Head`."""
+    """Assign images to the likeliest clusters; see `deepclust.heads.kit.head.Head`."""
     assignments, probabilities = [], []
     for scores in _scores(weights, features[0]):
         assignments.append(scores.argmax(axis=1).astype(np.int32))
@@ -61,7 +62,7 @@ def predict(weights: Weights, features: list[Features], options: Options) -> Pre
 
 
 def clusters_in(path: Path) -> int:
-    """How many clusters a `native.safetensors` holds; 0: the method does not cluster."""
+    """Return the number of clusters in a `native.safetensors`; 0 if the method does not cluster."""
     with safe_open(path, "numpy") as file:
         return len(file.get_tensor("clusters.weight")) if "clusters.weight" in file.keys() else 0  # noqa: SIM118
 
@@ -86,7 +87,7 @@ def _read(path: Path, k: int, dimension: int) -> Weights:
 
 
 def _scores(weights: Weights, features: Features) -> Iterator[npt.NDArray[np.float32]]:
-    """Scores of all clusters, block by block, each [n, k]; one empty block where there are no images."""
+    """Yield the scores of all clusters, block by block, each [n, k]; one empty block if there are no images."""
     layers = sum(name.endswith(".weight") and name.startswith("projector.") for name in weights)
     for first in range(0, max(1, len(features)), BLOCK):
         values = features[first : first + BLOCK].astype(np.float32)

@@ -1,4 +1,4 @@
-"""SCAN on frozen features: linear heads for which an image and its neighbors belong to the same cluster.
+"""SCAN on frozen features: linear heads that give an image and its neighbors the same cluster.
 
 Van Gansbeke et al., SCAN: Learning to Classify Images without Labels, ECCV 2020, arxiv.org/abs/2005.12320. The defaults
 are those of the paper's runs with a frozen backbone (ImageNet): 10 linear heads, 50 neighbors, entropy weight 5, SGD
@@ -6,13 +6,13 @@ with learning rate 5 and momentum 0.9, batches of 1024 (512 for 50 classes), 100
 `deepclust.heads.kit.self_labelling`.
 
 Departures:
-- No augmentation: an image's neighbor is its only other view. Therefore an image is never paired with itself; the
-  authors' code draws from the image and its neighbors.
+- There is no augmentation: an image's neighbor is its only other view. Therefore an image is never paired with itself;
+  the authors' code draws from the image and its neighbors.
 - The paper keeps the head and epoch with the lowest loss (consistency less entropy, unweighted) on the evaluation
-  split, with 5 neighbors and the image itself. Here it is measured on up to 10,000 images of the training splits, with
-  their 5 nearest neighbors, so that nothing is chosen on images that are scored.
-- The features are centred and scaled to length 1, since the learning rate suits features of about that length; there
-  they are as they are (`normalize: none`).
+  split, with 5 neighbors and the image itself. Here the loss is measured on up to 10,000 images of the training splits,
+  with their 5 nearest neighbors, so that nothing is chosen on images that are scored.
+- The features are centred and scaled to length 1, since the learning rate suits features of about that length. The
+  paper uses them as they are (`normalize: none`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,10 +30,10 @@ class Options(ConsistencyOptions):
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """One SCAN per seed; see `deepclust.heads.kit.head.Head` and `fit_consistency`."""
+    """Run one SCAN per seed; see `deepclust.heads.kit.head.Head` and `fit_consistency`."""
     return fit_consistency(data, k, seeds, options, progress)
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """The cluster with the highest probability; see `deepclust.heads.kit.head.Head`."""
+    """Assign images to the most probable clusters; see `deepclust.heads.kit.head.Head`."""
     return predict_linear(weights, features, options)

@@ -1,10 +1,9 @@
 """Spectral clustering of the neighbor graph.
 
-Ng, Jordan & Weiss 2001: the k leading eigenvectors of the normalised adjacency matrix, rows scaled to length 1, then
-k-means. The graph is sparse; no N×N matrix exists. The paper's Gaussian weights are replaced by those of the symmetric
+Ng, Jordan & Weiss 2001: k-means on the k leading eigenvectors of the normalised adjacency matrix, with rows scaled to
+length 1. The graph is sparse; no N×N matrix exists. The paper's Gaussian weights are replaced by those of the symmetric
 k-nearest-neighbor graph (von Luxburg 2007, doi.org/10.1007/s11222-007-9033-z). The eigenvectors are the same for all
-seeds, which differ in their k-means. Any other image gets its cluster by the vote of its nearest training
-images.
+seeds, which differ in their k-means. Any other image gets its cluster by the vote of its nearest training images.
 """
 
 from collections.abc import Iterator, Sequence
@@ -51,7 +50,7 @@ class Options(HeadOptions):
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """One k-means on the common eigenvectors per seed; see `deepclust.heads.kit.head.Head`.
+    """Run one k-means per seed on the common eigenvectors; see `deepclust.heads.kit.head.Head`.
 
     The objective is that of k-means in the space of the eigenvectors. The weights are those of the vote.
 
@@ -76,10 +75,10 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
 
 
 def embedding(graph: sparse.csr_array, k: int) -> Float32:
-    """The `k` leading eigenvectors of D^-1/2 A D^-1/2, rows scaled to length 1: float32 [N, k].
+    """Return the `k` leading eigenvectors of D^-1/2 A D^-1/2, with rows scaled to length 1, float32 [N, k].
 
     Raises:
-        DeepclustError: they do not converge.
+        DeepclustError: the eigenvectors do not converge.
     """
     embedded = leading_eigenpairs(graph, k)[1].astype(np.float32)
     scale_rows(embedded)
@@ -87,5 +86,5 @@ def embedding(graph: sparse.csr_array, k: int) -> Float32:
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """The vote of the nearest training images; see `deepclust.heads.kit.head.Head`."""
+    """Assign images by the vote of the nearest training images; see `deepclust.heads.kit.head.Head`."""
     return vote(weights, features, options)

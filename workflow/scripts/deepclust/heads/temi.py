@@ -3,9 +3,9 @@
 Adaloglou, Michels, Kalisch, Kollmann 2023, "Exploring the Limits of Deep Image Clustering using Pretrained Models"
 (BMVC), arXiv 2303.17896. Options are the published settings.
 
-Departures: p_k is updated after each step, in the authors' code before its loss; the warm-up begins at the first step's
-share of the highest learning rate, there at 0. The kept head is the one with the lowest training loss of the last
-epoch, as published; no checkpoint is chosen by a score.
+Departures: p_k is updated after each step; the authors' code updates it before the loss. The warm-up begins at the
+first step's share of the highest learning rate; theirs begins at 0. The kept head is the one with the lowest training
+loss of the last epoch, as published. No checkpoint is chosen by a score.
 """
 
 import functools
@@ -62,10 +62,10 @@ class Options(HeadOptions):
     batch_size: int = Field(1024, ge=1)
     """Images per step."""
     learning_rate: float = Field(1e-4, gt=0)
-    """Learning rate of AdamW for 256 images per step; in proportion to the images per step, which are fewer than
-    batch_size where there are fewer."""
+    """Learning rate of AdamW for 256 images per step. It is scaled in proportion to the images per step: `batch_size`,
+    or all images if there are fewer."""
     warmup_epochs: int = Field(20, ge=0)
-    """Epochs in which the learning rate rises from 0; constant after that."""
+    """Epochs in which the learning rate rises from 0; it is constant after that."""
     weight_decay: float = Field(1e-4, ge=0)
     """Weight decay of AdamW, not applied to biases."""
     frozen_epochs: int = Field(1, ge=0)
@@ -73,9 +73,9 @@ class Options(HeadOptions):
 
 
 def temi_loss(student: Tensor, teacher: Tensor, prior: Tensor, beta: float, temperature: float) -> Tensor:
-    """The loss of every head, for pairs of an image and one of its neighbors.
+    """Return the loss of every head, for pairs of an image and one of its neighbors.
 
-    - w log sum_k (q_s,k(x) q_t,k(x'))^beta / p_k, in both directions, with w = mean over heads of sum_k q_t,k(x)
+    It is - w log sum_k (q_s,k(x) q_t,k(x'))^beta / p_k, in both directions, with w = mean over heads of sum_k q_t,k(x)
     q_t,k(x') (equations 6 to 9 of the paper).
 
     Args:
@@ -90,7 +90,7 @@ def temi_loss(student: Tensor, teacher: Tensor, prior: Tensor, beta: float, temp
 
 
 def pair_weights(teacher: Tensor, temperature: float) -> Tensor:
-    """How much the teachers believe in each pair: logits [S, H, K, 2B] → [S, B]."""
+    """Return the weight w of each pair by the teachers' logits (see `temi_loss`): [S, H, K, 2B] → [S, B]."""
     images, neighbors = (teacher / temperature).softmax(2).chunk(2, dim=-1)
     return (images * neighbors).sum(2).mean(1)
 
@@ -98,7 +98,7 @@ def pair_weights(teacher: Tensor, temperature: float) -> Tensor:
 def weighted_loss(
     student: Tensor, teacher: Tensor, prior: Tensor, weight: Tensor, beta: float, temperature: float
 ) -> Tensor:
-    """The loss of some heads; see `temi_loss`. `weight` [S, B] comes from all heads."""
+    """Return the loss of some heads (see `temi_loss`); `weight` [S, B] comes from all heads."""
     images, neighbors = (teacher / temperature).log_softmax(2).chunk(2, dim=-1)
     partners = torch.cat([neighbors, images], dim=-1)
     joint = (student / temperature).log_softmax(2) + partners
@@ -110,7 +110,7 @@ class TemiTraining(Training):
     """Students, their teachers and the running cluster probabilities of some seeds."""
 
     def __init__(self, rows: Rows, neighbors: Tensor, seeds: Sequence[int], k: int, options: Options) -> None:
-        """Args: `neighbors` int64 [N, n] on the device of `rows`."""
+        """Draw the parameters of students and teachers; `neighbors` is int64 [N, n] on the device of `rows`."""
         self.rows, self.neighbors, self.seeds, self.options = rows, neighbors, seeds, options
         self.count, dimensions = rows.values.shape
         self.device = rows.values.device
@@ -135,7 +135,7 @@ class TemiTraining(Training):
         self._pairs = functools.lru_cache(1)(self._draw_pairs)
 
     def step(self, step: int) -> Tensor:
-        """One step; see `Training`."""
+        """Train one step; see `Training`."""
         epoch, position = divmod(step, self.epoch)
         if position == 0:
             self.buffers["losses"].zero_()
@@ -152,14 +152,14 @@ class TemiTraining(Training):
         return losses.mean(1)
 
     def probabilities(self) -> Tensor:
-        """Of the watched images, by the best teacher of this epoch; see `Training`."""
+        """Return the probabilities of the watched images by the best teacher of this epoch; see `Training`."""
         values = self.rows.values[torch.from_numpy(watched(self.count)).to(self.device)]
         return torch.stack(
             [_probabilities(self._weights(i), values, self.options.temperature) for i in range(len(self.seeds))]
         )
 
     def results(self) -> list[tuple[Weights, float]]:
-        """The best teacher of every seed and its mean loss in the last epoch; see `Training`."""
+        """Return the best teacher of every seed and its mean loss in the last epoch; see `Training`."""
         objectives = (self.buffers["losses"].amin(1) / self.epoch).tolist()
         weights = [{name: w.cpu().numpy() for name, w in self._weights(i).items()} for i in range(len(self.seeds))]
         return list(zip(weights, objectives))
@@ -170,7 +170,7 @@ class TemiTraining(Training):
         return dict(zip(WEIGHTS, [*chosen[:4], last_weight(*chosen[4:])]))
 
     def _draw_pairs(self, epoch: int) -> Tensor:
-        """Row numbers of all images of an epoch, [steps, S, 2B]: images, then a neighbor of each."""
+        """Draw the row numbers of all images of an epoch, [steps, S, 2B]: images, then a neighbor of each."""
         images = orders(self.seeds, self.count, epoch)[:, : self.epoch * self.batch].to(self.device)
         columns = []
         for seed in self.seeds:
@@ -181,7 +181,7 @@ class TemiTraining(Training):
         return torch.cat(steps, dim=-1)
 
     def _gradients(self, inputs: Tensor, frozen: bool) -> tuple[Tensor, Tensor]:
-        """Write the students' gradients; the teachers' mean probabilities [S, H, K] and the losses [S, H]."""
+        """Write the students' gradients; return the teachers' mean probabilities [S, H, K] and the losses [S, H]."""
         options, network = self.options, self.network
         with torch.no_grad():
             weights = network.cast(self.teachers)
@@ -213,16 +213,16 @@ class TemiTraining(Training):
 
 
 def batches(count: int, options: Options) -> tuple[int, int]:
-    """Images per step, and steps per epoch."""
+    """Return the images per step and the steps per epoch."""
     batch = min(options.batch_size, count)
     return batch, count // batch
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """TEMI for every seed; see `deepclust.heads.kit.head.Head`.
+    """Run TEMI for every seed; see `deepclust.heads.kit.head.Head`.
 
-    The objective is the mean training loss of the best head in the last epoch. The weights are those of its teacher,
-    and those of the normalisation.
+    The objective is the mean training loss of the best head in the last epoch. The weights are those of its teacher and
+    those of the normalisation.
 
     Raises:
         DeepclustError: there are fewer images than clusters, images have no neighbors, or features are not finite.
@@ -248,7 +248,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """Clusters and their probabilities; see `deepclust.heads.kit.head.Head`."""
+    """Assign images to the most probable clusters; see `deepclust.heads.kit.head.Head`."""
     device = choose_device()
     tensors = {name: torch.from_numpy(np.array(weights[name])).to(device) for name in WEIGHTS}
     count = len(features[0])
@@ -263,7 +263,7 @@ def predict(weights: Weights, features: list[Features], options: Options) -> Pre
 
 @torch.no_grad()
 def _probabilities(weights: dict[str, Tensor], features: Tensor, temperature: float) -> Tensor:
-    """Of one head, in float32: [n, D] → [n, K]."""
+    """Return the probabilities by one head, in float32: [n, D] → [n, K]."""
     functional = torch.nn.functional
     hidden = functional.gelu(functional.linear(features.float(), weights["first"], weights["first_bias"]))
     out = functional.linear(hidden, weights["second"], weights["second_bias"])

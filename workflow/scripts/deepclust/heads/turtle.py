@@ -1,13 +1,13 @@
 """TURTLE: the clustering that linear classifiers in every feature space learn best.
 
 Gadetsky, Jiang, Brbic 2024, "Let Go of Your Labels with Unsupervised Transfer" (ICML), arXiv 2406.07236. A task
-encoder per feature space gives soft labels; classifiers are trained from scratch on these labels in each step; the
-labels then move to where the classifiers' loss is lower, without the gradient through their training (first-order
+encoder per feature space gives soft labels. Classifiers are trained from scratch on these labels in each step. The
+labels then change so that the classifiers' loss falls, without the gradient through their training (first-order
 hyper-gradient). Options are the published settings.
 
-Departures: batches are consecutive parts of a random order of the images, where the authors' code draws each by itself;
-the generalization score, which chooses among seeds, is computed on at most `SCORED` images, the same for all, by
-logistic regression of at most 100 iterations (there 1000 on most datasets).
+Departures: batches are consecutive parts of a random order of the images; the authors' code draws each by itself. The
+generalization score, which chooses among seeds, is computed on at most `SCORED` images, the same for all, by logistic
+regression of at most 100 iterations (theirs has 1000 on most datasets).
 """
 
 import functools
@@ -50,14 +50,14 @@ LOGGED = 100  # steps between two entries of the log
 SCORED = 10_000  # images of the generalization score
 FOLDS = 10
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's defaults
-SMALLEST = 1e-12  # mean labels below it are taken for it before their logarithm
+SMALLEST = 1e-12  # smaller mean labels are raised to it before their logarithm
 
 
 class Options(HeadOptions):
     """Options of TURTLE."""
 
     steps: int = Field(6000, ge=1)
-    """Steps of the task encoders."""
+    """Number of steps of the task encoders."""
     batch_size: int = Field(10_000, ge=1)
     """Images per step; all if there are fewer."""
     gamma: float = Field(10.0, ge=0)
@@ -65,19 +65,19 @@ class Options(HeadOptions):
     learning_rate: float = Field(1e-3, gt=0)
     """Learning rate of Adam for the task encoders."""
     inner_steps: int = Field(10, ge=1)
-    """Steps in which classifiers are trained from scratch, at each step of the task encoders."""
+    """Number of steps in which classifiers are trained from scratch, at each step of the task encoders."""
     inner_learning_rate: float = Field(1e-3, gt=0)
     """Learning rate of Adam for the classifiers."""
 
 
 def turtle_loss(tasks: list[Tensor], classifiers: list[Tensor], gamma: float) -> Tensor:
-    """Loss of the task encoders (equation 9 of the paper, summed over feature spaces).
+    """Return the loss of the task encoders (equation 9 of the paper, summed over feature spaces).
 
-    Cross-entropy of the classifiers on the mean label of all spaces, less gamma times the entropy of each space's mean
-    label over the batch.
+    It is the cross-entropy of the classifiers on the mean label of all spaces, less gamma times the entropy of each
+    space's mean label over the batch.
 
     Args:
-        tasks, classifiers: for every space, logits [S, K, B].
+        tasks, classifiers: logits [S, K, B] of every space.
 
     Returns:
         [S].
@@ -90,27 +90,27 @@ def turtle_loss(tasks: list[Tensor], classifiers: list[Tensor], gamma: float) ->
 
 
 def mean_label(labels: list[Tensor]) -> Tensor:
-    """The soft label of several spaces."""
+    """Return the mean of the soft labels of several spaces."""
     return labels[0] if len(labels) == 1 else torch.stack(labels).mean(0)
 
 
 def linear(parameters: Tensor, inputs: Tensor) -> Tensor:
-    """Float32 logits of linear classifiers: parameters [S, K, D + 1], the bias last; inputs [S, D, B] → [S, K, B]."""
+    """Return the float32 logits [S, K, B] of linear classifiers [S, K, D + 1], the bias last, for inputs [S, D, B]."""
     weight, bias = parameters[..., :-1], parameters[..., -1:]
     return torch.bmm(weight.to(inputs.dtype), inputs).float() + bias
 
 
 def linear_gradient(gradient: Tensor, inputs: Tensor) -> Tensor:
-    """Gradient of the parameters of `linear`, from that of its logits."""
+    """Return the gradient of the parameters of `linear`, from that of its logits."""
     weight = torch.bmm(gradient.to(inputs.dtype), inputs.mT).float()
     return torch.cat([weight, gradient.sum(2, keepdim=True)], dim=2)
 
 
 def train_classifiers(start: Tensor, inputs: Tensor, label: Tensor, steps: int, learning_rate: float) -> Tensor:
-    """Classifiers after some steps of Adam on the cross-entropy with soft labels.
+    """Train classifiers by some steps of Adam on the cross-entropy with soft labels; return their parameters.
 
     Args:
-        start: their parameters at the beginning, [S, K, D + 1].
+        start: parameters at the beginning, [S, K, D + 1].
         inputs: [S, D, B].
         label: [S, K, B].
     """
@@ -127,13 +127,13 @@ def train_classifiers(start: Tensor, inputs: Tensor, label: Tensor, steps: int, 
 
 
 def _uniform(parameters: Tensor, generator: torch.Generator) -> None:
-    """As `torch.nn.Linear` begins, weights and biases."""
+    """Draw weights and biases as `torch.nn.Linear` does."""
     bound = 1 / math.sqrt(parameters.shape[1] - 1)
     nn.init.uniform_(parameters, -bound, bound, generator=generator)
 
 
 class TurtleTraining(Training):
-    """The task encoders of some seeds. Classifiers live only within a step."""
+    """Training of the task encoders of some seeds; classifiers live only within a step."""
 
     def __init__(self, spaces: list[Rows], seeds: Sequence[int], k: int, options: Options) -> None:
         self.spaces, self.seeds, self.k, self.options = spaces, seeds, k, options
@@ -149,7 +149,7 @@ class TurtleTraining(Training):
         self._orders = functools.lru_cache(1)(lambda epoch: orders(seeds, self.count, epoch).to(self.device))
 
     def step(self, step: int) -> Tensor:
-        """One step; see `Training`."""
+        """Train one step; see `Training`."""
         epoch, position = divmod(step, self.count // self.batch)
         indices = self._orders(epoch)[:, position * self.batch : (position + 1) * self.batch]
         inputs = [space[indices] for space in self.spaces]
@@ -168,21 +168,21 @@ class TurtleTraining(Training):
         return losses.detach()
 
     def encoders(self) -> list[Tensor]:
-        """The task encoders as parameters of `linear`: directions times gains, and biases."""
+        """Return the task encoders as parameters of `linear`: directions times gains, and biases."""
         return [
             torch.cat([gain * nn.functional.normalize(task[..., :-1], dim=2), task[..., -1:]], dim=2)
             for task, gain in zip(self.tasks, self.gains)
         ]
 
     def probabilities(self) -> Tensor:
-        """Of the watched images; see `Training`."""
+        """Return the probabilities of the watched images; see `Training`."""
         indices = torch.from_numpy(watched(self.count)).to(self.device).expand(len(self.seeds), -1)
         with torch.no_grad():
             logits = [linear(e, space[indices]) for e, space in zip(self.encoders(), self.spaces)]
             return mean_label([own.softmax(1) for own in logits]).mT
 
     def results(self) -> list[tuple[Weights, None]]:
-        """The task encoders of every seed; the objective is left to `fit`. See `Training`."""
+        """Return the task encoders of every seed, without the objective, which `fit` computes; see `Training`."""
         encoders = [encoder.detach().cpu().numpy() for encoder in self.encoders()]
         return [
             ({f"{s}/encoder": encoder[i] for s, encoder in enumerate(encoders)}, None) for i in range(len(self.seeds))
@@ -193,15 +193,15 @@ class TurtleTraining(Training):
         return train_classifiers(start, inputs, label, self.options.inner_steps, self.options.inner_learning_rate)
 
     def _draw(self, purpose: str, space: Rows) -> Tensor:
-        # In every step: on the device itself, or it would wait.
+        # The device itself draws, because this happens in every step and it would wait for the CPU.
         return draw(self.seeds, purpose, (self.k, space.values.shape[1] + 1), _uniform, self.device)
 
 
 def generalization_score(spaces: list[Features], labels: npt.NDArray[np.int32]) -> float:
-    """How well logistic regression learns the labels: accuracy in 10-fold cross-validation, mean over feature spaces.
+    """Return the accuracy of logistic regression on the labels in 10-fold cross-validation, mean over feature spaces.
 
     Args:
-        spaces: for every space float32 [N, D_b].
+        spaces: float32 [N, D_b] for every space.
         labels: [N], N at least 2.
     """
     generator = np.random.default_rng(derive_seed("generalization"))  # the same images for all seeds
@@ -218,16 +218,16 @@ def _fold_accuracy(
     if len(set(labels[train])) == 1:
         return float(np.mean(labels[test] == labels[train][0]))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # on the way there it is as good for a comparison
+        warnings.simplefilter("ignore", ConvergenceWarning)  # unfinished fits compare as well
         classifier = LogisticRegression(max_iter=100).fit(space[train], labels[train])
     return float(classifier.score(space[test], labels[test]))
 
 
 def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, progress: Progress) -> Iterator[SeedResult]:
-    """TURTLE for every seed; see `deepclust.heads.kit.head.Head`.
+    """Run TURTLE for every seed; see `deepclust.heads.kit.head.Head`.
 
     The objective is 1 - the generalization score. The weights are a task encoder per feature space, [K, D_b + 1] with
-    the bias last, and what the normalisation of each space needs.
+    the bias last, and those of the normalisation of each space.
 
     Raises:
         DeepclustError: there are fewer images than clusters, or features are not finite.
@@ -257,7 +257,7 @@ def fit(data: TrainingData, k: int, seeds: Sequence[int], options: Options, prog
 
 
 def predict(weights: Weights, features: list[Features], options: Options) -> Prediction:
-    """Clusters and their probabilities; see `deepclust.heads.kit.head.Head`."""
+    """Assign images to the most probable clusters; see `deepclust.heads.kit.head.Head`."""
     device = choose_device()
     names = [f"{s}/encoder" for s in range(len(features))]
     encoders = [torch.from_numpy(np.array(weights[name])).to(device) for name in names]

@@ -1,4 +1,4 @@
-"""What stands in a backbone's `model.json`; needs no torch."""
+"""Description of a backbone, as `model.json` holds it; reading it needs no torch."""
 
 import json
 import math
@@ -21,23 +21,23 @@ SPEC_KEYS = (
     "interpolation",  # one of `INTERPOLATIONS`
     "mean",  # per channel, of pixels scaled to [0, 1]; None: not normalised
     "std",
-    "crop_fraction",  # of a resized image's side that is left when its centre is cropped to `image_size`
-    "pooling",  # one of `POOLINGS`: how one vector is made of what comes out, see `deepclust.models.pooling`
-    "layers",  # blocks whose pooled outputs are put one after the other; None: what comes out at the end
+    "crop_fraction",  # share of a resized image's side that is left when its centre is cropped to `image_size`
+    "pooling",  # one of `POOLINGS`: how the outputs become one vector, see `deepclust.models.pooling`
+    "layers",  # blocks whose pooled outputs are concatenated; None: the last output alone
     "feature_dim",  # D with these settings; None where it depends on the images
-    "method",  # how it was trained; None: it was not
-    "dataset",  # what it was trained on
-    "supervision",  # what told it what is alike: self-supervised, language-supervised, supervised; None: nothing
+    "method",  # the method that trained it; None: it is untrained
+    "dataset",  # the images that it was trained on
+    "supervision",  # self-supervised, language-supervised or supervised; None: there was none, or it is not known
     "splits",
     "epochs",
     "start_from",  # the backbone it started from
-    "origin",  # where its weights were fetched from; None: made here
-    "sha256",  # of the weights
+    "origin",  # the place that its weights were fetched from; None: made here
+    "sha256",  # that of the weights
 )
 
 
 def is_description(weights: str) -> bool:
-    """Whether a path or an address is that of a backbone's description."""
+    """Return whether a path or an address is that of a backbone's description."""
     return PurePosixPath(_path(weights)).name == DESCRIPTION
 
 
@@ -53,10 +53,10 @@ def _path(weights: str) -> str:
 
 
 def read_description(model_json: Path) -> dict[str, Any]:
-    """What a `model.json` says: every key of `SPEC_KEYS`.
+    """Return the content of a `model.json`: every key of `SPEC_KEYS`.
 
     Raises:
-        DeepclustError: it is no backbone's description, or damaged.
+        DeepclustError: the file is no backbone's description, or it is damaged.
     """
     try:
         spec = json.loads(Path(model_json).read_text(encoding="utf-8"))
@@ -73,7 +73,7 @@ def read_description(model_json: Path) -> dict[str, Any]:
 
 
 def _unusable(spec: dict[str, Any]) -> Iterator[str]:
-    """The keys of a description whose values nothing could be built from."""
+    """Yield the keys of a description whose values cannot be used."""
     if not isinstance(spec["architecture"], dict) or not isinstance(spec["architecture"].get("name"), str):
         yield "architecture"
     for key, kind in (("splits", list | None), ("dataset", str | None), ("sha256", str)):

@@ -1,6 +1,6 @@
-"""Whose features an array holds: the identity of a backbone together with how it is read out.
+"""Identity of features: the backbone that made them and the way it was read out.
 
-It is recorded in the provenance beside the features; clusters keep the identities of the features they were fitted on.
+It is recorded in the provenance beside the features. Clusters keep the identities of the features they were fitted on.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 from deepclust.core.files import json_digest, read_json
 from deepclust.models.description import read_description
 
-# What stands in a description besides says where a network comes from, not what it makes of an image.
+# The other keys of a description say where a network comes from. They do not change its features.
 DECISIVE = (
     *("architecture", "sha256", "mean", "std", "interpolation"),
     *("image_size", "crop_fraction", "pooling", "layers"),
@@ -19,12 +19,12 @@ VIEWS = "test_time_augmentation"
 
 
 def features_identity(model_json: Path, reading: Mapping[str, Any]) -> str:
-    """SHA-256 of what decides a backbone's features: its description, its weights' SHA-256, and how it is read out.
+    """Return a SHA-256 over a backbone's description, its weights' SHA-256 and the way it is read out.
 
-    Arithmetic and the type that features are stored in, which only round them, are left out.
+    The arithmetic and the type in which features are stored are left out, because they only round them.
 
     Args:
-        reading: options of the extraction; None stands for the backbone's own.
+        reading: options of the extraction; None stands for the backbone's own setting.
 
     Raises:
         DeepclustError: the description cannot be read.
@@ -35,7 +35,7 @@ def features_identity(model_json: Path, reading: Mapping[str, Any]) -> str:
 
 
 def identity_beside(features: Path) -> str | None:
-    """The identity in the provenance beside a `features.npy`; None where there is none.
+    """Return the identity in the provenance beside a `features.npy`; None if there is none.
 
     Raises:
         DeepclustError: the provenance is damaged.

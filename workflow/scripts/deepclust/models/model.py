@@ -1,7 +1,7 @@
 """Backbones: networks built from a description, and a trained one as two files.
 
-`model.safetensors` holds the weights; `model.json` beside it says how to rebuild the network, how its images are
-prepared and where it came from (`deepclust.models.description`).
+`model.safetensors` holds the weights. `model.json` beside it says how to rebuild the network, how to prepare its images
+and where it came from (`deepclust.models.description`).
 """
 
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ class Model:
     """A trained backbone.
 
     Attributes:
-        spec: content of `model.json`, see `SPEC_KEYS`, with the changes that `load` was asked for.
-        network: see `build_network`; in evaluation mode when it was loaded.
+        spec: content of `model.json` (see `SPEC_KEYS`) with the changes that `load` was asked for.
+        network: see `build_network`; `load` puts it into evaluation mode.
     """
 
     def __init__(self, network: nn.Module, spec: dict[str, Any]) -> None:
@@ -44,12 +44,13 @@ class Model:
     ) -> "Model":
         """Load a backbone for inference.
 
+        The backbone's own setting holds for every option that is None.
+
         Args:
             image_size: side of the images it will see, in pixels; a position embedding is resampled to it, once.
-            crop_fraction: how much of a resized image's side is left when its centre is cropped.
+            crop_fraction: share of a resized image's side that is left when its centre is cropped.
             pooling: one of `deepclust.models.description.POOLINGS`.
             layers: blocks whose outputs are read; negative numbers count from the last one.
-                Where one of these is None, the backbone's own setting holds.
 
         Raises:
             DeepclustError: a file is missing or damaged, the weights do not fit the architecture, or the network cannot
@@ -72,8 +73,8 @@ class Model:
 
         Args:
             images: uint8 [n, C, H, W] with C 1 or 3, on the device.
-            cropped: they have been resized and cropped before.
-            corners: crop the four corners as well.
+            cropped: whether they have been resized and cropped before.
+            corners: whether to crop the four corners as well.
 
         Returns:
             float32 [n, C', S, S] (or [n, C', H, W] for a backbone that takes images as they are), channels last; with
@@ -90,7 +91,9 @@ class Model:
         return prepared.contiguous(memory_format=torch.channels_last)
 
     def features(self, images: Tensor) -> Tensor:
-        """Features of prepared images; call it under `torch.inference_mode()`, and under autocast for bf16.
+        """Return the features of prepared images.
+
+        Call it under `torch.inference_mode()`, and for bf16 under autocast too.
 
         Args:
             images: float [n, C, H, W] from `preprocess`.
@@ -102,7 +105,7 @@ class Model:
 
 
 def _read_spec(model_json: Path) -> dict[str, Any]:
-    """The description of a backbone whose weights are those it describes."""
+    """Return a backbone's description after checking that the weights are those it describes."""
     weights = model_json.with_name(WEIGHTS)
     for path in (model_json, weights):
         if not path.is_file():
@@ -119,7 +122,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
     """Load the tensors of a .safetensors file into `network`.
 
     Raises:
-        DeepclustError: the file is damaged, or its tensors are not those of the network.
+        DeepclustError: the file is damaged, or its tensors do not fit the network.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -146,7 +149,7 @@ def save_model(model_json: Path, network: nn.Module, spec: dict[str, Any]) -> No
     """Write `model.safetensors`, then `model.json`, each atomically.
 
     Args:
-        spec: every key of `SPEC_KEYS` but `sha256`.
+        spec: every key of `SPEC_KEYS` except `sha256`.
     """
     model_json = Path(model_json)
     weights = model_json.with_name(WEIGHTS)

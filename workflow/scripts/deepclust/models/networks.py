@@ -1,4 +1,4 @@
-"""Networks built from a description; their weights are fresh."""
+"""Networks with fresh weights, built from a description."""
 
 from typing import Any, cast
 
@@ -19,23 +19,23 @@ STEMS = ("cifar", "stl", "imagenet")
 
 
 def architectures() -> list[str]:
-    """Names that `build_network` knows."""
+    """Return the names that `build_network` knows."""
     return ["pixels", *RESNETS, *PLAIN, "timm"]
 
 
 def build_network(architecture: dict[str, Any]) -> nn.Module:
-    """A network with fresh weights, drawn from torch's global generator.
+    """Build a network with fresh weights, drawn from torch's global generator.
 
-    It maps normalised images, float [B, C, H, W], to features [B, D], pooled as the network's own head does it;
-    `feature_dim` is D, or None where it depends on the images. `forward_features` gives what is there before pooling,
-    see `deepclust.models.pooling.pool`.
+    It maps normalised images, float [B, C, H, W], to features [B, D], pooled as the network's own head does it. Its
+    `feature_dim` is D, or None if D depends on the images. Its `forward_features` returns the values before pooling
+    (see `deepclust.models.pooling.pool`).
 
     Args:
         architecture: `name` (one of `architectures()`) and, for ResNets, `in_channels` (1 or 3) and `stem`: `cifar`
-            (3x3, stride 1), `stl` (the same with a 2x2 max-pool) or `imagenet` (7x7, stride 2, with a 3x3 max-pool);
+            (3x3, stride 1), `stl` (the same with a 2x2 max-pool) or `imagenet` (7x7, stride 2, with a 3x3 max-pool).
             AlexNet and VGG have one stem only. With `sobel: true` these networks see the edges of the grey image
-            instead of its colours. For `timm` a `model` of that library and the `arguments` to create it with
-            (`num_classes`: 0 unless given).
+            instead of its colours. `timm` takes a `model` of that library and the `arguments` to create it with
+            (`num_classes` is 0 unless given).
 
     Raises:
         DeepclustError: the description is unknown or incomplete.
@@ -68,7 +68,7 @@ class Pixels(nn.Module):
     feature_dim = None
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] → [B, C*H*W]."""
+        """Flatten images [B, C, H, W] to [B, C*H*W]."""
         return images.flatten(1)
 
     forward = forward_features
@@ -124,14 +124,14 @@ def _build_timm(model: str, arguments: dict[str, Any]) -> nn.Module:
 
 
 def in_channels(architecture: dict[str, Any]) -> int | None:
-    """Number of channels of the images that a network takes; None: any."""
+    """Return the number of channels of the images that a network takes; None for any number."""
     if architecture["name"] == "timm":
         return int(architecture["arguments"].get("in_chans", 3))
     return architecture.get("in_channels")
 
 
 def set_image_size(network: nn.Module, side: int) -> None:
-    """Make a network take images of `side` × `side` pixels, by resampling its position embedding if it has one.
+    """Make a network take images of `side` × `side` pixels; a position embedding is resampled.
 
     Raises:
         DeepclustError: the network takes images of one size only, or its patches or windows do not fill such images.
@@ -145,7 +145,7 @@ def set_image_size(network: nn.Module, side: int) -> None:
     patches = getattr(resizable, "patch_embed", None)
     if (getattr(patches, "img_size", None) or resizable.img_size) in (side, (side, side)):
         return
-    # MaxViT and CoAtNet have no patches but stages, of which the last sees so many times fewer positions than pixels.
+    # MaxViT and CoAtNet have stages instead of patches. A position of the last stage is this many pixels wide.
     part = resizable.partition_ratio if patches is None else np.max(patches.patch_size)
     if side % part:
         fitting = f"{side // part * part or part} or {(side // part + 1) * part}"

@@ -17,15 +17,15 @@ VGG16: tuple[Layer, ...] = (
     *[(64, 3, 1, 1)] * 2, "pool", *[(128, 3, 1, 1)] * 2, "pool", *[(256, 3, 1, 1)] * 3, "pool",
     *[(512, 3, 1, 1)] * 3, "pool", *[(512, 3, 1, 1)] * 3, "pool",
 )  # fmt: skip
-# Layers, kernel and stride of the max-pools, side of the last map for images of 224 pixels, whether there is dropout
-# before the fully connected layers too and not only between them, the smallest side of images in pixels.
+# Layers, kernel and stride of the max-pools, side of the last map for images of 224 pixels, whether dropout comes
+# before the fully connected layers as well as between them, and the smallest side of images in pixels.
 PLAIN = {"alexnet_bn": (ALEXNET, (3, 2), 6, True, 63), "vgg16_bn": (VGG16, (2, 2), 7, False, 32)}
 HIDDEN = 4096
 DROPOUT = 0.5
 
 
 class Sobel(nn.Module):
-    """Grey values filtered by Sobel's horizontal and vertical kernels: [B, C, H, W] to [B, 2, H, W]; nothing learns."""
+    """Sobel's horizontal and vertical filters of grey values, [B, C, H, W] to [B, 2, H, W]; nothing is learned."""
 
     kernels: Tensor
 
@@ -36,16 +36,16 @@ class Sobel(nn.Module):
         self.register_buffer("kernels", kernels, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Grey is the plain mean of the channels."""
+        """Filter the grey values, which are the plain mean of the channels."""
         return F.conv2d(images.mean(1, keepdim=True), self.kernels.to(images.dtype), padding=1)
 
 
 class SeededDropout(nn.Module):
-    """Dropout whose draws are made elsewhere, so that a pass can be repeated; without them it lets everything pass.
+    """Dropout whose draws are made elsewhere, so that a pass can be repeated.
 
     Attributes:
-        width: values per image.
-        kept: which values of each image are kept, as 0 and 1, [B, width]; None: all.
+        width: number of values per image.
+        kept: mask of the values to keep, as 0 and 1, [B, width]; None keeps all values.
     """
 
     def __init__(self, width: int) -> None:
@@ -54,29 +54,35 @@ class SeededDropout(nn.Module):
         self.kept: Tensor | None = None
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """What to keep of `count` images, uint8 [count, width] on the generator's device."""
+        """Draw the mask `kept` for `count` images, uint8 [count, width] on the generator's device."""
         numbers = torch.rand(count, self.width, generator=generator, device=generator.device)
         return (numbers >= DROPOUT).to(torch.uint8)
 
     def forward(self, values: Tensor) -> Tensor:
-        """[B, width]; what is kept is scaled up so that the expectation stays."""
+        """Drop values of [B, width]; the kept ones are scaled up so that the expectation stays."""
         return values if self.kept is None or not self.training else values * self.kept / (1 - DROPOUT)
 
 
 class PlainNetwork(nn.Module):
     """Convolutions (each with batch normalisation and ReLU) and max-pools, then two fully connected layers of 4096.
 
-    Features are those of the second fully connected layer before its ReLU, as DeepCluster clusters them. Images of
-    other sizes than 224 pixels are brought to the same last map by adaptive average pooling, which at 224 does nothing.
+    Features are the outputs of the second fully connected layer before its ReLU, as DeepCluster clusters them. Adaptive
+    average pooling brings images of other sizes than 224 pixels to the same last map; at 224 it does nothing.
 
     Attributes:
-        blocks: the convolutions one by one, each with what comes before the next.
+        blocks: the convolutions, each with its batch normalisation and ReLU.
     """
 
     feature_dim = HIDDEN
 
     def __init__(self, name: str, first: nn.Module, in_channels: int) -> None:
-        """Args: `name` of `PLAIN`; `first`, what images go through before the first convolution of `in_channels`."""
+        """Build the layers.
+
+        Args:
+            name: a key of `PLAIN`.
+            first: module that images go through before the first convolution.
+            in_channels: number of channels that the first convolution takes.
+        """
         super().__init__()
         layers, pool, side, dropped_first, self.smallest = PLAIN[name]
         self.first = first
@@ -100,7 +106,7 @@ class PlainNetwork(nn.Module):
         self.apply(_initialise)
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] → [B, 4096].
+        """Return the features [B, 4096] of images [B, C, H, W].
 
         Raises:
             DeepclustError: the images are too small for so many poolings.
@@ -119,10 +125,10 @@ class PlainNetwork(nn.Module):
     forward = forward_features
 
     def forward_intermediates(self, images: Tensor, indices: Sequence[int], **_: bool) -> list[Tensor]:
-        """Maps [B, C, h, w] behind the ReLU of some convolutions, as networks of timm give theirs.
+        """Return the maps [B, C, h, w] after the ReLU of some convolutions, as networks of timm do.
 
         Args:
-            indices: of the convolutions, from 0; negative numbers count from the last one.
+            indices: numbers of the convolutions, from 0; negative numbers count from the last one.
         """
         wanted = {index % len(self.blocks) for index in indices if -len(self.blocks) <= index < len(self.blocks)}
         assert len(wanted) == len(set(indices)), f"there are {len(self.blocks)} blocks, 0 to {len(self.blocks) - 1}"
@@ -139,12 +145,12 @@ class PlainNetwork(nn.Module):
 
 
 def dropouts(network: nn.Module) -> list[SeededDropout]:
-    """The dropout layers of a network in their order."""
+    """Return the dropout layers of a network in their order."""
     return [module for module in network.modules() if isinstance(module, SeededDropout)]
 
 
 def _initialise(module: nn.Module) -> None:
-    """He et al. 2015 for convolutions, a normal distribution of 0.01 for fully connected layers."""
+    """Draw weights: as He et al. 2015 for convolutions, normal with deviation 0.01 for fully connected layers."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):

@@ -1,4 +1,4 @@
-"""One vector per image from what a network gives before pooling."""
+"""Pooling of a network's outputs to one vector per image."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,18 +11,18 @@ from deepclust.models.description import POOLINGS
 
 
 def read_out(network: nn.Module, images: Tensor, pooling: str, layers: Sequence[int] | None) -> Tensor:
-    """Features of prepared images, float32 [n, D].
+    """Return the features of prepared images, float32 [n, D].
 
     Args:
         network: see `deepclust.models.networks.build_network`.
         images: float [n, C, H, W].
         pooling: see `pool`.
-        layers: blocks (of a ResNet: 0 for the stem, then its stages) whose outputs are read, behind the network's last
-            normalisation, pooled and put one after the other in the order of the network; negative numbers count from
-            the last block. None: what comes out at the end.
+        layers: blocks whose outputs are read (in a ResNet 0 is the stem, then come its stages). The outputs pass the
+            network's last normalisation, are pooled and then concatenated in the order of the network. Negative
+            numbers count from the last block. None reads the last output alone.
 
     Raises:
-        DeepclustError: the network has no such blocks, or cannot be pooled like that.
+        DeepclustError: the network has no such blocks, or cannot be pooled in this way.
     """
     if layers is None:
         return pool(network.forward_features(images), pooling, network)  # type: ignore[operator]
@@ -32,7 +32,7 @@ def read_out(network: nn.Module, images: Tensor, pooling: str, layers: Sequence[
 
 
 def _outputs(network: nn.Module, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
-    """Outputs of some blocks: maps [n, D, h, w] or tokens [n, T, D]."""
+    """Return the outputs of some blocks: maps [n, D, h, w] or tokens [n, T, D]."""
     if not hasattr(network, "forward_intermediates"):
         raise DeepclustError("this network has no blocks to choose layers from")
     options: dict[str, Any] = {"intermediates_only": True, "stop_early": True}
@@ -44,23 +44,23 @@ def _outputs(network: nn.Module, images: Tensor, layers: Sequence[int]) -> list[
         raise DeepclustError(f"layers {list(layers)}: {error}") from error
     if len(outputs) < len(layers):
         raise DeepclustError(f"layers {list(layers)} name a block twice")
-    # Tokens come as (those of the patches, the others).
+    # timm returns tokens as a pair: the tokens of the patches, then the others.
     return [torch.cat([output[1], output[0]], dim=1) if isinstance(output, tuple) else output for output in outputs]
 
 
 def pool(features: Tensor | Sequence[Tensor], pooling: str, network: nn.Module) -> Tensor:
-    """Pool what `network.forward_features` gave: float32 [n, D], or [n, 2 D] for `class+avg`.
+    """Pool the output of `network.forward_features` to float32 [n, D], or [n, 2 D] for `class+avg`.
 
     Args:
-        features: maps [n, D, h, w] (or [n, h, w, D], where the network's `output_fmt` says so), tokens [n, T, D] of
-            which the first `num_prefix_tokens` belong to no patch, or vectors [n, D], which stay as they are. Several
-            maps, as of CrossViT, are for the network's own head.
+        features: maps [n, D, h, w] (or [n, h, w, D] if the network's `output_fmt` says so), tokens [n, T, D], of which
+            the first `num_prefix_tokens` belong to no patch, or vectors [n, D], which stay as they are. Several maps,
+            such as those of CrossViT, can only be pooled by the network's own head.
         pooling: `avg`, `max` or `avgmax` (the mean of both) over the positions of a map or over the tokens of the
-            patches; `class`, the class token; `class+avg`, both one after the other; `head`, what the network's own
-            head makes of it, such as attention pooling or a projection.
+            patches; `class`, the class token; `class+avg`, both concatenated; `head`, the output of the network's own
+            head, such as attention pooling or a projection.
 
     Raises:
-        DeepclustError: the pooling is unknown, or the network does not give what is to be pooled.
+        DeepclustError: the pooling is unknown, or it needs something that the network does not return.
     """
     if pooling not in POOLINGS:
         raise DeepclustError(f"unknown pooling {pooling!r}: choose from {', '.join(POOLINGS)}")
@@ -90,7 +90,7 @@ def _class_token(features: Tensor, network: nn.Module) -> Tensor:
 
 
 def _positions(features: Tensor, network: nn.Module) -> Tensor:
-    """The vectors of the positions of a map, or of the patches: [n, positions, D]."""
+    """Return the vectors of the positions of a map, or of the patches, [n, positions, D]."""
     if features.ndim == 3:
         patches = features[:, _prefix_tokens(network) :]
         if not patches.shape[1]:
@@ -102,13 +102,14 @@ def _positions(features: Tensor, network: nn.Module) -> Tensor:
 
 
 def _prefix_tokens(network: Any) -> int:
-    """How many tokens come before those of the patches; VOLO and PiT tell by their class tokens [1, n, D] only."""
+    """Return the number of tokens before those of the patches."""
     if hasattr(network, "num_prefix_tokens"):
         return int(network.num_prefix_tokens)
+    # VOLO and PiT have no `num_prefix_tokens`, only class tokens [1, n, D].
     class_tokens: Tensor | None = getattr(network, "cls_token", None)
     return 0 if class_tokens is None else class_tokens.shape[1]
 
 
 def _name(network: Any) -> str:
-    """What timm calls a network."""
+    """Return timm's name of a network."""
     return str(network.default_cfg["architecture"]) if hasattr(network, "default_cfg") else "this network"

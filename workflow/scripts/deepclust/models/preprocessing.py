@@ -1,4 +1,4 @@
-"""What happens to images before a network sees them."""
+"""Preparation of images for a network: resizing, cropping and channels."""
 
 from collections.abc import Callable
 
@@ -19,14 +19,14 @@ def resize_and_crop(
 ) -> Tensor:
     """Bring the shorter side to `shorter_side(size, crop_fraction)` pixels (antialiased), then crop the centre.
 
-    uint8 [n, C, H, W] → [n, C, size, size]: rounded to whole levels, as by Pillow, with which backbones are trained. On
-    a CPU the arithmetic is that of integers, so the bits depend neither on the batch nor on the layout.
+    uint8 [n, C, H, W] → [n, C, size, size]. Values are rounded to whole levels as Pillow does it, with which backbones
+    are trained. A CPU computes in integers, so the bits depend neither on the batch nor on the layout.
 
     Args:
-        extent: height and width of what the images show, in their pixels, where it is less than all of them; see
-            `deepclust.core.decoding.Decoded`.
-        corners: crop the four corners as well: [n, 5, C, size, size], of each image the centre, then top left, top
-            right, bottom left, bottom right (Krizhevsky et al. 2012, section 4.1).
+        extent: height and width of the part that shows something, in pixels of the images, if this is not all of them;
+            see `deepclust.core.decoding.Decoded`.
+        corners: whether to crop the four corners as well. The result is then [n, 5, C, size, size]: the centre, top
+            left, top right, bottom left and bottom right of each image (Krizhevsky et al. 2012, section 4.1).
     """
     height, width = extent or images.shape[-2:]
     shorter, wanted = min(height, width), shorter_side(size, crop_fraction)
@@ -47,14 +47,15 @@ def resize_and_crop(
 def _resize(
     images: Tensor, shape: tuple[int, int], ends: tuple[int, int], interpolation: str, scales: tuple[float, float]
 ) -> Tensor:
-    """Resize to `shape`, by factors that may differ a little from what that takes; `F.interpolate` takes only one.
+    """Resize to `shape` by factors that may differ a little from the ratio of the sizes.
 
-    Pixels beyond `ends` are not wanted and mostly not computed.
+    `F.interpolate` takes either a size or factors, not both. Pixels beyond `ends` are not needed and mostly not
+    computed.
     """
     operator: Callable[..., Tensor] = getattr(torch.ops.aten, f"_upsample_{interpolation}2d_aa")
-    # Where an axis keeps its length, the kernels leave it as it is, whatever the factor.
+    # The kernels leave an axis as it is if it keeps its length, whatever the factor. Such an axis is made whole.
     made = [whole if end == side else end for whole, end, side in zip(shape, ends, images.shape[-2:])]
-    images = images.contiguous(memory_format=torch.channels_last)  # for which the kernels are fast
+    images = images.contiguous(memory_format=torch.channels_last)  # the layout for which the kernels are fast
     if images.device.type == "cpu":
         return operator(images, made, False, *scales)
     resized = operator(images.float(), made, False, *scales)  # GPUs have no kernel for bytes
@@ -62,7 +63,7 @@ def _resize(
 
 
 def match_channels(images: Tensor, channels: int | None) -> Tensor:
-    """Images with as many channels as a network takes: grey is repeated, colour becomes luma (ITU-R BT.601)."""
+    """Give images as many channels as a network takes: grey is repeated, colour becomes luma (ITU-R BT.601)."""
     if channels is None or images.shape[1] == channels:
         return images
     if channels == 3:

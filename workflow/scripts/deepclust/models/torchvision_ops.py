@@ -1,8 +1,8 @@
-"""Lets torchvision, and so timm, be imported where torchvision's compiled operators do not fit the installed torch.
+"""Stand-ins for compiled operators of torchvision that do not fit the installed torch, so that timm can be imported.
 
-At import torchvision declares shape functions for `nms` and `qnms`, and fails if the compiled operators are missing, as
-they are when torch and torchvision come from different builds. Nothing here uses these operators, so declaring their
-names is enough.
+At import torchvision declares shape functions for `nms` and `qnms`. It fails if the compiled operators are missing, as
+they are when torch and torchvision come from different builds. Nothing in this package uses these operators, so
+declaring their names is enough.
 """
 
 import contextlib
@@ -15,10 +15,12 @@ import torch
 
 @functools.cache
 def declare_missing_operators() -> torch.library.Library | None:
-    """Declare what torchvision needs at import, if its compiled operators do not load. Call it before importing timm.
+    """Declare the operators that torchvision needs at import if its compiled ones do not load.
+
+    Call it before importing timm.
 
     Returns:
-        The declarations, which live as long as this object does; None where the operators are whole.
+        The declarations, which live as long as this object does; None if the compiled operators load.
     """
     spec = importlib.util.find_spec("torchvision")
     folder = Path(spec.origin).parent if spec is not None and spec.origin else Path()

@@ -309,6 +309,7 @@ class JobGraph:
         Raises:
             DeepclustError: the experiment has no such run.
         """
+        self.parameters.plan.check_defined("datasets", dataset)
         path = RUN.format(dataset=dataset, backbones=backbones, head=head, k=k, protocol=protocol)
         return self.parameters.run(path)
 

@@ -1,4 +1,4 @@
-"""What is wrong with a profile or with what it asks of a cluster, known before the first job starts."""
+"""Mistakes in a profile or in its requests to a cluster, known before the first job starts."""
 
 import math
 import os
@@ -36,12 +36,12 @@ RESOURCES = (
 
 
 def profile_errors(settings: Any, rules: Iterable[str], scattered: Iterable[str]) -> list[str]:
-    """Names in a profile that mean nothing, one line each: Snakemake passes over them without a word.
+    """Return the names in a profile that mean nothing, one line each: Snakemake passes over them without a word.
 
     Args:
         settings: Snakemake's resource settings.
         rules: names of all rules.
-        scattered: what may be done in parts.
+        scattered: names of the work that may be done in parts.
     """
     rules, lines = list(rules), []
     for key, mapping in (("set-threads", settings.overwrite_threads), ("set-resources", settings.overwrite_resources)):
@@ -66,7 +66,7 @@ def profile_errors(settings: Any, rules: Iterable[str], scattered: Iterable[str]
 
 
 def folder_errors(folders: Iterable[Path]) -> list[str]:
-    """Folders for results that cannot be written to."""
+    """Return one line for each folder for results that cannot be written to."""
     lines = []
     for folder in folders:
         existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
@@ -76,11 +76,11 @@ def folder_errors(folders: Iterable[Path]) -> list[str]:
 
 
 def unshared(folder: Path, hosts: Iterable[str]) -> list[str]:
-    """Why these hosts cannot see a folder of this one, if it lies in this one's memory or container."""
+    """Return why these hosts cannot see a folder of this one, if it lies in this one's memory or container."""
     others = sorted({host.partition(".")[0] for host in hosts} - {socket.gethostname().partition(".")[0]})
     table = Path("/proc/mounts")
     lines = table.read_text(encoding="utf-8", errors="replace").splitlines() if table.exists() else []
-    mounts = {Path(line.split()[1]): line.split()[2] for line in lines}  # of mounts at one place, the last is seen
+    mounts = {Path(line.split()[1]): line.split()[2] for line in lines}  # the last mount at a place is seen
     kind = next((mounts[path] for path in [folder, *folder.parents] if path in mounts), "")
     if not others or kind not in NEVER_SHARED:
         return []
@@ -90,9 +90,9 @@ def unshared(folder: Path, hosts: Iterable[str]) -> list[str]:
 
 
 def submit_to_slurm(executor_settings: Any, jobs: Iterable[Any], folder: Path, at_a_time: int) -> list[str]:
-    """Make ready to submit `jobs` (Snakemake's) from `folder`; returns why that cannot be, one line each.
+    """Make ready to submit `jobs` (Snakemake's) from `folder`; return why that cannot be, one line each.
 
-    Where the cluster keeps no accounting, the jobs' states are asked of squeue, whatever tools are installed.
+    If the cluster keeps no accounting, squeue tells the jobs' states, no matter which tools are installed.
 
     Args:
         at_a_time: jobs that may be in the queue at a time.
@@ -126,7 +126,7 @@ def submit_to_slurm(executor_settings: Any, jobs: Iterable[Any], folder: Path, a
 
 
 def long_names(jobs: Iterable[Any]) -> list[str]:
-    """Jobs that the plugin (2.8.0) cannot submit: the folder of a job's log is named by all wildcards of the job."""
+    """Return jobs that the plugin (2.8.0) cannot submit: it names the folder of a job's log by all its wildcards."""
     named = [(job.rule.name, list(job.wildcards or [])) for job in jobs]
     return [
         f"{rule}: the names {' '.join(names)} together are longer than {LONGEST_FILE_NAME} characters, which Slurm's "
@@ -137,7 +137,7 @@ def long_names(jobs: Iterable[Any]) -> list[str]:
 
 
 def _stuck_arrays(array_jobs: str | None, requests: list[Request], at_a_time: int) -> list[str]:
-    """The plugin (2.8.0) waits for ever for an array of which Snakemake may not submit all jobs that are ready."""
+    """Return arrays that the plugin (2.8.0) waits for without end: Snakemake may not submit all their ready jobs."""
     rules = re.split(r"[,;\s]+", array_jobs or "")
     counts = Counter(request.rule for request in requests if request.rule in rules or "all" in rules)
     return [
@@ -159,7 +159,7 @@ def _too_short(request: Request) -> list[str]:
 
 
 def request_of(job: Any) -> Request:
-    """What a job of Snakemake will ask of Slurm."""
+    """Return the request to Slurm of a job of Snakemake."""
     first = job.attempt
     job.attempt = 1 + job.restart_times
     last_memory = _count(job.resources.get("mem_mb"))
@@ -183,7 +183,7 @@ def request_of(job: Any) -> Request:
 
 
 def launcher_errors(launcher: Mapping[str, Any], jobs: Iterable[Any]) -> list[str]:
-    """What the experiment's section `launcher` asks of Slurm and the cluster cannot give, one line each.
+    """Return what the cluster cannot give of the requests of the section `launcher`, one line each.
 
     Its jobs are submitted by their rule, which Snakemake would try again in vain.
     """
@@ -202,7 +202,10 @@ def launcher_errors(launcher: Mapping[str, Any], jobs: Iterable[Any]) -> list[st
 
 
 def launcher_request(launcher: Mapping[str, Any]) -> Request:
-    """What a job of the section `launcher` will ask of Slurm on each node; what `sbatch` outdoes is left out."""
+    """Return the request to Slurm, for each node, of a job of the section `launcher`.
+
+    Anything that its option `sbatch` overrides is left out.
+    """
     sbatch = {name.replace("_", "-"): value for name, value in launcher["sbatch"].items()}
     processes = launcher["processes_per_node"] or max(launcher["gpus_per_node"], 1)
     wanted = gpus_of(sbatch.get("gres", "")) or {"": launcher["gpus_per_node"]}
@@ -226,5 +229,5 @@ def _text(value: Any) -> str | None:
 
 
 def _count(value: Any) -> int | None:
-    """A number, unless the resource is not known before the job is ready."""
+    """Return a number, unless the resource is not known before the job is ready."""
     return value if isinstance(value, int) else None

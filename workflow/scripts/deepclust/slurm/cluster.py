@@ -1,4 +1,4 @@
-"""What a Slurm cluster has, asked once before the first job is submitted, and whether the jobs fit it.
+"""Resources of a Slurm cluster, asked once before the first job is submitted, and whether the jobs fit it.
 
 Slurm itself answers some of these mistakes with a job that waits for ever, and the others once per job and retry.
 """
@@ -23,7 +23,7 @@ class SlurmError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What the jobs of a rule ask for."""
+    """The request of a rule's jobs."""
 
     rule: str
     partition: str | None = None
@@ -32,7 +32,7 @@ class Request:
     cpus: int = 1
     memory_mb: int | None = None
     last_memory_mb: int | None = None
-    """What the last of all attempts asks for."""
+    """Memory that the last of all attempts asks for."""
     gpus: int = 0
     gpu_model: str | None = None
 
@@ -44,7 +44,7 @@ class Node:
     cpus: int
     memory_mb: int
     gpus: dict[str, int]
-    """GPUs by model; model "" where the cluster does not name it."""
+    """GPUs by model; model "" if the cluster does not name it."""
 
 
 @dataclass
@@ -52,28 +52,28 @@ class SlurmPartition:
     """A partition and its kinds of nodes."""
 
     minutes: float
-    """Longest time limit; infinity where there is none."""
+    """Longest time limit; infinity if there is none."""
     nodes: list[Node] = field(default_factory=list)
     cancels: bool = False
-    """Whether jobs that more urgent ones preempt are cancelled (PreemptMode=CANCEL)."""
+    """Jobs that more urgent ones preempt are cancelled (PreemptMode=CANCEL)."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What a cluster has."""
+    """Partitions, accounts and settings of a cluster."""
 
     partitions: dict[str, SlurmPartition]
     default: str | None
-    """The partition of jobs that name none; None where it depends on the job."""
+    """The partition of jobs that name none; None if it depends on the job."""
     accounting: bool
     accounts: frozenset[str]
-    """Accounts of this user; empty where they cannot be known."""
+    """Accounts of this user; empty if they cannot be known."""
     hosts: frozenset[str] = frozenset()
     """Names of the machines that the nodes are."""
     remembers: float = 300
     """Seconds for which squeue knows a job that has ended (MinJobAge)."""
     requeues: bool = True
-    """Whether jobs that do not say so may be put back into the queue (JobRequeue)."""
+    """Jobs that do not say otherwise may be put back into the queue (JobRequeue)."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,11 @@ class QueuedJob:
 
 
 def require_tools() -> None:
-    """Raises SlurmError where Slurm's commands are not there."""
+    """Check that Slurm's commands are there.
+
+    Raises:
+        SlurmError: one of them is missing.
+    """
     absent = [tool for tool in TOOLS if shutil.which(tool) is None]
     if absent:
         raise SlurmError(
@@ -139,7 +143,7 @@ def _ask(*command: str) -> str:
 
 
 def slurm_minutes(limit: str) -> float:
-    """`1-12:00:00`, `30:00` or `infinite` in minutes."""
+    """Return `1-12:00:00`, `30:00` or `infinite` in minutes."""
     if limit in {"infinite", "UNLIMITED", "n/a"}:
         return float("inf")
     days, _, clock = limit.rpartition("-")
@@ -148,7 +152,7 @@ def slurm_minutes(limit: str) -> float:
 
 
 def gpus_of(gres: str) -> dict[str, int]:
-    """`gpu:a100:4(S:0-1),tmpdisk:100` as `{"a100": 4}`; a job's `gpu:2` as `{"": 2}`."""
+    """Return `gpu:a100:4(S:0-1),tmpdisk:100` as `{"a100": 4}`; a job's `gpu:2` as `{"": 2}`."""
     found: dict[str, int] = {}
     for item in re.sub(r"\([^)]*\)", "", gres).split(","):
         kind, *rest = item.strip().split(":")
@@ -160,7 +164,7 @@ def gpus_of(gres: str) -> dict[str, int]:
 
 
 def misfits(requests: Iterable[Request], cluster: Cluster) -> list[str]:
-    """What the cluster cannot give, one line each: which rules, what they ask for, what there is."""
+    """Return the requests that the cluster cannot fulfil, one line each: the rules, their request, what there is."""
     rules: dict[str, set[str]] = {}
     for request in dict.fromkeys(requests):
         for problem in _misfits(request, cluster):
@@ -215,7 +219,7 @@ def _gpu_misfits(request: Request, nodes: list[Node], where: str) -> Iterator[st
 
 
 def queued_jobs(folder: Path, states: str = "all") -> list[QueuedJob]:
-    """Jobs of Snakemake that were submitted from a working directory, in these states."""
+    """Return the jobs of Snakemake that were submitted from a working directory, in these states."""
     lines = _ask("squeue", "-h", "-a", "-u", getpass.getuser(), "-t", states, "-o", "%i|%T|%k|%Z").splitlines()
     rows = [line.split("|", 3) for line in lines]
     return [
@@ -226,7 +230,7 @@ def queued_jobs(folder: Path, states: str = "all") -> list[QueuedJob]:
 
 
 def left_behind(folder: Path) -> list[str]:
-    """What to do about jobs that an earlier Snakemake left in the queue, one line; nothing where there are none."""
+    """Return a line of advice on the jobs that an earlier Snakemake left in the queue; nothing if there are none."""
     jobs = queued_jobs(folder, "PENDING,RUNNING,SUSPENDED,CONFIGURING,COMPLETING,REQUEUED")
     if not jobs:
         return []

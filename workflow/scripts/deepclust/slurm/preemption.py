@@ -8,11 +8,11 @@ from pathlib import Path
 
 from deepclust.slurm.cluster import Cluster, Request, SlurmError, queued_jobs
 
-EVERY = 20.0  # seconds between two looks, where Slurm does not forget ended jobs sooner
+EVERY = 20.0  # seconds between two looks, unless Slurm forgets ended jobs sooner
 
 
 def lost_if_preempted(requests: Iterable[Request], cluster: Cluster) -> list[str]:
-    """Partitions whose preempted jobs would end for good, one line each, for jobs that may not be requeued."""
+    """Return partitions whose preempted jobs would end for good, one line each, for jobs that may not be requeued."""
     names = {name for request in requests for name in (request.partition or cluster.default or "").split(",")}
     return [
         f"partition {name} cancels jobs for more urgent ones (PreemptMode=CANCEL), and Snakemake would wait for them "
@@ -23,7 +23,7 @@ def lost_if_preempted(requests: Iterable[Request], cluster: Cluster) -> list[str
 
 
 class PreemptionWatch:
-    """Puts the preempted jobs of a working directory back into the queue; to be made before the first is submitted.
+    """A watch that puts preempted jobs of a folder back into the queue; make it before the first is submitted.
 
     Jobs of an earlier Snakemake stay as they are: nobody waits for them, and others are submitted in their place.
 
@@ -51,7 +51,7 @@ class PreemptionWatch:
         threading.Thread(target=watch, name="preemption", daemon=True).start()
 
     def requeue(self) -> None:
-        """Put back what was preempted; what Slurm refuses is said once, and tried again next time."""
+        """Put preempted jobs back; a refusal of Slurm is said once, and the job is tried again next time."""
         for job in queued_jobs(self.folder, "PREEMPTED"):
             if job.id in self.earlier:
                 continue

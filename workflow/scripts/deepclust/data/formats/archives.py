@@ -1,4 +1,4 @@
-"""Reading tar archives that may be damaged or hostile. Nothing is ever unpacked to disk."""
+"""Reading tar archives that may be damaged or hostile, without unpacking anything to disk."""
 
 import contextlib
 import gzip
@@ -31,7 +31,7 @@ class TarMember:
     tar: tarfile.TarFile
 
     def read(self, size: int | None = None) -> bytes:
-        """Its content.
+        """Return its content.
 
         Args:
             size: number of bytes that it must have, if known.
@@ -42,7 +42,7 @@ class TarMember:
         return b"".join(self.blocks(self.info.size, size))
 
     def blocks(self, length: int, size: int | None = None) -> Iterator[bytes]:
-        """Its content in blocks of `length` bytes; the same errors as `read`."""
+        """Yield its content in blocks of `length` bytes, with the same errors as `read`."""
         with explain_damage(self.archive):
             file = self.tar.extractfile(self.info) if self.info.isreg() else None
             if file is None:
@@ -56,7 +56,7 @@ class TarMember:
 
 
 def tar_members(archive: Path) -> Iterator[TarMember]:
-    """Every member of a .tar or .tar.gz, in the order of the archive; each is read before the next is asked for.
+    """Yield every member of a .tar or .tar.gz, in the order of the archive; each is read before the next is asked for.
 
     At the end the archive is known to be whole: gzip's own checksum, or the mark at the end of a plain .tar.
 
@@ -83,14 +83,16 @@ def tar_members(archive: Path) -> Iterator[TarMember]:
 
 
 def read_tar(archive: Path, sizes: Mapping[str, int | None]) -> dict[str, bytes]:
-    """The content of some members, in one pass to the end. Others are ignored, as long as they are harmless.
+    """Return the content of some members, in one pass to the end.
+
+    Others are ignored, as long as they are harmless.
 
     Args:
         sizes: the wanted members and how many bytes each must have; None: a short text.
 
     Raises:
-        DeepclustError: what `tar_members` raises; or a wanted member is missing, there twice, no ordinary file or of
-            another size.
+        DeepclustError: for the reasons of `tar_members`; or a wanted member is missing, there twice, no ordinary file
+            or of another size.
     """
     found: dict[str, bytes] = {}
     for member in wanted_members(archive, sizes):
@@ -102,10 +104,10 @@ def read_tar(archive: Path, sizes: Mapping[str, int | None]) -> dict[str, bytes]
 
 
 def wanted_members(archive: Path, names: Mapping[str, object]) -> Iterator[TarMember]:
-    """The members with these names, each of which must be there once.
+    """Yield the members with these names, each of which must be there once.
 
     Raises:
-        DeepclustError: what `tar_members` raises; or a wanted member is missing or there twice.
+        DeepclustError: for the reasons of `tar_members`; or a wanted member is missing or there twice.
     """
     found: set[str] = set()
     for member in tar_members(archive):
@@ -120,7 +122,7 @@ def wanted_members(archive: Path, names: Mapping[str, object]) -> Iterator[TarMe
 
 @contextlib.contextmanager
 def explain_damage(archive: Path) -> Iterator[None]:
-    """Turn what may happen while an archive is read into one line.
+    """Turn any error while an archive is read into one line.
 
     Raises:
         DeepclustError: the archive is missing or damaged, or cannot be read.
@@ -136,7 +138,7 @@ def explain_damage(archive: Path) -> Iterator[None]:
 
 
 def safe_name(archive: Path, name: str) -> str:
-    """The normalised path of a member.
+    """Return the normalised path of a member.
 
     Raises:
         DeepclustError: it leaves the archive.

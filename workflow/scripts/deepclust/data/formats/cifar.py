@@ -20,14 +20,14 @@ _PIXELS = 3 * 32 * 32
 def read_records(
     archive: Path, files: Sequence[str], records: int, classes: Sequence[int], column: int = 0
 ) -> Iterator[RawBlock]:
-    """The images of some files of a CIFAR archive, in the order given, one block per file.
+    """Yield the images of some files of a CIFAR archive, in the order given, one block per file.
 
     Args:
         archive: a .tar.gz.
         files: paths inside it.
         records: number of records in each file.
-        classes: for each byte of label, what it must be below.
-        column: which of them is the label.
+        classes: for each byte of label, the number that it must be below.
+        column: number of the byte that is the label.
 
     Raises:
         DeepclustError: the archive is damaged, lacks a file, or a file has another size or a label out of range.

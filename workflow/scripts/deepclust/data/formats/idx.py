@@ -22,7 +22,7 @@ _UNSIGNED_BYTE = 8
 
 
 def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
-    """The array in a gzip-packed IDX file, uint8.
+    """Read the array in a gzip-packed IDX file, uint8.
 
     Args:
         dimensions: how many it must have.
@@ -43,7 +43,7 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
 
 
 def archives(files: Mapping[str, tuple[str, str]], addresses: Sequence[str]) -> tuple[Archive, ...]:
-    """The downloads of a set in this layout, each of one split.
+    """Return the downloads of a set in this layout, each of one split.
 
     Args:
         files: SHA-256 and MD5 by the name of the file, images before labels.
@@ -62,7 +62,7 @@ def archives(files: Mapping[str, tuple[str, str]], addresses: Sequence[str]) -> 
 
 
 def read_split(archives: Sequence[Path], classes: Sequence[str]) -> RawSplit:
-    """Images and labels of one split of MNIST or of a set in its layout, uint8 [n, 1, 28, 28].
+    """Read images and labels of one split of MNIST or of a set in its layout, uint8 [n, 1, 28, 28].
 
     Args:
         archives: the files of the images and of the labels.

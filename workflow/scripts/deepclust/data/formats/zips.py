@@ -1,4 +1,4 @@
-"""Reading zip archives that may be damaged or hostile. Nothing is ever unpacked to disk."""
+"""Reading zip archives that may be damaged or hostile, without unpacking anything to disk."""
 
 import stat
 import zipfile
@@ -39,7 +39,7 @@ class ZipArchive:
         self.names = list(self._members)
 
     def read(self, name: str) -> bytes:
-        """The content of a file.
+        """Return the content of a file.
 
         Raises:
             DeepclustError: it is not there, is a link or a special file, or is damaged.

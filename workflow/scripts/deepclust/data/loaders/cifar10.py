@@ -40,7 +40,7 @@ class Options(ArchiveOptions):
 
 
 def read_split(options: Options, split: str, archives: Sequence[Path]) -> RawSplit:
-    """The images of `split` (train or test), uint8 [n, 3, 32, 32].
+    """Read the images of `split` (train or test), uint8 [n, 3, 32, 32].
 
     Raises:
         DeepclustError: the archive is not CIFAR-10's.

@@ -18,11 +18,14 @@ FACTS = DatasetFacts(splits={"train": 1347, "test": 450}, classes=10, shape=(1, 
 
 
 class Options(BaseOptions):
-    """The digits have no options."""
+    """Options of the digits: there are none."""
 
 
 def read_split(options: Options, split: str, archives: Sequence[Path]) -> RawSplit:
-    """The images of `split` (train or test), uint8 [n, 1, 8, 8]. A name is the image's number in scikit-learn's set."""
+    """Return the images of `split` (train or test), uint8 [n, 1, 8, 8].
+
+    A name is the image's number in scikit-learn's set.
+    """
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -24,17 +24,17 @@ class Options(OwnImageOptions):
     """Options of a folder of images."""
 
     path: DirectoryPath
-    """Folder of images, of whatever format Pillow or pillow-heif reads, at any depth. Its subfolders are the classes;
+    """Folder of images, in any format that Pillow or pillow-heif reads, at any depth. Its subfolders are the classes;
     images without subfolders have no labels. Hidden and other files are left out and listed in `skipped.csv`, beside
     the labels."""
     test_path: DirectoryPath | None = None
     """Folder of test images, laid out like `path`; without it there is no test split."""
     class_folders: bool = True
-    """Whether subfolders are classes. If not, the images have no labels, wherever they are."""
+    """Take subfolders as classes. Otherwise no image has a label, in a subfolder or not."""
 
 
 def read_split(options: Options, split: str, archives: Sequence[Path]) -> EncodedSplit:
-    """The image files below `path` (train) or `test_path` (test).
+    """Find the image files below `path` (train) or `test_path` (test).
 
     Both splits have the same classes: those of either folder.
 
@@ -66,7 +66,7 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
 
 
 def _labelled(folder: Path, content: FolderContent, class_folders: bool) -> dict[str, str | None]:
-    """The images of a folder: path relative to it → name of the class, None where there are no classes."""
+    """Map the images of a folder, by their paths relative to it, to the names of their classes; None: no classes."""
     labels: dict[str, str | None] = {}
     for name in content.images:
         top, separator, _ = name.partition("/")

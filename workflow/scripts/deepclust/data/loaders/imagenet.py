@@ -19,7 +19,7 @@ from deepclust.data.names import printable
 from deepclust.data.splits import EncodedFile, EncodedSplit, opaque_order
 from deepclust.data.wnids import SUBSETS
 
-# Images per training class are 732 to 1,300; where a subset's number is published it is checked.
+# Images per training class are 732 to 1,300; a subset's number is checked if it is published.
 _TRAIN = {"imagenet-10": 13_000, "imagenet-dogs": 19_500}
 _NAMES = {"imagenet-10": "ImageNet-10", "imagenet-dogs": "ImageNet-Dogs"}
 _NAMES |= {f"imagenet-{count}": f"ImageNet-{count}" for count in (50, 100, 200)}
@@ -64,11 +64,11 @@ class Options(ImageFileOptions):
     """Classes to take: all, those of a known subset, or a text file of your own whose lines start with a WordNet id.
     (`imagenette` and `imagewoof` are the classes only; the loader imagenette has the sets as published.)"""
     val_labels: FilePath | None = None
-    """Kaggle's `LOC_val_solution.csv`, needed where `val` has no folders of classes."""
+    """Kaggle's `LOC_val_solution.csv`, needed if `val` has no folders of classes."""
 
 
 def read_split(options: Options, split: str, archives: Sequence[Path]) -> EncodedSplit:
-    """The images of `split` (train or test).
+    """Find the images of `split` (train or test).
 
     Raises:
         DeepclustError: the folder lacks a class or is not laid out like ImageNet.
@@ -111,7 +111,7 @@ def _wnids(options: Options) -> list[str]:
 
 
 def _images(folder: Path, wnid: str, passed_over: list[tuple[str, str]]) -> Iterator[str]:
-    """The images of a class; what else is there is added to `passed_over`."""
+    """Yield the images of a class; add all other files to `passed_over`."""
     try:
         content = FolderContent(folder / wnid)
     except DeepclustError as error:
@@ -122,7 +122,7 @@ def _images(folder: Path, wnid: str, passed_over: list[tuple[str, str]]) -> Iter
 
 
 def _kaggle(path: Path) -> Iterator[tuple[str, str]]:
-    """Validation images and their classes, from lines such as `ILSVRC2012_val_00048981,n03995372 85 1 499 272`."""
+    """Yield validation images and their classes; a line is like `ILSVRC2012_val_00048981,n03995372 85 1 499 272`."""
     columns = ["ImageId", "PredictionString"]
     wrong = f"{path} is not Kaggle's LOC_val_solution.csv: it needs {', '.join(columns)}"
     with open_table(path) as table:

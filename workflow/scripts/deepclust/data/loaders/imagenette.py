@@ -63,11 +63,11 @@ class Options(ArchiveOptions):
         "imagewoof2-320",
         "imagewoof2-160",
     ] = "imagenette2-160"
-    """Which set, and the length of the shorter side: that of ImageNet, 320 or 160 pixels."""
+    """The set, and the length of the shorter side: that of ImageNet, 320 or 160 pixels."""
 
 
 def read_split(options: Options, split: str, archives: Sequence[Path]) -> EncodedSplit:
-    """The images of `split` (train or test, the official val).
+    """Read the images of `split` (train or test, the official val).
 
     Raises:
         DeepclustError: the archive is not that of `version`.

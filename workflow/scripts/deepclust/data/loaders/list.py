@@ -35,7 +35,7 @@ class Options(OwnImageOptions):
 
 
 def read_split(options: Options, split: str, archives: Sequence[Path]) -> EncodedSplit:
-    """The images named in `path` (train) or `test_path` (test).
+    """Find the images named in `path` (train) or `test_path` (test).
 
     Both splits have the same classes: those of either list.
 

@@ -50,7 +50,7 @@ class Options(FilesOptions):
 
 
 def read_split(options: Options, split: str, archives: Sequence[Path]) -> RawSplit:
-    """The images of `split` (train or test), uint8 [n, 1, 28, 28].
+    """Read the images of `split` (train or test), uint8 [n, 1, 28, 28].
 
     Raises:
         DeepclustError: the files are not MNIST's.

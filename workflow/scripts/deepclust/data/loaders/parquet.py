@@ -44,7 +44,7 @@ class Options(OwnImageOptions):
 
 
 def read_split(options: Options, split: str, archives: Sequence[Path]) -> EncodedSplit:
-    """The images in the files of `split` (train or test).
+    """Read the images in the files of `split` (train or test).
 
     Both splits have the same classes: those of either's files, the first file's in its order before all others.
 
@@ -69,7 +69,7 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> Encode
 
 
 def _paths(options: Options, split: str) -> tuple[list[Path], list[tuple[str, str]]]:
-    """The files of a split, and what else is called like them."""
+    """Return the files of a split, and other entries with names like theirs."""
     pattern = options.test if split == "test" else options.train
     found = sorted(options.path.glob(pattern)) if pattern else []
     paths = [path for path in found if not is_special(path)]
@@ -80,7 +80,7 @@ def _paths(options: Options, split: str) -> tuple[list[Path], list[tuple[str, st
 
 
 def _one_order(names: Mapping[Path, list[str] | None]) -> tuple[list[str] | None, dict[Path, list[int] | None]]:
-    """One list of classes, and for each file the places of its own names in it.
+    """Return one list of classes, and for each file the places of its own names in it.
 
     None: there are no names. Numbers in a file without names then mean the names that all others agree about.
     """
@@ -110,7 +110,7 @@ def _open(path: Path) -> Any:
 
 
 def _classes(path: Path, options: Options) -> list[str] | None:
-    """Names of the classes; None where they are numbers, empty without labels."""
+    """Return the names of the classes; None: they are numbers; empty: there are no labels."""
     schema = _open(path).schema_arrow
     for column in [options.image_column, *([options.label_column] if options.label_column else [])]:
         if column not in schema.names:
@@ -151,7 +151,7 @@ def _rows(path: Path, options: Options, numbers: Sequence[int] | None) -> Iterat
 def _label(name: str, label: object, numbers: Sequence[int] | None) -> int:
     if label is None or (isinstance(label, float) and math.isnan(label)):
         return UNKNOWN
-    # Where some labels are not known, programs write whole numbers as floating-point ones.
+    # Programs write whole numbers as floating-point ones if some labels are not known.
     if not isinstance(label, int | float) or not float(label).is_integer():
         raise DeepclustError(f"{name} has the label {label!r}, expected a whole number")
     number = int(label)

@@ -31,12 +31,14 @@ class Options(OwnImageOptions):
     test_path: DirectoryPath | None = None
     """Folder of test shards; without it there is no test split."""
     shuffle: bool = True
-    """Whether to put the images into an opaque order, for which the disk holds them twice for a while. Without it they
-    keep their order: only for shards that were shuffled when they were written."""
+    """Put the images into an opaque order, for which the disk holds them twice for a while. Otherwise they keep their
+    order: only for shards that were shuffled when they were written."""
 
 
 def read_split(options: Options, split: str, archives: Sequence[Path]) -> EncodedSplit:
-    """The images in the shards below `path` (train) or `test_path` (test). Classes are named by their numbers.
+    """Read the images in the shards below `path` (train) or `test_path` (test).
+
+    Classes are named by their numbers.
 
     Raises:
         DeepclustError: there are no shards or no images in them, one is damaged, or a sample has several images or
@@ -72,7 +74,7 @@ def _files(folder: Path, shards: Sequence[str], passed_over: list[tuple[str, str
 
 
 def _samples(folder: Path, shard: str, passed_over: list[tuple[str, str]]) -> Iterator[EncodedFile]:
-    """The images of a shard; samples without one are added to `passed_over`."""
+    """Yield the images of a shard; add samples without one to `passed_over`."""
     # Left out before they are grouped: macOS puts `._000.png` between the label and the image of 000.
     members = (member for member in tar_members(folder / shard) if not _is_ignored(member))
     seen: set[str] = set()
@@ -101,7 +103,7 @@ def _samples(folder: Path, shard: str, passed_over: list[tuple[str, str]]) -> It
 
 
 def _twice(key: str, what: str, first: str | None, second: str) -> str:
-    """Why a sample cannot have a second image or label; `first` is None where the first is in another place."""
+    """Return why a sample cannot have a second image or label; `first` is None if the first is in another place."""
     if first == second:
         return f"{second} is there twice: remove one, or call it otherwise"
     others = f"{first} and {second} are both its {what}" if first else f"{second} stands apart from the others"

@@ -43,7 +43,7 @@ class Options(ArchiveOptions):
 
 
 def read_split(options: Options, split: str, archives: Sequence[Path]) -> RawSplit:
-    """The images of `split` (train, test or unlabeled), uint8 [n, 3, 96, 96].
+    """Read the images of `split` (train, test or unlabeled), uint8 [n, 3, 96, 96].
 
     Raises:
         DeepclustError: the archive is not STL-10's.
@@ -52,7 +52,7 @@ def read_split(options: Options, split: str, archives: Sequence[Path]) -> RawSpl
 
 
 def read_blocks(archive: Path, split: str, count: int) -> Iterator[RawBlock]:
-    """The `count` images of a split, some at a time."""
+    """Yield the `count` images of a split, some at a time."""
     labels = np.full(count, UNKNOWN) if split == "unlabeled" else _labels(archive, f"stl10_binary/{split}_y.bin", count)
     file = f"stl10_binary/{split}_X.bin"
     done = 0

@@ -38,7 +38,7 @@ class Options(ArchiveOptions):
 
 
 def read_split(options: Options, split: str, archives: Sequence[Path]) -> EncodedSplit:
-    """The images of `split` (train or test), to be stored as uint8 [n, 3, 64, 64].
+    """Read the images of `split` (train or test), to be stored as uint8 [n, 3, 64, 64].
 
     Raises:
         DeepclustError: the archive is not Tiny-ImageNet's.
@@ -59,12 +59,12 @@ def _text(archive: ZipArchive, name: str) -> str:
 
 
 def _train(archive: ZipArchive) -> dict[str, str]:
-    """Image → wnid, from the folders."""
+    """Map images to wnids, from the folders."""
     return dict(_images(archive, f"{TOP}/train/*/images/*"))
 
 
 def _validation(archive: ZipArchive) -> dict[str, str]:
-    """Image → wnid, from the annotations: tab-separated lines of file, wnid and a box."""
+    """Map images to wnids, from the annotations: tab-separated lines of file, wnid and a box."""
     lines = [line.split("\t") for line in _text(archive, "val/val_annotations.txt").splitlines()]
     wnids = {line[0]: line[1] for line in lines if len(line) > 1}
     labels = {}
@@ -77,7 +77,7 @@ def _validation(archive: ZipArchive) -> dict[str, str]:
 
 
 def _images(archive: ZipArchive, pattern: str) -> Iterator[tuple[str, str]]:
-    """Paths of the images that match, each with the folder above `images`."""
+    """Yield the paths of the images that match, each with the folder above `images`."""
     for name in archive.names:
         path = PurePosixPath(name)
         if path.match(f"{pattern}.JPEG") and len(path.parts) == pattern.count("/") + 1:

@@ -1,4 +1,4 @@
-"""Partitions of the same images: how well each fits the neighbors, and what several say together. No labels."""
+"""Partitions of the same images: the fit of each to the neighbors and the mean of several, without labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,22 +23,22 @@ Integers = npt.NDArray[np.integer]
 class Votes:
     """Mean votes of one or several partitions of N images into K clusters; `votes[rows]` is float32 [n, K].
 
-    They are put together when they are read, because [N, K] is large for many clusters.
+    The mean is computed when rows are read, because [N, K] is large for many clusters.
     """
 
     partitions: tuple[npt.NDArray[Any], ...]
-    """Of each, integer clusters [N] or probabilities [N, K]."""
+    """Integer clusters [N] or probabilities [N, K] of each partition."""
     columns: tuple[npt.NDArray[np.intp], ...]
-    """The cluster of each partition that is cluster 0, 1, … here, [K]."""
+    """Clusters of each partition that are cluster 0, 1, … here, [K]."""
 
     @classmethod
     def of(cls, partition: npt.NDArray[Any], k: int) -> "Votes":
-        """Votes of a single partition, clusters [N] or probabilities [N, K]."""
+        """Make the votes of a single partition, clusters [N] or probabilities [N, K]."""
         return cls((partition,), (np.arange(k),))
 
     @property
     def k(self) -> int:
-        """K."""
+        """Number of clusters K."""
         return len(self.columns[0])
 
     def __len__(self) -> int:
@@ -52,22 +52,22 @@ class Votes:
         return total / np.float32(len(self.partitions))
 
     def assignments(self) -> npt.NDArray[np.int64]:
-        """The cluster with the most votes, [N]."""
+        """Return the clusters with the most votes, [N]."""
         return np.concatenate([self[rows].argmax(axis=1) for rows in blocks(len(self))])
 
 
 def one_hot(assignments: Integers, k: int) -> Float32:
-    """[N] → [N, k]."""
+    """Return clusters [N] as votes, float32 [N, k]."""
     votes = np.zeros((len(assignments), k), np.float32)
     votes[np.arange(len(assignments)), assignments] = 1
     return votes
 
 
 class LinearFit:
-    """Least squares from features to votes."""
+    """Ridge regression from features to votes."""
 
     def __init__(self, points: Float32) -> None:
-        """Args: `points` [N, D]."""
+        """Factor the covariance of `points` [N, D]."""
         self.points = points
         self.mean: Float64 = points.mean(axis=0, dtype=np.float64)
         covariance = np.zeros((points.shape[1],) * 2)
@@ -79,7 +79,7 @@ class LinearFit:
         self._factor = cho_factor(covariance + (RIDGE * variance or 1) * np.eye(len(covariance)))
 
     def weights(self, votes: Votes) -> tuple[Float64, Float64]:
-        """Weight [K, D] and bias [K] of the least-squares prediction of the votes of the N images."""
+        """Return weight [K, D] and bias [K] of the least-squares prediction of the votes of the N images."""
         shares, products = np.zeros(votes.k), np.zeros((votes.k, self.points.shape[1]))
         for rows in blocks(len(votes)):
             block = votes[rows]
@@ -90,7 +90,7 @@ class LinearFit:
 
 
 def alignment(votes: Votes, reference: Float32) -> npt.NDArray[np.intp]:
-    """The clusters of `votes` in the order in which they agree most with those of `reference` [N, K]: [K]."""
+    """Return the clusters [K] of `votes` in the order that agrees most with those of `reference` [N, K]."""
     together = sum(reference[rows].T @ votes[rows] for rows in blocks(len(votes)))
     _, columns = linear_sum_assignment(together, maximize=True)
     found: npt.NDArray[np.intp] = columns
@@ -98,14 +98,14 @@ def alignment(votes: Votes, reference: Float32) -> npt.NDArray[np.intp]:
 
 
 def candidates(partitions: Sequence[Votes], neighbors: Integers) -> list[tuple[Votes, float]]:
-    """Votes to begin with, and the modularity of each; the best first.
+    """Return votes to begin with, and the modularity of each, the best first.
 
     Args:
         partitions: votes of each partition of N images.
         neighbors: [N, n].
 
     Returns:
-        Each partition, and the mean votes of the best two, three, … of them, aligned with the best.
+        The votes of each partition, and the mean votes of the best two, three, … of them, aligned with the best.
     """
     k = partitions[0].k
     scored = [(votes, modularity(votes.assignments(), neighbors, k)) for votes in partitions]

@@ -1,7 +1,7 @@
-"""How many clusters? Four criteria that need no labels, each for every number in a range, and the choice among them.
+"""Choice of the number of clusters by four criteria that need no labels.
 
-All are computed on a sample of the training images, from k-means clusterings (`stability` from several) and from the
-graph of the nearest neighbors within the sample:
+Each criterion is computed for every number in a range, on a sample of the training images. They look at k-means
+clusterings (`stability` at several) and at the graph of the nearest neighbors within the sample:
 
 - silhouette (Rousseeuw 1987, doi.org/10.1016/0377-0427(87)90125-7): clusters are compact and far apart.
 - stability (Ben-Hur, Elisseeff & Guyon 2002): clusterings of overlapping subsamples agree on the images that they
@@ -10,8 +10,8 @@ graph of the nearest neighbors within the sample:
 - eigengap (von Luxburg 2007, doi.org/10.1007/s11222-007-9033-z): the distance between the k-th and the next eigenvalue
   of the graph's normalised adjacency matrix; a graph of k separate parts has k eigenvalues of 1.
 
-Their scales have nothing in common and each has its own bias (silhouette and stability like few clusters), so the
-number with the best mean rank is chosen; of equal ones, the smallest.
+Their scales have nothing in common, and each has its own bias (silhouette and stability prefer few clusters). So the
+number with the best mean rank is chosen, and the smallest one among equals.
 """
 
 from collections.abc import Sequence
@@ -48,21 +48,21 @@ Labels = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Choice:
-    """The number of clusters that was chosen."""
+    """Number of clusters that was chosen, and why."""
 
     k: int
     reason: str
-    """In a sentence or two."""
+    """Reason for the choice, in a sentence or two."""
     numbers: list[int]
-    """All that were tried, ascending."""
+    """All numbers that were tried, ascending."""
     criteria: dict[str, list[float]]
-    """`CRITERIA`, and `mean_rank` (1 is the best), for each of the numbers."""
+    """Values of `CRITERIA` and of `mean_rank` (1 is the best) for each of the numbers."""
     images: int
     """Size of the sample."""
 
 
 def candidate_numbers(smallest: int, largest: int, count: int) -> list[int]:
-    """All whole numbers from `smallest` to `largest`, or about `count` of them at even ratios."""
+    """Return all whole numbers from `smallest` to `largest`, or about `count` of them at even ratios."""
     if largest - smallest < count:
         return list(range(smallest, largest + 1))
     return sorted({round(number) for number in np.geomspace(smallest, largest, count)})
@@ -72,7 +72,7 @@ def choose_k(features: Sequence[Sequence[Features]], options: ChooseKOptions, pr
     """Choose the number of clusters.
 
     Args:
-        features: for every training split, for every backbone [N, D_b].
+        features: one list per training split, which holds an array [N, D_b] per backbone.
 
     Raises:
         DeepclustError: there are too few images, or too few different ones for any number, features are not finite, or
@@ -91,7 +91,7 @@ def choose_k(features: Sequence[Sequence[Features]], options: ChooseKOptions, pr
         )
     numbers = candidate_numbers(smallest, largest, options.candidates)
     search = NearestNeighbors(n_neighbors=min(options.neighbors, len(rows) - 1)).fit(rows)
-    neighbors = search.kneighbors(return_distance=False).astype(np.int32)  # of each image others, not itself
+    neighbors = search.kneighbors(return_distance=False).astype(np.int32)  # an image is not its own neighbor here
     values, _ = leading_eigenpairs(neighbor_graph([neighbors], options.neighbors, rows), largest + 1)
     compared = _subsample(len(rows), COMPARED, "compared")
     distances = pairwise_distances(rows[compared])
@@ -99,7 +99,7 @@ def choose_k(features: Sequence[Sequence[Features]], options: ChooseKOptions, pr
     with progress.task("try numbers of clusters", len(numbers), "numbers") as task:
         for k in numbers:
             labels = _cluster(rows, rows, k, 0)
-            if len(np.unique(labels)) < k:  # as there are fewer different features
+            if len(np.unique(labels)) < k:  # there are fewer different features
                 break
             found["silhouette"].append(_silhouette(distances, labels[compared]))
             found["stability"].append(stability(rows, k, options.resamples))
@@ -117,7 +117,7 @@ def choose_k(features: Sequence[Sequence[Features]], options: ChooseKOptions, pr
 
 
 def _sample(features: Sequence[Sequence[Features]], options: ChooseKOptions) -> Float32:
-    """Normalised features of a fixed random sample of all splits, about the origin, [n, D]."""
+    """Return the normalised features of a fixed random sample of all splits, centred at the origin, [n, D]."""
     ends = np.cumsum([len(split[0]) for split in features])
     chosen = _subsample(int(ends[-1]), options.samples, "sample")
     parts = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
@@ -132,13 +132,13 @@ def _sample(features: Sequence[Sequence[Features]], options: ChooseKOptions) -> 
 
 
 def _subsample(count: int, size: int, *purpose: str | int) -> npt.NDArray[np.int64]:
-    """`size` of the numbers below `count`, or all, ascending."""
+    """Draw `size` of the numbers below `count`, or take all, ascending."""
     random = np.random.default_rng(derive_seed("choose_k", *purpose))
     return np.sort(random.choice(count, min(size, count), replace=False))
 
 
 def _cluster(rows: Float32, fitted: Float32, k: int, seed: int) -> Labels:
-    """The clusters of `rows` by k-means on `fitted`."""
+    """Return the clusters of `rows` by k-means on `fitted`."""
     device = choose_device()
     best = kmeans.fit_seed(Points(torch.from_numpy(fitted).to(device), spherical=False), k, seed, RESTARTS)
     points = Points(torch.from_numpy(rows).to(device), spherical=False)
@@ -147,12 +147,15 @@ def _cluster(rows: Float32, fitted: Float32, k: int, seed: int) -> Labels:
 
 
 def _silhouette(distances: Float32, labels: Labels) -> float:
-    """0 where all of the images that are compared are in one cluster."""
+    """Return the silhouette; 0 if all images that are compared are in one cluster."""
     return float(silhouette_score(distances, labels, metric="precomputed")) if len(np.unique(labels)) > 1 else 0.0
 
 
 def stability(rows: Float32, k: int, resamples: int) -> float:
-    """Mean adjusted Rand index between k-means clusterings of subsamples, each pair on the images that it shares."""
+    """Return the mean adjusted Rand index between k-means clusterings of subsamples.
+
+    Each pair of subsamples is compared on the images that it shares.
+    """
     parts = [_subsample(len(rows), int(SUBSAMPLE_SHARE * len(rows)), "part", number) for number in range(resamples)]
     clusterings = np.full((resamples, len(rows)), -1, np.int32)
     for number, (labels, part) in enumerate(zip(clusterings, parts)):
@@ -161,7 +164,7 @@ def stability(rows: Float32, k: int, resamples: int) -> float:
 
 
 def _agreement(one: Labels, other: Labels) -> float:
-    """Adjusted Rand index on the images that have a cluster in both."""
+    """Return the adjusted Rand index on the images that have a cluster in both."""
     shared = (one >= 0) & (other >= 0)
     return float(adjusted_rand_score(one[shared], other[shared]))
 

@@ -1,4 +1,4 @@
-"""The clustering of a run: every seed of a head fitted once, kept, and all put together into one result."""
+"""Clustering of a run: every seed of a head is fitted once and kept, and all together become one result."""
 
 import sys
 import time
@@ -32,14 +32,14 @@ from deepclust.models.identity import identity_beside
 
 CRITERION = "objective on the training splits (label-free)"
 
-LARGEST = 1e15  # squares of larger values, summed, leave float32
+LARGEST = 1e15  # sums of the squares of larger values leave float32
 
 Arrays = dict[str, list[npt.NDArray[Any]]]
 
 
 @dataclass(frozen=True)
 class ClusteringJob:
-    """What is clustered, and how."""
+    """Files and options of a clustering."""
 
     method: str
     options: HeadOptions
@@ -49,9 +49,9 @@ class ClusteringJob:
     train: Sequence[str]
     """Splits that the head is fitted on."""
     features: dict[str, list[Path]]
-    """For every split that is assigned, training splits included, `features.npy` of every backbone."""
+    """`features.npy` of every backbone, for every split that is assigned, training splits included."""
     neighbors: list[Path] = field(default_factory=list)
-    """Neighbors (.npy) by every backbone, among the images of all training splits; empty for heads that need none."""
+    """Neighbors (.npy) of every backbone among the images of all training splits; empty for heads that need none."""
     members: dict[str, Path] = field(default_factory=dict)
     """`clusters.safetensors` of other heads' runs, by name; empty for heads that read none."""
     native: Path | None = None
@@ -59,10 +59,10 @@ class ClusteringJob:
 
 
 def cluster(run: ClusteringJob, clusters: Path, log: Path, *, code: str, progress: Progress) -> None:
-    """Fit the seeds of a run that no earlier attempt left behind; write `clusters.safetensors` and `seeds.json`.
+    """Fit the seeds of a run that no earlier attempt has fitted; write `clusters.safetensors` and `seeds.json`.
 
-    That every seed failed is a result, and another attempt would find the same: the files then say so, and no seed is
-    selected.
+    If every seed failed, the files say so and no seed is selected. This is a result, because another attempt would find
+    the same.
 
     Args:
         code: digest of the code; seeds that other code fitted are not taken over.
@@ -99,7 +99,7 @@ def cluster(run: ClusteringJob, clusters: Path, log: Path, *, code: str, progres
 
 
 def fingerprint(run: ClusteringJob) -> str:
-    """Digest of everything but the code that decides a seed's result; the list of seeds is not part of it."""
+    """Return a digest of everything except the code that decides a seed's result, without the list of seeds."""
     features = {split: [sha256_file(path) for path in paths] for split, paths in run.features.items()}
     neighbors = [sha256_file(path) for path in run.neighbors]
     members = {name: sha256_file(path) for name, path in run.members.items()}
@@ -114,7 +114,7 @@ def _open(files: dict[str, list[Path]]) -> Arrays:
 
 
 def _check(run: ClusteringJob, facts: HeadFacts, features: Arrays) -> None:
-    """That the head can read these files, and that they describe the same images."""
+    """Check that the head can read these files and that they describe the same images."""
     most = facts.max_backbones
     if most is not None and len(run.backbones) > most:
         raise DeepclustError(f"{run.method} reads at most {most} backbones, got {', '.join(run.backbones)}")
@@ -139,10 +139,10 @@ def _check(run: ClusteringJob, facts: HeadFacts, features: Arrays) -> None:
 
 
 def _identities(run: ClusteringJob) -> list[str | None]:
-    """Whose features those of every backbone are; None where not all of their records tell.
+    """Return the identity of the features of every backbone; None if a split has no record of it.
 
     Raises:
-        DeepclustError: those of different splits are not of the same backbone.
+        DeepclustError: features of different splits are not of the same backbone.
     """
     found = []
     for number, name in enumerate(run.backbones):
@@ -156,7 +156,7 @@ def _identities(run: ClusteringJob) -> list[str | None]:
 
 
 def _check_finite(run: ClusteringJob, features: Arrays) -> None:
-    """That no split has features with which no image can be assigned, before hours of fitting."""
+    """Check before hours of fitting that all images of all splits can be assigned."""
     for split, arrays in features.items():
         for array, path in zip(arrays, run.features[split]):
             broken = sum(_unusable(array[rows]) for rows in blocks(len(array)))
@@ -168,7 +168,7 @@ def _check_finite(run: ClusteringJob, features: Arrays) -> None:
 
 
 def _unusable(rows: npt.NDArray[np.floating]) -> int:
-    """How many rows have values that are NaN or too large."""
+    """Return the number of rows that have values that are NaN or too large."""
     return int((~(np.abs(rows.astype(np.float32)) <= LARGEST)).any(axis=1).sum())
 
 
@@ -199,20 +199,20 @@ def _predict(run: ClusteringJob, head: Head, result: SeedResult, features: Array
 
 
 def _divided(run: ClusteringJob, clusters: npt.NDArray[np.integer], features: Arrays) -> dict[str, Prediction]:
-    """Clusters [N] of the training images, by split."""
+    """Divide clusters [N] of the training images by split."""
     ends = np.cumsum([len(features[split][0]) for split in run.train])
     return {split: certain(part, run.k) for split, part in zip(run.train, np.split(clusters, ends[:-1]))}
 
 
 def _sizes(run: ClusteringJob, predictions: dict[str, Prediction]) -> npt.NDArray[np.int64]:
-    """Numbers of training images in the clusters, [k]; [0] of a seed that failed."""
+    """Return the numbers of training images in the clusters, [k]; an empty array for a seed that failed."""
     if not predictions:
         return np.zeros(0, np.int64)
     return np.bincount(np.concatenate([predictions[split].assignments for split in run.train]), minlength=run.k)
 
 
 def _training_data(run: ClusteringJob, features: Arrays, scratch: Path) -> TrainingData:
-    """The training splits, one after the other; a single one is not copied."""
+    """Concatenate the training splits; a single one is not copied."""
     joined = [_concatenate([features[split][b] for split in run.train]) for b in range(len(run.backbones))]
     members = read_members(run.members, run.k, run.train, len(joined[0])) if run.members else None
     neighbors: list[npt.NDArray[np.int32]] = [np.load(path, mmap_mode="r") for path in run.neighbors]
@@ -225,7 +225,7 @@ def _training_data(run: ClusteringJob, features: Arrays, scratch: Path) -> Train
 
 
 def _belongs(neighbors: npt.NDArray[np.int32], count: int) -> bool:
-    """Whether these are row numbers, [count, n], of `count` images."""
+    """Return whether these are row numbers [count, n] of `count` images."""
     parts = (neighbors[rows] for rows in blocks(len(neighbors)))
     return len(neighbors) == count and all(part.size == 0 or 0 <= part.min() <= part.max() < count for part in parts)
 

@@ -1,4 +1,4 @@
-"""The training of the consensus; see `deepclust.heads.consensus`."""
+"""Training of the consensus; see `deepclust.heads.consensus`."""
 
 import functools
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ from deepclust.heads.kit.split_and_merge import moves
 from deepclust.heads.kit.stacked import Rows, adam, draw_each, linear_scores, orders
 from deepclust.heads.kit.training import Training
 
-SHARPNESS = 10.0  # least squares predict shares between 0 and 1; times this they are the first logits
+SHARPNESS = 10.0  # the first logits are the shares (0 to 1) that least squares predict, times this
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the classifiers are trained."""
+    """Settings of the classifiers' training."""
 
     heads: int
-    """Classifiers side by side in a round."""
+    """Number of classifiers that are trained side by side in a round."""
     epochs: int
     rounds: int
     round_epochs: int
@@ -37,12 +37,12 @@ class Recipe:
 
     @property
     def all_epochs(self) -> int:
-        """Epochs of the first phase and of all rounds."""
+        """Number of epochs of the first phase and of all rounds."""
         return self.epochs + self.rounds * self.round_epochs
 
 
 class ConsensusTraining(Training):
-    """For every seed, linear classifiers side by side: from the votes first, then round by round from moves."""
+    """Training of linear classifiers, several for every seed: first from the votes, then round by round from moves."""
 
     def __init__(
         self,
@@ -53,7 +53,13 @@ class ConsensusTraining(Training):
         seeds: Sequence[int],
         recipe: Recipe,
     ) -> None:
-        """Args: `neighbors` int64 [N, n]; `votes` of the N images to begin with; `fit` of the N rows."""
+        """Set the classifiers of the first phase to predict the votes.
+
+        Args:
+            neighbors: int64 [N, n].
+            votes: votes of the N images to begin with.
+            fit: least squares on the N rows.
+        """
         self.rows, self.neighbors, self.fit, self.seeds, self.recipe = rows, neighbors, fit, seeds, recipe
         self.count, dimensions = rows.values.shape
         self.graph = neighbors.cpu().numpy()
@@ -78,7 +84,7 @@ class ConsensusTraining(Training):
         self._orders = functools.lru_cache(1)(lambda epoch: orders(seeds, self.count, epoch).to(device))
 
     def step(self, step: int) -> Tensor:
-        """One batch; see `Training`."""
+        """Train one batch; see `Training`."""
         epoch, position = divmod(step, self.epoch)
         done, length = self._phase(epoch)
         self.current = 0 if epoch < self.recipe.epochs else 1
@@ -92,14 +98,14 @@ class ConsensusTraining(Training):
         return losses
 
     def _phase(self, epoch: int) -> tuple[int, int]:
-        """How many epochs of its phase come before `epoch`, and how many it has."""
+        """Return how many epochs of its phase come before `epoch`, and how many epochs the phase has."""
         recipe = self.recipe
         if epoch < recipe.epochs:
             return epoch, recipe.epochs
         return (epoch - recipe.epochs) % recipe.round_epochs, recipe.round_epochs
 
     def _descend(self, indices: Tensor, step: int, progress: float) -> Tensor:
-        """An image and its neighbor shall be in the same cluster."""
+        """Take a step towards the same cluster for an image and its neighbor."""
         width = self.neighbors.shape[1]
         draw = functools.partial(torch.randint, max(1, width), (self.batch,))
         [columns] = draw_each(self.seeds, step, indices.device, draw)
@@ -115,7 +121,7 @@ class ConsensusTraining(Training):
         return losses.detach().mean(dim=1)
 
     def _from_votes(self, votes: Votes) -> list[Tensor]:
-        """Weight [k, D] and bias [k] of a classifier that predicts the votes."""
+        """Return weight [k, D] and bias [k] of a classifier that predicts the votes."""
         return [torch.from_numpy(array).float() * SHARPNESS for array in self.fit.weights(votes)]
 
     @torch.no_grad()
@@ -125,7 +131,7 @@ class ConsensusTraining(Training):
 
     @torch.no_grad()
     def _begin_round(self, first: bool) -> None:
-        """The classifier chosen last goes on, beside the votes that are one move away from its own."""
+        """Go on with the classifier chosen last and with the votes that are one move away from its own."""
         chosen = self._chosen(self.phases[0 if first else 1])
         target = self.phases[1]
         self.optimizers[1].state.clear()
@@ -138,11 +144,11 @@ class ConsensusTraining(Training):
                 if 0 < head <= len(moved):
                     values = self._from_votes(Votes.of(moved[head - 1], self.k))
                 self._set(target, seed, head, values)
-        self.buffers["chosen"].zero_()  # the first goes on from the one chosen before
+        self.buffers["chosen"].zero_()  # the first classifier is the one that was chosen before
 
     @torch.no_grad()
     def _choose(self) -> None:
-        """For every seed, the classifier with the highest modularity."""
+        """Choose the classifier with the highest modularity for every seed."""
         for seed in range(len(self.seeds)):
             own = [parameter[seed : seed + 1] for parameter in self.phases[self.current]]
             self.buffers["chosen"][seed] = int(np.argmax([self._modularity(row) for row in self._best(own, 1)[0]]))
@@ -151,12 +157,12 @@ class ConsensusTraining(Training):
         return modularity(assignments, self.graph, self.k)
 
     def _chosen(self, parameters: Sequence[Tensor]) -> list[Tensor]:
-        """Weight [S, 1, k, D] and bias [S, 1, k] of the chosen classifiers."""
+        """Return weight [S, 1, k, D] and bias [S, 1, k] of the chosen classifiers."""
         seeds = torch.arange(len(self.seeds), device=self.watched.device)
         return [parameter.detach()[seeds, self.buffers["chosen"]].unsqueeze(1) for parameter in parameters]
 
     def _best(self, parameters: Sequence[Tensor], places: int) -> npt.NDArray[np.int32]:
-        """The most probable clusters of all images by one seed's classifiers, the best first, [places, H, N]."""
+        """Return the most probable clusters of all images by one seed's classifiers, best first, [places, H, N]."""
         found = np.empty((places, parameters[0].shape[1], self.count), np.int32)
         for block in torch.arange(self.count, device=self.watched.device).split(BLOCK):
             logits = linear_scores(parameters, self.rows[block.unsqueeze(0)])[0]
@@ -166,13 +172,13 @@ class ConsensusTraining(Training):
 
     @torch.no_grad()
     def probabilities(self) -> Tensor:
-        """Of the watched images, by the classifier chosen last, [S, n, k]."""
+        """Return the probabilities of the watched images by the classifier chosen last, [S, n, k]."""
         chosen = self._chosen(self.phases[self.current])
         return linear_scores(chosen, self.rows[self.watched])[:, 0].softmax(1).transpose(1, 2)
 
     @torch.no_grad()
     def results(self) -> list[tuple[Weights, float]]:
-        """`weight` [k, D], `bias` [k] and objective, the modularity negative, of every seed."""
+        """Return `weight` [k, D], `bias` [k] and the objective, the negative modularity, of every seed."""
         found = []
         weight, bias = self._chosen(self.phases[1 if self.recipe.rounds else 0])
         for seed in range(len(self.seeds)):

@@ -1,4 +1,4 @@
-"""The neighbor graph of images, sparse and connected, and its leading eigenvectors."""
+"""Neighbor graph of images, sparse and connected, and its leading eigenvectors."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,8 @@ from deepclust.core.rows import blocks
 from deepclust.core.seeding import derive_seed
 
 BLOCK = 1024  # components compared with all others at once
-DENSE = 1000  # up to so many images all eigenvectors are computed at once
-TOLERANCE = 1e-4  # of eigenvalues, relative
+DENSE = 1000  # all eigenvectors are computed at once for at most this many images
+TOLERANCE = 1e-4  # relative error of eigenvalues
 ONE_SIDED = 0.5  # weight of an edge that only one of its two images has among its neighbors, and of bridges
 
 Float32 = npt.NDArray[np.float32]
@@ -20,16 +20,16 @@ Float64 = npt.NDArray[np.float64]
 
 
 def neighbor_graph(neighbors: list[npt.NDArray[np.int32]], limit: int, rows: Float32) -> sparse.csr_array:
-    """Symmetric weights between N images: 1 where both are neighbors of each other, 0.5 where one is the other's.
+    """Return symmetric weights between N images: 1 for neighbors of each other, 0.5 if only one is the other's.
 
-    Weights are means over backbones. Parts that no neighbors join are joined by bridges between the images that stand
-    in their middle, each part to the nearest other, until all is one (Borůvka 1926): eigenvectors and merges are
-    arbitrary between parts that nothing joins.
+    Weights are means over backbones. Eigenvectors and merges are arbitrary between parts that nothing joins. So bridges
+    between the images in the middle of two parts join each part to its nearest one, until there is a single part
+    (Borůvka 1926).
 
     Args:
-        neighbors: for every backbone [N, n].
-        limit: so many of the nearest neighbors are used, or all if there are fewer.
-        rows: features [N, D], which decide where bridges are.
+        neighbors: array [N, n] for every backbone.
+        limit: number of the nearest neighbors that are used; all if there are fewer.
+        rows: features [N, D], which decide between which images the bridges are.
     """
     count = len(rows)
     graph = sparse.csr_array((count, count), dtype=np.float64)
@@ -48,7 +48,7 @@ def neighbor_graph(neighbors: list[npt.NDArray[np.int32]], limit: int, rows: Flo
 
 
 def _bridges(rows: Float32, part: npt.NDArray[np.int32], parts: int) -> sparse.csr_array:
-    """An edge from every part to the nearest other one."""
+    """Return edges from every part to the nearest other one."""
     members = sparse.csr_array((np.ones(len(rows), np.float32), (part, np.arange(len(rows)))), (parts, len(rows)))
     means = (members @ rows) / np.bincount(part)[:, None].astype(np.float32)
     middles = _middles(rows, part, means)
@@ -65,7 +65,7 @@ def _bridges(rows: Float32, part: npt.NDArray[np.int32], parts: int) -> sparse.c
 
 
 def _middles(rows: Float32, part: npt.NDArray[np.int32], means: Float32) -> npt.NDArray[np.int64]:
-    """For every part, its image nearest to its mean."""
+    """Return the image nearest to its mean for every part."""
     parts = (rows[block] - means[part[block]] for block in blocks(len(rows), BLOCK))
     apart = np.concatenate([np.square(own).sum(axis=1) for own in parts])
     order = np.lexsort((apart, part))
@@ -74,10 +74,10 @@ def _middles(rows: Float32, part: npt.NDArray[np.int32], means: Float32) -> npt.
 
 
 def leading_eigenpairs(graph: sparse.csr_array, k: int) -> tuple[Float64, Float64]:
-    """The `k` (at most N) largest eigenvalues of D^-1/2 A D^-1/2, in falling order, and their eigenvectors [N, k].
+    """Return the `k` (at most N) largest eigenvalues of D^-1/2 A D^-1/2, falling, and their eigenvectors [N, k].
 
     Raises:
-        DeepclustError: they do not converge.
+        DeepclustError: the eigenvectors do not converge.
     """
     count = graph.shape[0]
     degrees = graph.sum(axis=1)

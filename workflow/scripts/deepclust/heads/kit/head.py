@@ -1,4 +1,4 @@
-"""What a clustering head is: a module `deepclust.heads.<name>` that has the members of `Head`.
+"""Interface of a clustering head, which is a module `deepclust.heads.<name>` with the members of `Head`.
 
 A head is fitted on the features of the training splits, once per seed, and then assigns the images of any split. It
 sees no labels and writes no files: `deepclust.heads.kit.clustering` does the rest.
@@ -26,102 +26,108 @@ class HeadOptions(Options):
     """Options that all heads have."""
 
     normalize: Literal["none", "l2", "center", "standardize", "whiten", "half_whiten"] = "none"
-    """What happens to the features first. `l2`: each image's are scaled to length 1. `center`: the mean of the training
-    splits is taken away, then as `l2`. `standardize`: each dimension is scaled to mean 0 and variance 1 over the
-    training splits. `whiten`: principal components of the training splits, each scaled to variance 1, then as `l2` (the
-    preprocessing of DeepCluster). `half_whiten`: the same, but each divided by the square root of its standard
-    deviation only, which is half-way from `center`, where the few directions of the largest variance decide, to
-    `whiten`, where noise counts as much as they do. Where several backbones are joined, the features of each are always
-    scaled to length 1 before, so that they weigh the same; only `turtle`, which reads them apart, normalises each by
-    itself."""
+    """Preparation of the features. `l2`: the features of each image are scaled to length 1. `center`: the mean of the
+    training splits is subtracted, then as `l2`. `standardize`: each dimension is scaled to mean 0 and variance 1 over
+    the training splits. `whiten`: principal components of the training splits are scaled to variance 1, then as `l2`
+    (the preprocessing of DeepCluster). `half_whiten`: as `whiten`, but each component is divided by the square root of
+    its standard deviation. This is half-way between `center`, with which the few directions of the largest variance
+    decide, and `whiten`, with which noise counts as much as they do. The features of several backbones are first scaled
+    to length 1 each, so that they weigh the same. Only `turtle` reads backbones apart and normalises each by itself."""
     components: int = Field(256, ge=1)
-    """Principal components that `normalize: whiten` and `half_whiten` keep, at most."""
+    """Largest number of principal components that `normalize: whiten` and `half_whiten` keep."""
 
 
 class CombiningOptions(HeadOptions):
-    """Options of heads that read the clusters of others."""
+    """Options of heads that read the clusters of other heads."""
 
     members: list[str] = Field(min_length=1)
     """Names of the heads whose clusters are combined: all their seeds, on the same dataset, backbones and k."""
 
 
 class HeadFacts(BaseModel):
-    """What planning has to know about a head."""
+    """Facts about a head that planning reads."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     needs_neighbors: bool
-    """Whether `fit` reads neighbors."""
+    """True if `fit` reads neighbors."""
     max_backbones: int | None
-    """How many backbones it can read together; None: any number."""
+    """Largest number of backbones that it can read together; None for any number."""
     needs_native: bool = False
-    """Whether `fit` reads the clusters that the backbone's own method found."""
+    """True if `fit` reads the clusters that the backbone's own method found."""
     evens_batches: bool = False
-    """Whether its loss evens the clusters of every batch (`batch_size`), which must then hold two images of each."""
+    """True if its loss evens the clusters of every batch (`batch_size`), which must then hold two images of each."""
 
 
 @dataclass(frozen=True)
 class Partition:
-    """The clusters that one seed of another head gave the N training images."""
+    """Clusters that one seed of another head gave the N training images."""
 
     member: str
     """Name of the head in the experiment."""
     seed: int
     assignments: npt.NDArray[np.int32]
-    """[N], values 0 … k - 1."""
+    """Clusters [N], values 0 … k - 1."""
     probabilities: npt.NDArray[np.float16] | None
-    """[N, k], if the head is a probabilistic one."""
+    """Probabilities [N, k] of a probabilistic head, else None."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a head is fitted on: the N images of all training splits, one after the other."""
+    """Training data of a head: the N images of all training splits, one after the other."""
 
     features: list[Features]
-    """For every backbone [N, D_b], float16 or float32, read-only and possibly memory-mapped."""
+    """Features [N, D_b] of every backbone, float16 or float32, read-only and possibly memory-mapped."""
     neighbors: list[npt.NDArray[np.int32]] | None = None
-    """For every backbone [N, n], row numbers of the nearest images, nearest first; None for heads that need none."""
+    """Row numbers [N, n] of the nearest images by every backbone, nearest first; None for heads that need none."""
     members: list[Partition] | None = None
-    """Those of all members and seeds, by member and seed; None for heads that read no others."""
+    """Partitions of all members and seeds, ordered by member and seed; None for heads that read no others."""
     scratch: Path | None = None
-    """Folder where a head may keep the state of an unfinished fit, so that a killed job goes on from there."""
+    """Folder in which a head may keep the state of an unfinished fit, so that a killed job goes on from there."""
     native: Path | None = None
     """The backbone's `native.safetensors`, for the head that needs it."""
 
     @property
     def count(self) -> int:
-        """N."""
+        """Number of images N."""
         return len(self.features[0])
 
 
 def check_enough(images: int, k: int, source: str = "the training splits have") -> None:
-    """Raise a DeepclustError if `k` clusters are asked of fewer `images`; `source` says where these are counted."""
+    """Check that there are at least `k` images.
+
+    Args:
+        images: number of images.
+        source: words before this number in the message, which say what has so many images.
+
+    Raises:
+        DeepclustError: there are fewer images than clusters.
+    """
     if images < k:
         raise DeepclustError(f"{k} clusters need at least {k} images, {source} {images}: lower k")
 
 
 @dataclass(frozen=True)
 class SeedResult:
-    """One fitted head."""
+    """Result of one fitted seed."""
 
     seed: int
     weights: Weights
     """All that `predict` needs; empty if the seed failed."""
     objective: float | None
-    """What chooses among seeds: lower is better; from the training splits, without labels. None if the seed failed."""
+    """Criterion to choose among seeds, lower is better; None if the seed failed. It is computed on the training splits,
+    without labels."""
     failure: str | None = None
-    """Why this seed has no usable result, in one line: what was seen and what to try."""
+    """Reason why this seed has no usable result, in one line that says what was seen and what to try."""
     log: list[dict[str, Any]] = field(default_factory=list)
     """One entry per step worth showing (epoch, restart); numbers and strings."""
     seconds: float | None = None
-    """What its fit took, in all attempts, and its share where seeds were trained together; None: the time that passed
-    since the result before."""
+    """Duration of its fit over all attempts, or its share if seeds were trained together. None stands for the time that
+    passed since the result before."""
     advice: str | None = None
-    """What to try where too few clusters have training images; None if the head sees to that itself, or where it is no
-    failure."""
+    """Advice if too few clusters have training images; None if the head checks this itself, or if it is no failure."""
     training: npt.NDArray[np.integer] | None = None
-    """Clusters of the N training images, [N], where the head divides these themselves and `predict` only follows
-    them."""
+    """Clusters of the N training images, [N], if the head divides these themselves and `predict` only follows them."""
 
 
 @dataclass(frozen=True)
@@ -129,18 +135,18 @@ class Prediction:
     """Clusters of N images."""
 
     assignments: npt.NDArray[np.int32]
-    """[N], values 0 … k - 1."""
+    """Clusters [N], values 0 … k - 1."""
     probabilities: npt.NDArray[np.float16] | None = None
-    """[N, k], where the head is a probabilistic one."""
+    """Probabilities [N, k] of a probabilistic head, else None."""
 
 
 def certain(assignments: npt.NDArray[np.integer], k: int) -> Prediction:
-    """Clusters [N] that are beyond doubt."""
+    """Return a prediction of clusters [N], each with probability 1."""
     return Prediction(assignments.astype(np.int32), np.eye(k, dtype=np.float16)[assignments])
 
 
 class Head(Protocol):
-    """The members of a head's module."""
+    """Members of a head's module."""
 
     FACTS: ClassVar[HeadFacts]
     Options: ClassVar[type[HeadOptions]]
@@ -150,8 +156,8 @@ class Head(Protocol):
     ) -> Iterator[SeedResult]:
         """Yield one result per seed, in any order, each as soon as it is there.
 
-        A seed's result does not depend on which seeds are fitted with it: to the bit on CPUs, elsewhere but for the
-        rounding of products of other shapes.
+        A seed's result does not depend on which seeds are fitted with it. This holds to the bit on CPUs, and on other
+        devices up to the rounding of products of other shapes.
 
         Raises:
             DeepclustError: no seed can be fitted on such data.
@@ -159,14 +165,14 @@ class Head(Protocol):
         ...
 
     def predict(self, weights: Weights, features: list[Features], options: Any) -> Prediction:
-        """Clusters of N images from their features, for every backbone [N, D_b]; in blocks."""
+        """Assign N images, in blocks, from their features [N, D_b] of every backbone."""
         ...
 
 
 def load_head(method: str) -> Head:
-    """The head called `method`.
+    """Return the head called `method`.
 
     Raises:
-        DeepclustError: there is none.
+        DeepclustError: there is no such head.
     """
     return cast(Head, registry.load("heads", method))

@@ -7,7 +7,7 @@ from deepclust.heads.kit.normalization import normalized_blocks
 
 
 def predict_linear(weights: Weights, features: list[Features], options: HeadOptions) -> Prediction:
-    """Assignments and probabilities; see `deepclust.heads.kit.head.Head.predict`.
+    """Assign images by a linear classifier; see `deepclust.heads.kit.head.Head.predict`.
 
     Args:
         weights: `weight` [k, D], `bias` [k], and what `apply_normalization` needs.

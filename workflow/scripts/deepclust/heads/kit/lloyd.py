@@ -1,7 +1,7 @@
-"""Lloyd's iterations of several starts at once: one product of all points with the centroids of all starts.
+"""Lloyd's iterations of several starts at once, with one product of all points and the centroids of all starts.
 
-Sums are kept, and changed only by the points that change their cluster, so that late iterations cost little more than
-that product. The objective follows from the sums alone, however coarsely the product was computed.
+Sums are kept and changed only by the points that change their cluster. So late iterations cost little more than that
+product. The objective follows from the sums alone, however coarsely the product was computed.
 """
 
 from collections.abc import Callable
@@ -21,16 +21,16 @@ REPAIRS = 5  # attempts to fill clusters that are empty at the end
 
 @dataclass(frozen=True)
 class Points:
-    """What is clustered."""
+    """Points that are clustered."""
 
     rows: Tensor
     """Float32 [N, D]; near the origin, because distances are computed as differences of squares."""
     spherical: bool
-    """Whether centroids have length 1, as the rows should then."""
+    """True if centroids have length 1; the rows must then have length 1 too."""
 
     @cached_property
     def coarse(self) -> Tensor:
-        """The rows in bf16, where products of that type are fast."""
+        """Rows in bf16 if products of that type are fast on the device, else in float32."""
         return self.rows.bfloat16() if has_fast_bf16(self.rows.device) else self.rows
 
     @cached_property
@@ -41,19 +41,19 @@ class Points:
 
 @dataclass(frozen=True)
 class Clustering:
-    """What one start led to."""
+    """Result of one start."""
 
     centroids: Tensor
     """Float32 [k, D]."""
     objective: float
     """Sum of squared distances."""
     clusters: int
-    """How many of the k have points."""
+    """Number of clusters that have points, at most k."""
     iterations: int
 
     @property
     def rank(self) -> tuple[int, float]:
-        """The best is lowest: without empty clusters if there is such a one, then by the objective."""
+        """Key for comparing clusterings, the best one lowest: by the clusters that have points, then the objective."""
         return -self.clusters, self.objective
 
 
@@ -74,7 +74,7 @@ def iterate(
         ended: called whenever a start has ended.
 
     Returns:
-        For every start its last centroids, and the objective of the assignments that they are the means of.
+        The last centroids of every start, and the objective of the assignments that they are the means of.
     """
     results: list[Clustering | None] = [None] * len(starts)
     state = _State(points, starts)
@@ -98,7 +98,7 @@ def iterate(
 
 
 def polish(points: Points, starts: Tensor, tolerance: float, max_iter: int) -> list[Clustering]:
-    """Iterate starts [R, k, D] in float32; the objectives are then those of the centroids, over all points."""
+    """Iterate starts [R, k, D] in float32; the objectives are those of the last centroids, over all points."""
     results: list[Clustering | None] = [None] * len(starts)
     running, iterations = list(range(len(starts))), [0] * len(starts)
     for attempt in range(1 + REPAIRS):
@@ -119,10 +119,11 @@ def polish(points: Points, starts: Tensor, tolerance: float, max_iter: int) -> l
 
 
 def assign(points: Points, centroids: Tensor, *, coarse: bool) -> Tensor:
-    """The nearest of `centroids` [R, k, D] for every row and start, int32 [N, R]."""
+    """Return the nearest of `centroids` [R, k, D] for every row and start, int32 [N, R]."""
     count, k, dimension = centroids.shape
     rows = points.coarse if coarse else points.rows
-    # What all clusters of a start have in common changes no order, but costs precision.
+    # The nearest centroid maximises x·c - |c|²/2. A part that all clusters of a start share changes no order but costs
+    # precision, so it is subtracted.
     offsets = -centroids.square().sum(2) / 2
     matrix = (centroids - centroids.mean(1, keepdim=True)).reshape(-1, dimension).to(rows.dtype)
     bias = (offsets - offsets.mean(1, keepdim=True)).flatten().to(rows.dtype)
@@ -135,7 +136,7 @@ def assign(points: Points, centroids: Tensor, *, coarse: bool) -> Tensor:
 
 
 def distances(points: Points, centroids: Tensor, labels: Tensor) -> Tensor:
-    """Squared distance of every row to its centroid: `centroids` [k, D], `labels` [N] → float32 [N]."""
+    """Return the squared distance of every row to its centroid: `centroids` [k, D], `labels` [N] → float32 [N]."""
     parts = zip(points.rows.split(ROWS), labels.split(ROWS))
     return torch.cat([(rows - centroids[chosen]).square().sum(1) for rows, chosen in parts])
 
@@ -156,7 +157,7 @@ class _State:
         """Take over new clusters, int32 [N, R], and move the centroids.
 
         Returns:
-            Which starts had no empty cluster to fill, bool [R].
+            True for every start that had no empty cluster to fill, bool [R].
         """
         self._move(self._labels, labels)
         self._labels = labels
@@ -172,7 +173,8 @@ class _State:
         return settled
 
     def objective(self) -> Tensor:
-        """Sum of squared distances of the points to the means, or the directions, of their clusters: float64 [R]."""
+        """Return the sum of squared distances of the points to their clusters' means or directions, float64 [R]."""
+        # With c the sum of a cluster's n points: Σ|x - c/n|² = Σ|x|² - |c|²/n, and Σ|x - c/|c||² = Σ|x|² - 2|c| + n.
         if self._points.spherical:
             saved = 2 * self._sums.norm(dim=2).sum(1) - len(self._points.rows)
         else:
@@ -189,10 +191,10 @@ class _State:
         self._labels = self._labels[:, which].contiguous()
 
     def _fill(self, number: int) -> bool:
-        """Give each empty cluster of a start the point farthest from its centroid; whether there was such a point."""
+        """Give the empty clusters of a start the points farthest from their centroids; return whether any were far."""
         empty = (self.counts[number] == 0).nonzero().flatten()
         labels = self._labels[:, number].clone()
-        # Of the means as they are now, for the centroids are those from before the step.
+        # Distances are those to the means of this step, because the centroids are still those from before it.
         means = (self._sums[number] / self.counts[number].clamp(min=1)[:, None]).float()
         far = distances(self._points, means, labels)
         threshold = 1e-9 * self._points.squares / len(labels)  # equal points differ by rounding
@@ -208,7 +210,7 @@ class _State:
         return True
 
     def _move(self, old: Tensor, new: Tensor) -> None:
-        """Bring sums and counts from clusters `old` to `new`, int32 [N, R]; -1 in `old`: in none yet."""
+        """Bring sums and counts from clusters `old` to `new`, int32 [N, R]; -1 in `old` means no cluster yet."""
         count, k, dimension = self._sums.shape
         for first in range(0, len(new), ROWS):
             before, after = old[first : first + ROWS], new[first : first + ROWS]

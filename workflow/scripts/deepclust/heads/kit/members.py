@@ -13,15 +13,15 @@ from deepclust.heads.kit.store import read_tensors
 
 
 def read_members(files: Mapping[str, Path], k: int, train: Sequence[str], count: int) -> list[Partition]:
-    """The clusters of the training images by every member and seed that has a result.
+    """Read the clusters of the training images by every member and seed that has a result.
 
     Args:
         files: `clusters.safetensors` by name of the member.
         train: training splits, whose images follow one another.
-        count: their number.
+        count: number of images in all training splits.
 
     Raises:
-        DeepclustError: a file is missing, or is of other images, splits or another k.
+        DeepclustError: a file is missing, or it is of other images, splits or another k.
     """
     partitions = []
     for name, path in files.items():
@@ -38,7 +38,7 @@ def read_members(files: Mapping[str, Path], k: int, train: Sequence[str], count:
 
 
 def _join(tensors: Mapping[str, npt.NDArray[Any]], prefix: str, splits: Sequence[str]) -> npt.NDArray[Any] | None:
-    """The tensors of the splits, one after the other; None if one is missing."""
+    """Concatenate the tensors of the splits; return None if one is missing."""
     names = [f"{prefix}/{split}" for split in splits]
     if not all(name in tensors for name in names):
         return None

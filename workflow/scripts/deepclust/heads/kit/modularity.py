@@ -1,4 +1,4 @@
-"""How well a partition keeps neighbors together. No labels."""
+"""Measures of how well a partition keeps neighbors together, without labels."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,11 +8,12 @@ Integers = npt.NDArray[np.integer]
 
 
 def modularity(assignments: Integers, neighbors: Integers, k: int) -> float:
-    """How much more often neighbors share a cluster than they would by chance, between -1 and 1; higher is better.
+    """Return the modularity of a partition of the neighbor graph, between -1 and 1; higher is better.
 
-    The modularity of a partition of the neighbor graph (Newman 2006, doi.org/10.1073/pnas.0601602103; for directed
-    graphs Leicht & Newman 2008): the share of the edges that stay in a cluster less what it would be if edges were
-    drawn at random between images with as many edges. One cluster for all has 0.
+    It says how much more often neighbors share a cluster than they would by chance (Newman 2006,
+    doi.org/10.1073/pnas.0601602103; for directed graphs Leicht & Newman 2008): the share of the edges that stay in a
+    cluster, less the share expected if edges were drawn at random between images with as many edges. A single cluster
+    has modularity 0.
 
     Args:
         assignments: [N].
@@ -24,13 +25,13 @@ def modularity(assignments: Integers, neighbors: Integers, k: int) -> float:
 
 
 def cohesion(assignments: Integers, neighbors: Integers, k: int) -> Float64:
-    """For every cluster, the share of its images' neighbors that are in it, [k]; 0 for empty ones."""
+    """Return the share of the neighbors of a cluster's images that are in it too, [k]; 0 for empty clusters."""
     kept, tails, _ = _edges(assignments, neighbors, k)
     return kept / np.maximum(tails, 1)
 
 
 def _edges(assignments: Integers, neighbors: Integers, k: int) -> tuple[Float64, Float64, Float64]:
-    """For every cluster, edges that stay in it, that leave from it or stay, and that reach it or stay, each [k]."""
+    """Count the edges within every cluster, those that start in it and those that end in it, each [k]."""
     kept, heads = np.zeros(k), np.zeros(k)
     for column in neighbors.T:
         reached = assignments[column]

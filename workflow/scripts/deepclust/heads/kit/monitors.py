@@ -1,4 +1,4 @@
-"""Watches the clusters that a head gives its training images, without labels."""
+"""Monitors of the clusters that a head gives its training images, without labels."""
 
 import math
 from typing import Any
@@ -10,23 +10,23 @@ from deepclust.core.rows import evenly_spread
 from deepclust.heads.kit.head import HeadOptions
 
 WATCHED = 10_000  # images whose clusters are watched
-ALL_FILLED = 20  # up to so many clusters each must have images: one stands for a class
+ALL_FILLED = 20  # each of at most this many clusters must have images, because each stands for a class
 FILLED = 0.9  # share of more clusters that must: classes are then few images, and heads balance batches, not clusters
 UNEVEN = 0.05  # least entropy of the sizes, as a share of log k: two clusters of 1:100 have 0.08, ten 0.20
-CONFIDENT = 0.05  # the least mean of the highest probability, between that of uniform ones (0) and certainty (1)
+CONFIDENT = 0.05  # least mean of the highest probability, scaled so that 0 is uniform and 1 is certain
 
 
 def watched(count: int) -> npt.NDArray[np.int64]:
-    """Row numbers of the images to watch, evenly spread over `count`."""
+    """Return the row numbers of the images to watch, evenly spread over `count`."""
     return evenly_spread(count, WATCHED)
 
 
 def monitor(probabilities: npt.NDArray[np.floating], before: npt.NDArray[np.integer] | None) -> dict[str, Any]:
-    """What the clusters of the watched images look like.
+    """Return statistics of the clusters of the watched images.
 
     Args:
         probabilities: [n, k].
-        before: their clusters [n] when they were looked at the last time.
+        before: their clusters [n] at the previous call; None at the first.
 
     Returns:
         `clusters`: number of clusters that have watched images; `largest`, `smallest`: share of the images in the
@@ -49,11 +49,11 @@ def monitor(probabilities: npt.NDArray[np.floating], before: npt.NDArray[np.inte
 
 
 def unusable_sizes(sizes: npt.NDArray[np.integer], advice: str | None) -> str | None:
-    """Why clusters of these sizes, over all training images, are no result, or None.
+    """Return why clusters of these sizes, over all training images, are no result, or None.
 
     Args:
         sizes: [k].
-        advice: what to try where clusters are empty; None where that is no failure.
+        advice: what to try if clusters are empty; None if that is no failure.
     """
     filled, k = int(np.count_nonzero(sizes)), len(sizes)
     needed = k if k <= ALL_FILLED else FILLED * k
@@ -66,19 +66,19 @@ def unusable_sizes(sizes: npt.NDArray[np.integer], advice: str | None) -> str | 
 
 
 def with_centering(advice: str, options: HeadOptions) -> str:
-    """`advice` on a failed seed, and what helps where features are far from the origin, so that all look alike."""
+    """Add centering to the `advice` on a failed seed: features far from the origin all look alike."""
     return f"set normalize: center, or {advice}" if options.normalize in {"none", "l2"} else advice
 
 
 def _evenness(shares: npt.NDArray[np.floating]) -> float:
-    """Entropy of the clusters' shares [k], as a share of log k: 1 for equal ones."""
+    """Return the entropy of the clusters' shares [k], as a share of log k: 1 for equal ones."""
     if len(shares) == 1:
         return 1.0
     return abs(float(np.sum(shares * np.log(np.maximum(shares, 1e-300))))) / math.log(len(shares))
 
 
 def collapse(found: dict[str, Any], k: int, advice: str) -> str | None:
-    """Why the clusters that `monitor` saw at the end of a training are no result, or None.
+    """Return why the clusters that `monitor` saw at the end of a training are no result, or None.
 
     Small clusters may have no watched image: `unusable_sizes` looks at all of them.
 

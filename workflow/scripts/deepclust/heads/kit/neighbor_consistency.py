@@ -1,4 +1,4 @@
-"""Linear heads that give an image and its neighbors the same cluster: what SCAN and the two-stage system share."""
+"""Linear heads that give an image and its neighbors the same cluster; SCAN and the two-stage system share them."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from deepclust.heads.kit.self_labelling import SelfLabelling, confident_labels, 
 from deepclust.heads.kit.stacked import Rows, adam, draw, draw_each, linear_scores, orders
 from deepclust.heads.kit.training import Schedule, Training, train
 
-SMALLEST = 1e-8  # probabilities below it are taken for it before their logarithm
+SMALLEST = 1e-8  # smaller probabilities are raised to it before their logarithm
 JUDGED = 5  # nearest neighbors (of each backbone) that the objective looks at
 ADVICE = "raise entropy_weight or batch_size"
 
@@ -30,7 +30,7 @@ class ConsistencyOptions(HeadOptions):
     """Options of heads that learn from neighbors."""
 
     normalize: Literal["none", "l2", "center", "standardize", "whiten", "half_whiten"] = "center"
-    """What happens to the features first; see the other heads."""
+    """Preparation of the features; see the other heads."""
     heads: int = Field(10, ge=1)
     """Linear heads per seed; the one with the lowest objective is kept."""
     neighbors: int = Field(50, ge=1)
@@ -44,13 +44,13 @@ class ConsistencyOptions(HeadOptions):
     optimizer: Literal["sgd", "adam"] = "sgd"
     """`sgd` has a momentum of 0.9."""
     learning_rate: float = Field(5.0, gt=0)
-    """Learning rate, constant."""
+    """Learning rate, which is constant."""
     self_labelling: SelfLabelling = SelfLabelling()
-    """Training on confident predictions afterwards."""
+    """Training on confident predictions after the head's own training."""
 
 
 def consistency(anchors: Tensor, neighbors: Tensor) -> Tensor:
-    """Mean negative logarithm of the probability that image and neighbor are in the same cluster.
+    """Return the mean negative logarithm of the probability that image and neighbor are in the same cluster.
 
     Args:
         anchors, neighbors: probabilities [..., K, B].
@@ -62,13 +62,13 @@ def consistency(anchors: Tensor, neighbors: Tensor) -> Tensor:
 
 
 def mean_entropy(probabilities: Tensor) -> Tensor:
-    """Entropy of the mean probabilities [..., K, B] of a batch, [...]."""
+    """Return the entropy of the mean probabilities of a batch, [..., K, B] → [...]."""
     mean = probabilities.mean(dim=-1)
     return -(mean * mean.clamp_min(SMALLEST).log()).sum(dim=-1)
 
 
 def scan_loss(anchors: Tensor, neighbors: Tensor, entropy_weight: float) -> Tensor:
-    """Equation 2 of SCAN: consistency of image and neighbor, less the weighted entropy of the mean of the images.
+    """Return the loss of SCAN (equation 2): the consistency less the weighted entropy of the images' mean.
 
     Args:
         anchors, neighbors: probabilities [..., K, B].
@@ -80,17 +80,20 @@ def scan_loss(anchors: Tensor, neighbors: Tensor, entropy_weight: float) -> Tens
 
 
 def steps_per_epoch(count: int, options: ConsistencyOptions) -> int:
-    """Batches of one pass over `count` images; the images that are left over wait for another epoch's order."""
+    """Return the number of batches of one pass over `count` images; the images left over wait for another epoch."""
     return max(1, count // options.batch_size)
 
 
 def fit_consistency(
     data: TrainingData, k: int, seeds: Sequence[int], options: ConsistencyOptions, progress: Progress
 ) -> Iterator[SeedResult]:
-    """Train linear heads; see `deepclust.heads.kit.head.Head`.
+    """Train linear heads for every seed; see `deepclust.heads.kit.head.Head`.
 
     The objective is the consistency with the nearest neighbors less the entropy of the mean probabilities. The weights
     are `weight` [k, D] and `bias` [k] on the normalised features, float32.
+
+    Raises:
+        DeepclustError: there are fewer images than clusters, or features are not finite.
     """
     if k > data.count:
         raise DeepclustError(f"{k} clusters are more than the {data.count} images")
@@ -115,10 +118,11 @@ def fit_consistency(
 
 
 class ConsistencyTraining(Training):
-    """Two phases: the heads learn from neighbors; then, if asked for, the best one from its confident predictions.
+    """Training in two phases: all heads learn from neighbors, then the best one may learn from its own predictions.
 
     The log has the objective of the best head so far, and at the end that of the head that was trained on its own
-    predictions. It does not decide between the two: it rises with certainty wherever neighbors are apart.
+    predictions. The objective does not decide between the two, because it rises with certainty if neighbors are in
+    different clusters.
     """
 
     logged = ("objective",)
@@ -126,13 +130,18 @@ class ConsistencyTraining(Training):
     def __init__(
         self, rows: Rows, neighbors: Tensor, judged: Tensor, seeds: Sequence[int], k: int, options: ConsistencyOptions
     ) -> None:
-        """Args: `neighbors` int64 [N, n]; `judged`, those of the watched images that the objective looks at, [w, j]."""
+        """Draw the parameters of the heads.
+
+        Args:
+            neighbors: int64 [N, n].
+            judged: neighbors of the watched images that the objective looks at, int64 [w, j].
+        """
         self.rows, self.neighbors, self.judged, self.seeds, self.options = rows, neighbors, judged, seeds, options
         self.count, dimensions = rows.values.shape
         device = rows.values.device
         self.batch = min(options.batch_size, self.count)
         self.epoch = steps_per_epoch(self.count, options)
-        self.turn = options.epochs * self.epoch  # where self-labelling begins
+        self.turn = options.epochs * self.epoch  # the step at which self-labelling begins
         self.steps = self.turn + options.self_labelling.epochs * self.epoch
         self.watched = torch.from_numpy(watched(self.count)).to(device).expand(len(seeds), -1)
 
@@ -161,7 +170,7 @@ class ConsistencyTraining(Training):
         self._orders = functools.lru_cache(1)(lambda epoch: orders(seeds, self.count, epoch).to(device))
 
     def step(self, step: int) -> Tensor:
-        """One step of the phase that `step` belongs to; see `Training`."""
+        """Take one step of the phase that `step` belongs to; see `Training`."""
         epoch, position = divmod(step, self.epoch)
         indices = self._orders(epoch)[:, position * self.batch : (position + 1) * self.batch]
         if step < self.turn:
@@ -203,7 +212,7 @@ class ConsistencyTraining(Training):
 
     @torch.no_grad()
     def _objectives(self, parameters: Sequence[Tensor]) -> Tensor:
-        """Consistency with the nearest neighbors less the entropy, over the watched images, [S, H]."""
+        """Return the consistency with the nearest neighbors less the entropy, over the watched images, [S, H]."""
         anchors = linear_scores(parameters, self.rows[self.watched]).softmax(2)
         parts = [
             consistency(anchors, linear_scores(parameters, self.rows[near.expand(len(self.seeds), -1)]).softmax(2))
@@ -235,11 +244,11 @@ class ConsistencyTraining(Training):
 
     @torch.no_grad()
     def probabilities(self) -> Tensor:
-        """Of the watched images, by the head chosen so far, [S, n, k]."""
+        """Return the probabilities of the watched images by the head chosen so far, [S, n, k]."""
         return linear_scores(self.chosen, self.rows[self.watched])[:, 0].softmax(1).transpose(1, 2)
 
     def results(self) -> list[tuple[Weights, float]]:
-        """`weight` [k, D], `bias` [k] and objective of every seed."""
+        """Return `weight` [k, D], `bias` [k] and the objective of every seed."""
         weight, bias = (parameter.detach()[:, 0].cpu().numpy() for parameter in self.chosen)
         objectives = self.buffers["objective"].tolist()
         return [({"weight": w, "bias": b}, o) for w, b, o in zip(weight, bias, objectives)]

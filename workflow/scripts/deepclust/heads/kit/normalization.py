@@ -9,21 +9,21 @@ from deepclust.core.errors import DeepclustError
 from deepclust.core.rows import CONSTANT, blocks, projected, scale_rows, whitening
 from deepclust.heads.kit.head import Features, HeadOptions, Weights
 
-POWERS = {"whiten": 1.0, "half_whiten": 0.5}  # of the standard deviation that principal components are divided by
+POWERS = {"whiten": 1.0, "half_whiten": 0.5}  # principal components are divided by this power of their deviation
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 
 def fit_normalization(features: list[Features], options: HeadOptions) -> tuple[Float32, Weights]:
-    """Normalised training features, and what `apply_normalization` needs to treat others in the same way.
+    """Normalise training features, and return the weights for `apply_normalization` to treat others in the same way.
 
     Args:
-        features: for every backbone [N, D_b].
+        features: array [N, D_b] for every backbone.
 
     Returns:
-        A new matrix, float32 [N, D] where D is the sum of the D_b, or [N, P] with P principal components; and from the
-        training splits, float32: `mean` [D] for all but `none` and `l2`, `scale` [D] for `standardize`
+        A new matrix, float32 [N, D], where D is the sum of the D_b, or [N, P] with P principal components; and the
+        weights from the training splits, float32: `mean` [D] for all but `none` and `l2`, `scale` [D] for `standardize`
         (the inverse of the standard deviation; 1 for constant dimensions), `projection` [D, P] for `whiten` and
         `half_whiten`.
 
@@ -44,7 +44,7 @@ def fit_normalization(features: list[Features], options: HeadOptions) -> tuple[F
 
 
 def apply_normalization(features: list[Features], options: HeadOptions, weights: Weights) -> Float32:
-    """The features of any images, normalised as the training splits were.
+    """Normalise the features of any images as those of the training splits.
 
     Raises:
         DeepclustError: values are not finite.
@@ -55,7 +55,7 @@ def apply_normalization(features: list[Features], options: HeadOptions, weights:
 def normalized_blocks(
     features: list[Features], options: HeadOptions, weights: Weights
 ) -> Iterator[tuple[slice, Float32]]:
-    """`apply_normalization` to some rows at a time: which rows, and what they are."""
+    """Apply `apply_normalization` to some rows at a time; yield the rows' numbers and their values."""
     for rows in blocks(len(features[0])):
         yield rows, apply_normalization([array[rows] for array in features], options, weights)
 
@@ -88,7 +88,7 @@ def _inverse_deviation(joined: Float32, mean: Float64) -> Float64:
 
 
 def _finish(joined: Float32, options: HeadOptions, weights: Weights) -> Float32:
-    """What comes after the statistics of the training splits are known."""
+    """Apply the statistics of the training splits."""
     if options.normalize not in {"none", "l2"}:
         joined -= weights["mean"]
     if options.normalize == "standardize":

@@ -1,7 +1,7 @@
 """Greedy k-means++: starting points for several restarts at once.
 
-Arthur & Vassilvitskii 2007. Greedy, as in scikit-learn: of 2 + ln k candidates drawn in each step, the one that lowers
-the sum of squared distances most is taken.
+Arthur & Vassilvitskii 2007; greedy, as in scikit-learn: each step draws 2 + ln k candidates and takes the one that
+lowers the sum of squared distances most.
 """
 
 import math
@@ -20,7 +20,7 @@ def plus_plus(points: Tensor, k: int, generators: Sequence[np.random.Generator])
     """
     count, restarts = len(points), len(generators)
     candidates = 2 + int(math.log(k))
-    # All draws of a generator at once, so that they do not depend on the other restarts.
+    # A generator makes all its draws at once, so that they do not depend on the other restarts.
     draws = torch.from_numpy(np.stack([generator.random((k, candidates)) for generator in generators])).to(
         points.device
     )
@@ -40,9 +40,9 @@ def plus_plus(points: Tensor, k: int, generators: Sequence[np.random.Generator])
 
 
 def exact_sums(distances: Tensor) -> Tensor:
-    """Cumulative sums of each row of [R, n], up to a factor, float64: the same on a GPU from run to run.
+    """Return the cumulative sums of each row of [R, n], up to a factor, float64, the same on a GPU from run to run.
 
-    There they are summed in an order that varies. It does not matter to integers, of which the largest value is 2^40.
+    A GPU sums in an order that varies. The order does not matter for integers; here the largest is 2^40.
     """
     largest = distances.amax(1, keepdim=True).double()
     shares = distances / torch.where(largest > 0, largest, 1)
@@ -50,7 +50,7 @@ def exact_sums(distances: Tensor) -> Tensor:
 
 
 def _squared_distances(points: Tensor, squares: Tensor, chosen: Tensor) -> Tensor:
-    """From the `chosen` [R, L] to all points, [R, L, n]."""
+    """Return the squared distances from the `chosen` [R, L] to all points, [R, L, n]."""
     products = points[chosen.flatten()] @ points.T
     apart = squares + squares[chosen.flatten()][:, None] - 2 * products
     return apart.clamp_(min=0).view(*chosen.shape, len(points))

@@ -1,16 +1,16 @@
-"""Self-labelling: a classifier is trained on its own confident predictions.
+"""Self-labelling: training of a classifier on its own confident predictions.
 
-The last step of SCAN (Van Gansbeke et al. 2020, arxiv.org/abs/2005.12320, section 2.3): an image whose highest
-probability is above a threshold is given that cluster as a label, and the classifier learns to predict it from a
+This is the last step of SCAN (Van Gansbeke et al. 2020, arxiv.org/abs/2005.12320, section 2.3). An image whose highest
+probability is above a threshold is given that cluster as a label. The classifier learns to predict the label from a
 strongly augmented view, with cross-entropy weighted so that all clusters count the same.
 
 Departures, because features are frozen:
 - There is no augmentation; dropout on the features stands in for the strong one.
-- Images of the same features always get the same prediction from the same weights, so labels are given once per epoch,
-  to all images, instead of batch by batch; the weights of the clusters come from all of them, too.
-- Where no image passes (the authors' code stops then, and clusters vanish when only theirs do not), the surest
-  tenth of each cluster's images is confident anyway. An empty cluster stays empty: `deepclust.heads.kit.monitors` sees
-  it.
+- Labels are given once per epoch, to all images, instead of batch by batch, because the same features always get the
+  same prediction from the same weights. The weights of the clusters come from all images, too.
+- The surest tenth of each cluster's images is confident even if none passes the threshold. The authors' code stops if
+  no image passes, and a cluster vanishes if none of its images does. An empty cluster stays empty:
+  `deepclust.heads.kit.monitors` sees it.
 """
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from deepclust.core.options import Options as BaseOptions
 
-ONE_IN = 10  # the surest tenth of each cluster is always confident
+ONE_IN = 10  # the surest one in so many images of each cluster is always confident
 
 
 class SelfLabelling(BaseOptions):
@@ -36,19 +36,19 @@ class SelfLabelling(BaseOptions):
 
 
 def confident_labels(probabilities: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Labels of all images, and the weight that each has in training.
+    """Return the labels of all images, and the weight that each has in training.
 
     Args:
         probabilities: [K, N].
 
     Returns:
-        Labels, int64 [N], and weights, float32 [N]: 0 for images that are not confident; those of a cluster's confident
-        images sum to 1, so that all clusters count the same.
+        Labels, int64 [N], and weights, float32 [N]. Weights are 0 for images that are not confident. Those of a
+        cluster's confident images sum to 1, so that all clusters count the same.
     """
     clusters = len(probabilities)
     certainty, labels = probabilities.max(dim=0)
     confident = certainty > threshold
-    # Rank of each image in its cluster, the surest first; equal ones by their number.
+    # Rank each image in its cluster, the surest first, and equal ones by their number.
     order = torch.argsort(certainty, descending=True, stable=True)
     order = order[torch.argsort(labels[order], stable=True)]
     sizes = torch.bincount(labels, minlength=clusters)
@@ -61,11 +61,11 @@ def confident_labels(probabilities: Tensor, threshold: float) -> tuple[Tensor, T
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Mean cross-entropy of the confident images of a batch; 0 where there are none.
+    """Return the weighted mean cross-entropy of the confident images of a batch; 0 if there are none.
 
     Args:
         logits: [S, H, K, B].
-        labels, weights: of the images of each seed's batch, [S, B]; see `confident_labels`.
+        labels, weights: those of each seed's batch, [S, B]; see `confident_labels`.
 
     Returns:
         [S, H].

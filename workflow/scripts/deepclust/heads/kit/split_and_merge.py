@@ -1,4 +1,4 @@
-"""Moves from one partition to another: the least cohesive cluster is dissolved, another is split."""
+"""Moves from one partition to another: the least cohesive cluster is dissolved and another one is split."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,8 +6,8 @@ import numpy.typing as npt
 from deepclust.core.rows import evenly_spread
 from deepclust.heads.kit.modularity import Integers, cohesion, modularity
 
-LLOYD = 20  # iterations of 2-means, at most
-SAMPLE = 20_000  # images of a cluster that decide where it is split
+LLOYD = 20  # largest number of iterations of 2-means
+SAMPLE = 20_000  # images of a cluster that its split is computed from
 
 Float32 = npt.NDArray[np.float32]
 
@@ -15,18 +15,18 @@ Float32 = npt.NDArray[np.float32]
 def moves(
     first: Integers, second: Integers, k: int, points: Float32, neighbors: Integers, count: int
 ) -> list[Integers]:
-    """The `count` best partitions one move away, by modularity after the move; fewer for few clusters.
+    """Return the `count` best partitions one move away, by modularity after the move; fewer for few clusters.
 
-    A move gives the images of the least cohesive cluster to their next best clusters, and splits one of the
-    `2 * count` largest others by 2-means in its place.
+    A move gives the images of the least cohesive cluster to their next best clusters, and splits one of the `2 * count`
+    largest other clusters by 2-means.
 
     Args:
-        first, second: the best and the second best cluster of each image, [N]; the same for a single cluster.
+        first, second: best and second best cluster of each image, [N]; both are the same for a single cluster.
         points: [N, D].
         neighbors: [N, n].
 
     Returns:
-        Clusters [N]; the best first.
+        Clusters [N], the best first.
     """
     weakest = int(cohesion(first, neighbors, k).argmin())
     assignments = np.where(first == weakest, second, first)
@@ -44,7 +44,7 @@ def moves(
 
 
 def two_means(points: Float32) -> npt.NDArray[np.bool_]:
-    """Which of the points [n, D] are in the second of two clusters: 2-means, begun at the main direction's sign."""
+    """Return which points [n, D] are in the second cluster by 2-means, which starts at the main direction's sign."""
     sample = points[evenly_spread(len(points), SAMPLE)]
     center = sample.mean(axis=0)
     deviations = sample - center

@@ -1,9 +1,9 @@
 """Stacks: the same small network for several seeds and heads at once, as batched matrix products.
 
-Parameters are float32 tensors whose first dimensions are S seeds and, where a seed trains several heads, H heads.
-Products run in bf16 where the device has units for it, on copies of the float32 parameters. Activations are
-transposed, [S, H, dimensions, batch]: every product then reads the parameters and the batch as they lie in memory, and
-softmax over few clusters runs along the batch, as vectors.
+Parameters are float32 tensors whose first dimensions are S seeds and, if a seed trains several heads, H heads. Products
+run in bf16 if the device has units for it, on copies of the float32 parameters. Activations are transposed,
+[S, H, dimensions, batch]. So every product reads the parameters and the batch as they lie in memory, and softmax over
+few clusters runs along the batch, as vectors.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,16 +18,16 @@ from deepclust.core.seeding import derive_seed
 
 
 def product_dtype(device: torch.device) -> torch.dtype:
-    """The precision of matrix products: bf16 if it is fast on `device`, else float32."""
+    """Return the precision of matrix products: bf16 if it is fast on `device`, else float32."""
     return torch.bfloat16 if has_fast_bf16(device) else torch.float32
 
 
 def stacks(seeds: Sequence[int], device: torch.device) -> list[list[int]]:
-    """Which seeds are computed together.
+    """Divide seeds into groups that are computed together.
 
-    An accelerator computes all at once, since it is bound by launches of kernels. On a CPU the heads of one seed fill
-    the cores, and the bits of vector code depend on the shape of what surrounds a number: seeds take turns there, so
-    that a seed's result is the same whatever runs with it.
+    An accelerator computes all seeds at once, since it is bound by launches of kernels. On a CPU the heads of one seed
+    fill the cores, and the bits of vector code depend on the shape of the tensor around a number. Seeds take turns
+    there, so that a seed's result is the same whatever runs with it.
     """
     return [list(seeds)] if device.type != "cpu" else [[seed] for seed in seeds]
 
@@ -39,12 +39,12 @@ def draw(
     fill: Callable[..., object],
     device: torch.device | None = None,
 ) -> Tensor:
-    """Fresh parameters [S, *shape]; those of a seed do not depend on the others.
+    """Draw fresh parameters [S, *shape]; those of a seed do not depend on the others.
 
     Args:
-        purpose: what the numbers are for; other purposes give unrelated numbers.
+        purpose: name of the use of the numbers; other purposes give unrelated numbers.
         fill: fills a tensor in place; takes the tensor and `generator`, e.g. `torch.nn.init.normal_`.
-        device: where they are drawn; other kinds of devices draw other numbers. None: the CPU.
+        device: device that draws them; other kinds of devices draw other numbers. None is the CPU.
     """
     device = device or torch.device("cpu")
     values = torch.empty(len(seeds), *shape, device=device)
@@ -54,30 +54,31 @@ def draw(
 
 
 def adam(parameters: list[Tensor], learning_rate: float) -> torch.optim.Optimizer:
-    """Adam; on a GPU as one kernel, which does not wait for the counter of steps either."""
+    """Make an Adam optimizer; on a GPU it is one kernel, which does not wait for the counter of steps either."""
     return torch.optim.Adam(parameters, lr=learning_rate, fused=parameters[0].device.type == "cuda")
 
 
 def orders(seeds: Sequence[int], count: int, epoch: int) -> Tensor:
-    """A random order of `count` images for every seed, int64 [S, count]."""
+    """Draw a random order of `count` images for every seed, int64 [S, count]."""
     generators = [torch.Generator().manual_seed(derive_seed(seed, "order", epoch)) for seed in seeds]
     return torch.stack([torch.randperm(count, generator=generator) for generator in generators])
 
 
 def draw_each(seeds: Sequence[int], step: int, device: torch.device, *fills: Callable[..., Tensor]) -> list[Tensor]:
-    """What every seed draws in a step, one after the other; [S, ...] for each of `fills`.
+    """Draw the numbers of every seed in a step, [S, ...] for each of `fills`, one after the other.
 
-    On the device itself, since accelerators would wait for draws of the CPU and their copies.
+    The device itself draws, since accelerators would wait for draws of the CPU and their copies.
 
     Args:
-        fills: make a tensor; take `generator` and `device`, e.g. `functools.partial(torch.rand, (2, 3))`.
+        fills: functions that make a tensor; they take `generator` and `device`, e.g.
+            `functools.partial(torch.rand, (2, 3))`.
     """
     generators = [torch.Generator(device).manual_seed(derive_seed(seed, "step", step)) for seed in seeds]
     return [torch.stack([fill(generator=generator, device=device) for generator in generators]) for fill in fills]
 
 
 def linear_scores(classifiers: Sequence[Tensor], inputs: Tensor) -> Tensor:
-    """Scores of linear classifiers, in float32: inputs · weight + bias.
+    """Return the scores of linear classifiers, weight · inputs + bias, in float32.
 
     Args:
         classifiers: weight and bias, as `linear` takes them.
@@ -87,7 +88,7 @@ def linear_scores(classifiers: Sequence[Tensor], inputs: Tensor) -> Tensor:
 
 
 def linear(weight: Tensor, inputs: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Linear layers, in the precision of `inputs`.
+    """Apply linear layers, in the precision of `inputs`.
 
     Args:
         weight: [S, H, out, in].
@@ -108,13 +109,13 @@ def linear(weight: Tensor, inputs: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 class Rows:
-    """Features on the device, in the precision of products; batches of them are gathered there."""
+    """Features on the device, in the precision of products, of which batches are gathered."""
 
     def __init__(self, features: npt.NDArray[np.floating], device: torch.device) -> None:
-        """Args: `features` [N, D]."""
+        """Copy `features` [N, D] to the device."""
         self.values = torch.from_numpy(np.ascontiguousarray(features)).to(device, product_dtype(device))
 
     def __getitem__(self, indices: Tensor) -> Tensor:
-        """Batches of S seeds, indices [S, B] → features [S, D, B]."""
+        """Return the batches of S seeds, indices [S, B] → features [S, D, B]."""
         rows = self.values.index_select(0, indices.flatten())
         return rows.view(*indices.shape, -1).transpose(1, 2)

@@ -1,8 +1,8 @@
-"""A stack of multilayer perceptrons with cosine outputs, forward and backward by hand.
+"""Stack of multilayer perceptrons with cosine outputs, forward and backward by hand.
 
 The network is Linear-GELU-Linear, scaling to length 1, and a weight-normalised linear layer (as the head of DINO, Caron
-et al. 2021, arXiv 2104.14294). Written by hand because on a CPU most of what is left beside the matrix products is
-memory: heads are computed a few at a time, in buffers that stay in the cache and are used again.
+et al. 2021, arXiv 2104.14294). It is written by hand because access to memory takes most of the time on a CPU beside
+the matrix products. So heads are computed a few at a time, in buffers that stay in the cache and are used again.
 """
 
 from collections.abc import Sequence
@@ -15,20 +15,21 @@ from deepclust.heads.kit.stacked import draw, linear
 
 HIDDEN, BOTTLENECK = 512, 256
 CACHE = 8 * 2**20  # bytes of one layer's activations that are computed together on a CPU
-SMALLEST = 1e-12  # lengths below it are taken for it
+SMALLEST = 1e-12  # smaller lengths are raised to it
 
 Parameters = list[Tensor]
-"""Weight and bias of the first layer, of the second, direction and gain of the third; each [S, H, ...]."""
+"""Weight and bias of the first and of the second layer, direction and gain of the third; each [S, H, ...]."""
 
 
 def build_parameters(seeds: Sequence[int], heads: int, dimensions: int, k: int, device: torch.device) -> Parameters:
-    """Fresh float32 parameters, as the official code of TEMI draws them.
+    """Draw fresh float32 parameters as the official code of TEMI does.
 
     Weights of the first two layers are normal with deviation 0.02, truncated at ±2, and their biases 0. Directions of
     the last layer are uniform in ±1/√256, as PyTorch's linear layers are, and its gains 1. The scale of the directions
     matters although they are normalised: the larger they are, the less a step of Adam turns them.
 
-    [S, H, 512, D], [S, H, 512], [S, H, 256, 512], [S, H, 256], [S, H, K, 256], [S, H, K].
+    Returns:
+        Tensors [S, H, 512, D], [S, H, 512], [S, H, 256, 512], [S, H, 256], [S, H, K, 256], [S, H, K].
     """
     normal = partial(nn.init.trunc_normal_, std=0.02)
     uniform = partial(nn.init.uniform_, a=-(BOTTLENECK**-0.5), b=BOTTLENECK**-0.5)
@@ -42,18 +43,23 @@ def build_parameters(seeds: Sequence[int], heads: int, dimensions: int, k: int, 
 
 
 def last_weight(direction: Tensor, gain: Tensor) -> Tensor:
-    """The weight of the third layer, [..., K, 256]."""
+    """Return the weight of the third layer, [..., K, 256]."""
     return gain.unsqueeze(-1) * nn.functional.normalize(direction, dim=-1, eps=SMALLEST)
 
 
 class StackedMLP:
-    """Computes stacks of heads; the parameters come with each call.
+    """Computation of stacks of heads, whose parameters come with each call.
 
-    Heads can be computed in `slices`: what `forward` keeps for `backward` is that of the last slice.
+    Heads can be computed in `slices`. `forward` keeps the activations of the last slice only for `backward`.
     """
 
     def __init__(self, seeds: int, heads: int, batch: int, dtype: torch.dtype, device: torch.device) -> None:
-        """Args: `batch` images per call; `dtype` of the products."""
+        """Allocate the buffers.
+
+        Args:
+            batch: images per call.
+            dtype: type of the matrix products.
+        """
         self.dtype = dtype
         per_head = HIDDEN * batch * dtype.itemsize
         size = heads if device.type != "cpu" else min(heads, max(1, CACHE // per_head))
@@ -64,14 +70,14 @@ class StackedMLP:
         self._squares = empty(seeds, size, BOTTLENECK, batch)
 
     def cast(self, parameters: Parameters) -> Parameters:
-        """Parameters in the precision of products."""
+        """Return the parameters in the precision of products, with the weight of the third layer."""
         return [parameter.to(self.dtype) for parameter in (*parameters[:4], last_weight(*parameters[4:]))]
 
     def forward(self, weights: Parameters, heads: slice, inputs: Tensor) -> Tensor:
-        """Cosines times gains of some heads.
+        """Return the cosines times gains of some heads.
 
         Args:
-            weights: from `cast`, of all heads.
+            weights: parameters of all heads from `cast`.
             heads: one of `slices`.
             inputs: [S, D, B].
 
@@ -92,20 +98,20 @@ class StackedMLP:
         return self._cosines
 
     def backward(self, weights: Parameters, heads: slice, inputs: Tensor, gradient: Tensor) -> list[Tensor]:
-        """Gradients of the parameters of the heads that `forward` was last called with.
+        """Return the gradients of the parameters of the heads that `forward` was last called with.
 
         Args:
-            gradient: with respect to what `forward` returned, float32 [S, heads, K, B].
+            gradient: gradient with respect to the output of `forward`, float32 [S, heads, K, B].
 
         Returns:
-            In the order of `weights`, in the precision of products.
+            Gradients in the order of `weights`, in the precision of products.
         """
         second, third = weights[2][:, heads].flatten(0, 1), weights[4][:, heads].flatten(0, 1)
         count = gradient.shape[1]
         hidden, active, out, into_out = (
             buffer[:, :count].flatten(0, 1) for buffer in (self._hidden, self._active, self._out, self._gradient)
         )
-        # Through the scaling to length 1: what points along the output is taken away.
+        # The gradient through the scaling to length 1 has no part along the output.
         along = ((gradient * self._cosines).sum(2, keepdim=True) * self._inverse.square()).flatten(0, 1)
         scaled = (gradient * self._inverse).to(self.dtype).flatten(0, 1)
         torch.mul(out, along.to(self.dtype), out=into_out)

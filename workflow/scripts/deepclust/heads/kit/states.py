@@ -11,18 +11,18 @@ from deepclust.core.files import remove_damaged_tensors, write_tensors
 
 @dataclass(frozen=True)
 class State:
-    """Where the training of one seed stands."""
+    """State of the training of one seed."""
 
     step: int
-    """Steps done."""
+    """Number of steps done."""
     log: str
-    """Its log so far, as JSON."""
+    """Log so far, as JSON."""
     tensors: dict[str, Tensor]
-    """[1, ...] on the CPU."""
+    """Tensors [1, ...] on the CPU."""
 
 
 class StackStates:
-    """The folder of one run's states. Its name, given by the caller, tells the code and options they belong to."""
+    """Folder of one run's states; its name, given by the caller, tells the code and options that they belong to."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,7 +33,7 @@ class StackStates:
         write_tensors(self._file(seed), arrays, {"step": str(state.step), "log": state.log})
 
     def step(self, seed: int) -> int:
-        """Steps done in the state of `seed`; 0 without one."""
+        """Return the number of steps done in the state of `seed`; 0 without one."""
         from safetensors import safe_open
 
         if not self._file(seed).is_file():
@@ -42,7 +42,7 @@ class StackStates:
             return int(file.metadata()["step"])
 
     def load(self, seed: int) -> State:
-        """The state of `seed`, which has one."""
+        """Load the state of `seed`, which must have one."""
         from safetensors import safe_open
 
         with safe_open(self._file(seed), "pt") as file:

@@ -1,4 +1,4 @@
-"""Fitted seeds on disk: kept one by one while a run is made, then together in `clusters.safetensors`.
+"""Fitted seeds on disk, kept one by one while a run is made, and together in `clusters.safetensors` at its end.
 
 Tensors of `clusters.safetensors`, for every seed s that succeeded and every split:
     seed{s}/assignments/{split}    int32 [N], values 0 … k - 1
@@ -22,28 +22,28 @@ from deepclust.core.files import remove_damaged_tensors, remove_tree, write_tens
 from deepclust.heads.kit.head import Features, Prediction, SeedResult, load_head
 from deepclust.models.identity import identity_beside
 
-METADATA = "deepclust"  # one key, because safetensors keeps the order of several at random
+METADATA = "deepclust"  # a single key, because safetensors stores several keys in random order
 
 Tensors = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class FittedSeed:
-    """One seed of a run."""
+    """Fitted seed of a run."""
 
     entry: dict[str, Any]
-    """Its entry in `seeds.json`."""
+    """Entry in `seeds.json`."""
     tensors: Tensors
-    """Its part of `clusters.safetensors`, without `seed{s}/`; empty if it failed."""
+    """Part of `clusters.safetensors`, with names without `seed{s}/`; empty if the seed failed."""
 
     @property
     def succeeded(self) -> bool:
-        """Whether it has a result."""
+        """True if it has a result."""
         return bool(self.entry["status"] == "ok")
 
 
 def fitted_seed(result: SeedResult, predictions: dict[str, Prediction], sizes: list[int], seconds: float) -> FittedSeed:
-    """A fitted head and what it predicts for every split, in the form in which it is stored."""
+    """Bring a fitted head and its predictions for every split into the form in which they are stored."""
     entry = {
         "seed": result.seed,
         "status": "ok" if result.failure is None else "failed",
@@ -62,14 +62,14 @@ def fitted_seed(result: SeedResult, predictions: dict[str, Prediction], sizes: l
 
 
 class SeedStore:
-    """The folder that keeps the fitted seeds of one run: more seeds, or another attempt, compute only what is new."""
+    """Folder that keeps the fitted seeds of one run, so that another attempt, or more seeds, compute only new ones."""
 
     def __init__(self, parent: Path, code: str, fingerprint: str) -> None:
-        """Where seeds are kept that `code` fitted.
+        """Name the folder for the seeds that `code` fitted.
 
         Args:
-            code: digest of the code. It stands first in the folder's name, where `deepclust accept` replaces it.
-            fingerprint: of everything else that would invalidate a seed's result, but not of the other seeds.
+            code: digest of the code. It stands first in the folder's name, so that `deepclust accept` can replace it.
+            fingerprint: digest of everything else that would invalidate a seed's result; the other seeds do not.
         """
         self.folder = parent / f".seeds-{code}-{fingerprint}"
 
@@ -81,17 +81,17 @@ class SeedStore:
         write_tensors(self._path(fitted.entry["seed"]), fitted.tensors, {METADATA: json.dumps(fitted.entry)})
 
     def read(self, seed: int) -> FittedSeed:
-        """A seed that is kept."""
+        """Read a seed that is kept."""
         entry, tensors = read_tensors(self._path(seed))
         return FittedSeed(entry, tensors)
 
     def remove_damaged(self, seeds: Sequence[int]) -> None:
-        """Remove those of these seeds that cannot be read."""
+        """Remove the seeds that cannot be read."""
         for seed in seeds:
             remove_damaged_tensors(self._path(seed))
 
     def remove_stale(self) -> None:
-        """Remove the seeds that other code, options or features left beside."""
+        """Remove the seeds that were fitted by other code or with other options or features."""
         for folder in self.folder.parent.glob(".seeds-*"):
             if folder != self.folder:
                 remove_tree(folder)
@@ -104,8 +104,8 @@ def write_clusters(path: Path, seeds: list[FittedSeed], description: dict[str, A
     """Write the seeds that succeeded as `clusters.safetensors`.
 
     Args:
-        description: what `predict` needs to know: `method`, `options`, `k`, `backbones`, `dimensions`, `identities`
-            (`deepclust.models.identity`), `selected` (None where every seed failed).
+        description: facts that `predict` needs: `method`, `options`, `k`, `backbones`, `dimensions`, `identities`
+            (`deepclust.models.identity`), `selected` (None if every seed failed).
     """
     tensors = {
         f"seed{fitted.entry['seed']}/{name}": array for fitted in seeds for name, array in fitted.tensors.items()
@@ -114,7 +114,7 @@ def write_clusters(path: Path, seeds: list[FittedSeed], description: dict[str, A
 
 
 def read_tensors(path: Path, prefix: str = "") -> tuple[dict[str, Any], Tensors]:
-    """The description in a file of tensors, and its tensors whose names start with `prefix`, without it.
+    """Read the description in a file of tensors, and the tensors whose names start with `prefix`, named without it.
 
     Raises:
         DeepclustError: the file is missing or damaged.
@@ -134,13 +134,13 @@ def read_tensors(path: Path, prefix: str = "") -> tuple[dict[str, Any], Tensors]
 def predict(
     clusters: str | Path, features: str | Path | Sequence[str | Path | npt.ArrayLike], seed: int | None = None
 ) -> Prediction:
-    """Clusters of new images by a saved head.
+    """Assign new images by a saved head.
 
     Args:
         clusters: `clusters.safetensors` of a run.
-        features: for every backbone of the run, in its order, `features.npy` of the same images; a single path where
-            there is one backbone. Arrays [N, D_b] are taken, too, but nothing tells whose features they are.
-        seed: which of the run's seeds; None: the one that was selected without labels.
+        features: `features.npy` of the same images for every backbone of the run, in its order; a single path if there
+            is one backbone. Arrays [N, D_b] are taken, too, but nothing tells which backbone made them.
+        seed: one of the run's seeds; None for the one that was selected without labels.
 
     Raises:
         DeepclustError: the features are not those of the run's backbones or not of the same images, or the seed has no
@@ -181,7 +181,7 @@ def _read_features(path: str | Path) -> Features:
 
 
 def _check_identities(clusters: Path, description: dict[str, Any], features: Sequence[Any]) -> None:
-    """See that files of features are of the backbones that the clusters were fitted on; warn where arrays are given."""
+    """Check that files of features are of the backbones that the clusters were fitted on; warn about arrays."""
     fitted = description.get("identities") or [None] * len(features)
     for name, wanted, path in zip(description["backbones"], fitted, features):
         if not isinstance(path, str | Path):

@@ -1,4 +1,4 @@
-"""The training that heads share: steps, a log, monitors, and a state that outlives a killed job."""
+"""Training that heads share: steps, a log, monitors, and a state that outlives a killed job."""
 
 import gc
 import json
@@ -21,17 +21,17 @@ from deepclust.heads.kit.monitors import collapse, monitor
 from deepclust.heads.kit.stacked import stacks
 from deepclust.heads.kit.states import StackStates, State
 
-SAVE_SECONDS = 120.0  # between two saved states
+SAVE_SECONDS = 120.0  # seconds between two saved states
 
 
 class Training(ABC):
-    """Some seeds of a head, trained as one computation. The first dimension of every tensor is the seeds'.
+    """Training of some seeds of a head as one computation; the first dimension of every tensor is the seeds'.
 
     Every random draw comes from a seed derived from its purpose and the step, so there is no generator to save.
     """
 
     optimizers: Sequence[torch.optim.Optimizer]
-    """Their parameters are part of the state, and so is what they remember."""
+    """Optimizers, whose parameters and moments are part of the state."""
     buffers: dict[str, Tensor]
     """Other tensors of the state; changed in place."""
     logged: Sequence[str] = ()
@@ -39,32 +39,32 @@ class Training(ABC):
 
     @abstractmethod
     def step(self, step: int) -> Tensor:
-        """Train one step, without waiting for the device; the loss of every seed [S]."""
+        """Train one step, without waiting for the device, and return the loss of every seed [S]."""
 
     @abstractmethod
     def probabilities(self) -> Tensor:
-        """Of the watched images (`deepclust.heads.kit.monitors.watched`), [S, n, k]."""
+        """Return the probabilities of the watched images (`deepclust.heads.kit.monitors.watched`), [S, n, k]."""
 
     @abstractmethod
     def results(self) -> Sequence[tuple[Weights, float | None]]:
-        """Weights and objective of every seed; None where the head finds it afterwards."""
+        """Return weights and objective of every seed; the objective is None if the head computes it afterwards."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long a head trains, and what is said about it."""
+    """Length of a head's training, and facts for its log and its failures."""
 
     steps: int
     epoch: int
     """Steps between two looks at the clusters, each of which is an entry of the log."""
     k: int
     advice: str
-    """What to try when clusters are empty."""
+    """Advice for the case that clusters are empty."""
 
 
 @dataclass
 class _Log:
-    """What was seen of one seed."""
+    """Log of one seed."""
 
     entries: list[dict[str, Any]] = field(default_factory=list)
     assignments: npt.NDArray[np.integer] | None = None
@@ -79,11 +79,11 @@ def train(
     scratch: Path | None,
     progress: Progress,
 ) -> Iterator[SeedResult]:
-    """Train `seeds` and yield the result of each as soon as it is there; a state that is found is continued.
+    """Train `seeds`, from saved states if there are any, and yield the result of each as soon as it is there.
 
     Args:
         start: makes the training of the seeds it is given, before its first step.
-        scratch: folder for the state; None: it is not saved.
+        scratch: folder for the state; None if it is not to be saved.
     """
     states = None if scratch is None else StackStates(scratch)
     if states is not None:
@@ -108,7 +108,7 @@ def train(
 
 
 def _free(device: torch.device) -> None:
-    """Give back what a training held whose parts refer to each other, at once."""
+    """Free the memory of a training at once, although its parts refer to each other."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -119,7 +119,7 @@ def _steps(seeds: Sequence[int], states: StackStates | None) -> dict[int, int]:
 
 
 def _groups(seeds: Sequence[int], states: StackStates | None) -> list[list[int]]:
-    """Seeds at the same step, as those of a stack must be; what is farthest comes first."""
+    """Group seeds by their step, as those of a stack must be at the same one; the farthest come first."""
     steps = _steps(seeds, states)
     return [[seed for seed in seeds if steps[seed] == step] for step in sorted(set(steps.values()), reverse=True)]
 
@@ -127,7 +127,7 @@ def _groups(seeds: Sequence[int], states: StackStates | None) -> list[list[int]]
 def _attempt(
     start: Callable[[Sequence[int]], Training], stack: list[int], plan: Schedule, states: StackStates | None, task: Task
 ) -> list[SeedResult] | None:
-    """The results of seeds that are trained together; None where the device has no memory for so many."""
+    """Train seeds together and return their results; None if the device has no memory for so many."""
     try:
         run = _Run(stack, start(stack), plan, states, task)
         if states is not None and states.step(stack[0]):
@@ -140,7 +140,7 @@ def _attempt(
 
 
 class _Run:
-    """One stack of seeds on its way through the steps."""
+    """Run of one stack of seeds through the steps."""
 
     def __init__(
         self, seeds: list[int], training: Training, plan: Schedule, states: StackStates | None, task: Task
@@ -153,7 +153,7 @@ class _Run:
         self.earlier = torch.zeros(len(seeds), dtype=torch.float64)  # seconds of earlier attempts
 
     def finish(self) -> Iterator[SeedResult]:
-        """Train to the end."""
+        """Train to the end and yield the results."""
         saved = time.perf_counter()
         while self.step < self.plan.steps and any(log.failure is None for log in self.logs):
             losses = self.training.step(self.step)
@@ -165,7 +165,7 @@ class _Run:
             if self.states is not None and time.perf_counter() - saved >= SAVE_SECONDS:
                 self._save(self.states)
                 saved = time.perf_counter()
-        self.task.advance((self.plan.steps - self.step) * len(self.seeds))  # where all seeds failed before the end
+        self.task.advance((self.plan.steps - self.step) * len(self.seeds))  # if all seeds failed before the end
         if all(log.failure for log in self.logs):
             yield from (
                 SeedResult(seed, {}, None, log.failure, log.entries, seconds)
@@ -197,7 +197,7 @@ class _Run:
             self.losses = self.losses.to(next(_tensors(self.training))[1].device)
 
     def _look(self) -> None:
-        """An entry of the log for every seed, and an end to those that diverged."""
+        """Add an entry to the log of every seed, and end those that diverged."""
         since = (self.step - 1) % self.plan.epoch + 1
         losses = [] if self.losses is None else (self.losses / since).tolist()
         self.losses = None
@@ -231,7 +231,7 @@ class _Run:
             states.save(seed, State(self.step, json.dumps(log.entries), own))
 
     def _seconds(self) -> Tensor:
-        """What every seed took so far, [S]: those that are trained together share the time."""
+        """Return the seconds that every seed took so far, [S]; seeds that are trained together share the time."""
         return self.earlier + (time.perf_counter() - self.started) / len(self.seeds)
 
     def _names(self) -> str:
@@ -246,11 +246,11 @@ def _parameters(training: Training) -> Iterator[tuple[str, torch.optim.Optimizer
 
 
 def _tensors(training: Training) -> Iterator[tuple[str, Tensor]]:
-    """All that changes in a training, [S, ...]."""
+    """Yield all tensors that change in a training, [S, ...]."""
     for name, optimizer, parameter in _parameters(training):
         yield name, parameter
         for key, value in optimizer.state[parameter].items():
-            # A counter of steps, the same for all seeds.
+            # A counter of steps has no dimension, as it is the same for all seeds.
             yield f"{name}/{key}", value.expand(len(parameter)) if value.ndim == 0 else value
     for name, buffer in training.buffers.items():
         yield f"buffers/{name}", buffer

@@ -1,9 +1,9 @@
-"""Other images assigned by the vote of training images: for heads that only divide the training images.
+"""Assignment of other images by the vote of training images, for heads that only divide the training images.
 
-Votes are weighted by exp(-d² / (2 `TEMPERATURE`)) at a distance d. Where directions count it is that of features of
-length 1, so that this is the exp(cosine similarity / `TEMPERATURE`) of k-NN classification on features (Wu et al. 2018,
-arXiv 1805.01978); else it is in units of the features' spread. At most `LANDMARKS` of the training images vote, so that
-what is saved stays small.
+Votes are weighted by exp(-d² / (2 `TEMPERATURE`)) at a distance d. If directions count, d is the distance of features
+of length 1, so that the weight is the exp(cosine similarity / `TEMPERATURE`) of k-NN classification on features (Wu et
+al. 2018, arXiv 1805.01978). Else d is in units of the features' spread. At most `LANDMARKS` of the training images vote
+(more only if clusters would lack `VOTERS`), so that the saved weights stay small.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ from deepclust.heads.kit.normalization import normalized_blocks
 LANDMARKS = 10_000
 VOTERS = 20  # nearest landmarks that vote
 TEMPERATURE = 0.07
-SAME = 2e-5  # an image whose squared distance to a landmark is at most this share of its square is that landmark
+SAME = 2e-5  # an image is a landmark if their squared distance is at most this share of the image's squared length
 
 LARGEST = float(np.finfo(np.float16).max)
 
@@ -29,7 +29,7 @@ Float32 = npt.NDArray[np.float32]
 
 
 def landmarks(rows: Float32, labels: npt.NDArray[Any], k: int, seed: int, *, unit: bool) -> Weights:
-    """What `vote` needs: features and clusters of randomly drawn training images, of every cluster at least `VOTERS`.
+    """Draw training images for `vote`, at least `VOTERS` of every cluster, and return their features and clusters.
 
     Args:
         rows: normalised features [N, D].
@@ -37,13 +37,13 @@ def landmarks(rows: Float32, labels: npt.NDArray[Any], k: int, seed: int, *, uni
         unit: whether only the directions of features count.
 
     Returns:
-        `landmarks`, float16 [M, D]: the features less their mean, `origin`, float32 [D], in units of their root mean
-        square distance from it, `spread`, float32 [1]; `sharpness`, float32 [1]: how fast the logarithm of a vote falls
-        with half the squared distance in these units; `unit`, bool [1]; `landmark_clusters`, int32 [M]; `clusters`,
-        int32 [1]: k.
+        `landmarks`, float16 [M, D]: the features less their mean, in units of `spread`; `origin`, float32 [D]: that
+        mean; `spread`, float32 [1]: root mean square distance of the features from it; `sharpness`, float32 [1]: how
+        fast the logarithm of a vote falls with half the squared distance in these units; `unit`, bool [1];
+        `landmark_clusters`, int32 [M]; `clusters`, int32 [1]: k.
     """
     order = np.random.default_rng(seed).permutation(len(rows))
-    # How many of its cluster come before an image.
+    # The rank of an image is the number of images of its cluster that come before it.
     by_cluster = order[np.argsort(labels[order], kind="stable")]
     starts = np.searchsorted(labels[by_cluster], np.arange(k))
     rank = np.empty(len(rows), np.int64)
@@ -53,7 +53,7 @@ def landmarks(rows: Float32, labels: npt.NDArray[Any], k: int, seed: int, *, uni
     points = rows[chosen]
     if unit:
         scale_rows(points)
-    # Where float16, which has few digits, tells the points apart best.
+    # float16 has few digits. It tells the points apart best around their mean.
     origin = points.mean(axis=0, dtype=np.float64).astype(np.float32)
     lengths = np.linalg.norm(points - origin, axis=1).astype(np.float64)
     spread = float(np.sqrt(np.square(lengths).mean())) or 1.0
@@ -71,7 +71,7 @@ def _rounded(points: Float32, weights: Weights) -> npt.NDArray[np.float16]:
 
 
 def checked(result: SeedResult, advice: str) -> SeedResult:
-    """`result`, or its failure, with `advice`, if landmarks that are all alike leave clusters without images."""
+    """Return `result`, or a failure with `advice` if landmarks are too much alike to fill all clusters."""
     clusters, k = filled(result.weights), int(result.weights["clusters"][0])
     if clusters == k:
         return result
@@ -80,14 +80,17 @@ def checked(result: SeedResult, advice: str) -> SeedResult:
 
 
 def filled(weights: Weights) -> int:
-    """How many clusters have images when the landmarks themselves are assigned: equal features have one cluster."""
+    """Return the number of clusters that have images when the landmarks themselves are assigned.
+
+    It can be lower than k, because equal features get one cluster.
+    """
     matrix = _positions(weights["landmarks"])
     parts = [_shares(weights, matrix, block).argmax(1).unique() for block in matrix.split(BLOCK)]
     return len(torch.cat(parts).unique())
 
 
 def vote(weights: Weights, features: list[Features], options: HeadOptions) -> Prediction:
-    """Clusters of any images, and the shares of the votes as probabilities; see `deepclust.heads.kit.head.Head`.
+    """Assign any images, with the shares of the votes as probabilities; see `deepclust.heads.kit.head.Head`.
 
     `weights` are those of `landmarks` and of the normalisation.
     """
@@ -108,14 +111,14 @@ def _positions(rounded: npt.NDArray[np.float16]) -> Tensor:
 
 
 def _shares(weights: Weights, matrix: Tensor, points: Tensor) -> Tensor:
-    """Share of the votes of every cluster for `points` [n, D], float32 [n, k]; `matrix` are the landmarks [M, D]."""
+    """Return every cluster's share of the votes for `points` [n, D], float32 [n, k]; `matrix` [M, D] are landmarks."""
     clusters = torch.from_numpy(weights["landmark_clusters"].astype(np.int64)).to(points.device)
     nearness = torch.addmm(-matrix.square().sum(1) / 2, points, matrix.T)
     nearness, nearest = nearness.topk(min(VOTERS, len(matrix)))  # half the squared distance is length² / 2 - nearness
     votes = ((nearness - nearness[:, :1]) * float(weights["sharpness"][0])).exp()
     lengths = points.square().sum(1)
     votes[:, 1:] *= (lengths - 2 * nearness[:, 0] > SAME * lengths)[:, None]
-    # In a fixed order, which additions by index do not have on a GPU.
+    # The votes are added one by one, because additions by index have no fixed order on a GPU.
     shares = torch.zeros(len(points), int(weights["clusters"][0]), device=points.device)
     rows = torch.arange(len(points), device=points.device)
     for voter in range(votes.shape[1]):
