@@ -46,7 +46,7 @@ class Files(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
 
     def listed(self) -> list[tuple[str, Path]]:
-        """Return every path with its name; the paths of a list have the names `features.0`, `features.1` …"""
+        """Return every path with its name; the paths of a list are `features.0`, `features.1` and so on."""
         found = []
         for name, value in self:
             if isinstance(value, Sequence):

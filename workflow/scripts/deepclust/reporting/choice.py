@@ -11,12 +11,12 @@ CRITERIA = ("silhouette", "stability", "modularity", "eigengap", "mean_rank")
 
 @dataclass(frozen=True)
 class ChoiceOfK:
-    """What `choose_k` wrote.
+    """The result of `choose_k`.
 
     Attributes:
         numbers: numbers of clusters that were tried, ascending.
-        criteria: of each number, by name of the criterion; `mean_rank` is their mean rank.
-        images: how many images were looked at.
+        criteria: a value for each number, by name of the criterion; `mean_rank` is their mean rank.
+        images: number of images that were looked at.
     """
 
     k: int

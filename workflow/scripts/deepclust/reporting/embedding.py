@@ -1,4 +1,4 @@
-"""Figures inside a page: data URIs, re-encoded where that makes them much smaller."""
+"""Figures inside a page: data URIs, re-encoded if that makes them much smaller."""
 
 import base64
 import io
@@ -24,7 +24,7 @@ class Figure:
 
 
 def embed(path: Path) -> Figure:
-    """A PNG file for a page. Large ones become WebP.
+    """Return a PNG file for a page; large ones become WebP.
 
     Raises:
         DeepclustError: it is not an image.
@@ -46,11 +46,11 @@ def embed(path: Path) -> Figure:
 
 
 def data_uri(data: bytes, kind: str) -> str:
-    """`data` as an address that needs no network."""
+    """Return `data` as an address that needs no network."""
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def figures_of(run: ScoredRun, files: Iterable[Path]) -> dict[str, Path]:
-    """The figures of a run by the name of their file; they are in a folder that ends in the run's path."""
+    """Return the figures of a run by the name of their file; they are in a folder that ends in the run's path."""
     ending = Path(run.path).parts
     return {path.stem: path for path in files if path.parent.parts[-len(ending) :] == ending}

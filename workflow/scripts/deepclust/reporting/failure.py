@@ -11,7 +11,7 @@ _WIDTH = 80  # characters
 
 
 def failure_figure(run: ScoredRun) -> Figure:
-    """That every seed failed, and why the first did."""
+    """Draw the message that every seed failed, and why the first did."""
     lines = textwrap.wrap(printable(run.failure), _WIDTH)
     height = 0.75 + 0.18 * len(lines)
     figure = new_figure(6.0, height, layout=None)

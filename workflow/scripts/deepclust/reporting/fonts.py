@@ -1,4 +1,4 @@
-"""Fonts for names in many scripts, which characters they have, and how wide a text is in them."""
+"""Fonts for names in many scripts, their characters, and the width of a text in them."""
 
 import logging
 import unicodedata
@@ -15,8 +15,8 @@ _DPI = 200  # that widths are measured at: glyphs are placed on whole pixels
 
 @cache
 def families() -> tuple[str, ...]:
-    """Names of the fonts in the order in which they are asked for a character: DejaVu Sans, then Noto's."""
-    # Most have no bold face; that they are drawn without need not be said for each of them.
+    """Return the names of the fonts in the order in which they are asked for a character: DejaVu Sans, then Noto's."""
+    # Most have no bold face, and Matplotlib's warning would come for each of them.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     names = ["DejaVu Sans"]
     for file in _files():
@@ -27,7 +27,7 @@ def families() -> tuple[str, ...]:
 
 
 def _files() -> list[Path]:
-    """Fonts of the packages that are installed; they are only looked into, and no code of theirs runs."""
+    """Return the font files of installed packages; no code of these packages runs."""
     specs = [spec for spec in map(find_spec, _PACKAGES) if spec is not None]
     folders = [Path(folder) for spec in specs for folder in spec.submodule_search_locations or []]
     return [file for folder in folders for file in sorted(folder.glob("*.tt[fc]"))]
@@ -39,7 +39,7 @@ def _characters() -> frozenset[int]:
 
 
 def drawable(text: str) -> str:
-    """`text` with `U+20000` for a character that no font has; of these, the invisible ones are left out."""
+    """Return `text` with `U+20000` for a character that no font has; invisible ones are left out."""
     return "".join(c if ord(c) in _characters() else _code_point(c) for c in text)
 
 
@@ -49,7 +49,7 @@ def _code_point(character: str) -> str:
 
 
 def text_width(text: str, size: float = 8, weight: str = "normal") -> float:
-    """Inches that one line of `text` takes.
+    """Return the inches that one line of `text` takes.
 
     Args:
         size: of the font, in points.

@@ -1,4 +1,4 @@
-"""Which head a look without labels would choose, and how far that is from the best."""
+"""Table of the head that is chosen without labels, and how far it is from the best."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from deepclust.reporting.tables import Cell, Column, Table
 
 
 def head_choices(runs: Sequence[ScoredRun]) -> list[HeadChoice]:
-    """The choice among the heads on the same features, by the modularity of their selected seeds.
+    """Choose among the heads on the same features, by the modularity of their selected seeds.
 
     Heads whose every seed failed are not among them.
     """
@@ -20,7 +20,7 @@ def head_choices(runs: Sequence[ScoredRun]) -> list[HeadChoice]:
 
 
 def head_table(group: Sequence[ScoredRun]) -> Table | None:
-    """The choices among the runs of one dataset, with their oracle where there are labels; None without a choice."""
+    """Return the choices among a dataset's runs, with their oracle if there are labels; None without a choice."""
     choices = head_choices(group)
     if not choices:
         return None

@@ -1,4 +1,4 @@
-"""What the jobs used of time, processors and memory, and how much of what they asked for that is.
+"""Use of time, processors and memory by the jobs, beside their requests.
 
 It is read from the records that jobs write beside their results, so it needs no accounting of a cluster.
 """
@@ -14,14 +14,14 @@ from deepclust.reporting.tables import Cell, Column, Table, duration
 
 @dataclass(frozen=True)
 class JobUse:
-    """What one job used, and what it asked for (None: nothing, or not recorded).
+    """The use of one job, and its request (None: nothing, or not recorded).
 
     Attributes:
-        seconds: from start to end; of an interrupted job, of its last attempt.
-        cpu_seconds: of all its threads.
-        memory_mb, gpu_memory_mb: peaks in MiB; of several GPUs, of the one with the highest.
+        seconds: time from start to end; after an interruption, the time of the last attempt.
+        cpu_seconds: time of all its threads.
+        memory_mb, gpu_memory_mb: peaks in MiB; the highest among several GPUs.
         gpu_share: share of the time in which its GPUs computed.
-        threads, asked_memory_mb, minutes: what it asked for.
+        threads, asked_memory_mb, minutes: its request.
         one_gpu_mb: memory of one of its GPUs.
     """
 
@@ -38,22 +38,22 @@ class JobUse:
 
     @property
     def memory_share(self) -> float | None:
-        """Peak memory by requested memory."""
+        """Return peak memory by requested memory."""
         return self.memory_mb / self.asked_memory_mb if self.asked_memory_mb else None
 
     @property
     def gpu_memory_share(self) -> float | None:
-        """Peak memory of a GPU by what it has."""
+        """Return the peak memory of a GPU by the memory that it has."""
         return self.gpu_memory_mb / self.one_gpu_mb if self.gpu_memory_mb and self.one_gpu_mb else None
 
     @property
     def time_share(self) -> float | None:
-        """Time used by the time limit."""
+        """Return the used time by the time limit."""
         return self.seconds / (60 * self.minutes) if self.minutes else None
 
 
 def read_use(records: Iterable[Path]) -> list[JobUse]:
-    """What the jobs of these provenance files used; missing files and those of older versions are passed over."""
+    """Read the use of jobs from their provenance; missing files and those of older versions are passed over."""
     contents = [read_json(path) for path in records if path.exists()]
     jobs = [job for content in contents for job in (*content.get("parts", []), content)]
     return [use for job in jobs if (use := _use(job)) is not None]
@@ -78,7 +78,7 @@ def _use(record: dict[str, Any]) -> JobUse | None:
 
 
 def use_table(jobs: Sequence[JobUse]) -> Table:
-    """One row per rule, the one that took longest first: sums of time, the longest job, the peaks of memory."""
+    """Return one row per rule, the one that took longest first: sums of time, the longest job, peaks of memory."""
     columns = [
         Column("Rule", numeric=False),
         Column("Jobs"),

@@ -1,4 +1,4 @@
-"""Options of the report, beside those of its figures. They change what is shown, never a score."""
+"""Options of the report, beside those of its figures; none of them changes a score."""
 
 from pydantic import Field
 
@@ -11,8 +11,8 @@ class MapOptions(Options):
     map_points: int = Field(2000, ge=10, le=20000)
     """Images on the map: a fixed random sample of the scored splits, the same for every backbone of a dataset."""
     map_perplexity: float = Field(30.0, gt=0)
-    """Perplexity of t-SNE, about the number of neighbors that an image should stay close to; less where there are too
-    few images."""
+    """Perplexity of t-SNE, about the number of neighbors that an image should stay close to; less if there are too few
+    images."""
 
 
 class PageOptions(Options):

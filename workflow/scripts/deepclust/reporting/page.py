@@ -31,7 +31,7 @@ from deepclust.reporting.tables import (
     seed_table,
 )
 
-MOST_CLASSES = 30  # with a bar each; of more, the best and the worst
+MOST_CLASSES = 30  # with a bar each; if there are more, the best and the worst
 
 TEMPLATE, STYLE = (Path(__file__).with_name(name) for name in ("page.html", "page.css"))
 _OWN_SECTIONS = {"leaderboard", "published", "runs", "jobs", "provenance"}  # their anchors are taken
@@ -50,7 +50,7 @@ class Content:
         published: results from the literature.
         config: the resolved experiment.
         origin: the versions and devices that computed the results.
-        jobs: what the jobs used.
+        jobs: the jobs' use of time and memory.
         leaderboard: the table over all runs, CSV, offered as a download.
         choices: files `<dataset>/<backbones>/k/<protocol>.json` of every choice of k.
     """
@@ -120,7 +120,7 @@ def _template() -> Template:
 
 
 def _marked(text: str) -> Markup:
-    """A text of a figure's file as HTML: ``code`` is set as code."""
+    """Return a text of a figure's file as HTML: ``code`` is set as code."""
     return Markup(re.sub("``(.+?)``", r"<code>\1</code>", str(escape(text))))
 
 
@@ -130,7 +130,7 @@ def _anchor(title: str) -> str:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The resolved experiment, YAML or JSON.
+    """Read the resolved experiment, YAML or JSON.
 
     Raises:
         DeepclustError: it is neither.
@@ -154,7 +154,7 @@ def _as_yaml(config: dict[str, Any]) -> str:
 
 
 def _facts_of(group: Sequence[ScoredRun]) -> str:
-    """What all runs of a dataset have in common, in a few words."""
+    """Return the facts that all runs of a dataset have in common, in a few words."""
     some = group[0]
     facts = [f"{len(some.classes)} classes" if some.classes else "no labels"]
     if len({(run.protocol, run.split) for run in group}) == 1:
@@ -171,7 +171,7 @@ def _pixel_backbones(config: dict[str, Any]) -> set[str]:
 
 
 def _best_of_each(groups: Iterable[list[ScoredRun]]) -> list[ScoredRun]:
-    """All runs: the best of every dataset, then the second of every dataset, and so on."""
+    """Return all runs: the best of every dataset, then the second of every dataset, and so on."""
     by_rank = sorted(
         ((rank, number, run) for number, group in enumerate(groups) for rank, run in enumerate(group)),
         key=lambda item: item[:2],
@@ -180,7 +180,7 @@ def _best_of_each(groups: Iterable[list[ScoredRun]]) -> list[ScoredRun]:
 
 
 def _best_gains(groups: dict[str, list[ScoredRun]], gained: dict[str, Gain]) -> list[Gain]:
-    """For each dataset the largest gain over raw pixels."""
+    """Return for each dataset the largest gain over raw pixels."""
     best = []
     for group in groups.values():
         candidates = [gained[run.path] for run in group if run.path in gained]
@@ -190,7 +190,7 @@ def _best_gains(groups: dict[str, list[ScoredRun]], gained: dict[str, Gain]) -> 
 
 
 def _section(run: ScoredRun, files: dict[str, Path]) -> dict[str, Any]:
-    """What the template shows of one run."""
+    """Return the values that the template shows of one run."""
     shown = {} if run.failure else files
     return {
         "run": run,
@@ -211,7 +211,7 @@ def _of_run(run: ScoredRun, figure: FigureFile, path: Path) -> dict[str, Any]:
 
 
 def _parts(files: Sequence[Path], choices: dict[Setting, ChoiceOfK]) -> dict[str, list[dict[str, Any]]]:
-    """For every section its figures, those of settings with a title and, if they show it, the chosen k."""
+    """Return every section's figures, those of settings with a title and, if they show it, the chosen k."""
     parts: dict[str, list[dict[str, Any]]] = {}
     for name, figure in figures().items():
         facts, paths = figure.facts, [path for path in files if path.stem == name]
@@ -238,13 +238,13 @@ def _drawn(figure: FigureFile, path: Path, choices: dict[Setting, ChoiceOfK]) ->
 
 
 def _setting_of(path: Path) -> Setting:
-    """Dataset, backbones and protocol of a figure `…/<protocol>/<figure>.png` or a choice `…/k/<protocol>.json`."""
+    """Return the setting (dataset, backbones, protocol) of `…/<protocol>/<figure>.png` or `…/k/<protocol>.json`."""
     dataset, backbones, last, name = path.parts[-4:]
     return dataset, backbones, Path(name).stem if last == "k" else last
 
 
 def _scores(run: ScoredRun) -> list[tuple[str, str, str]]:
-    """Name, value and detail of every score."""
+    """Return name, value and detail of every score."""
     names = [("acc", "ACC"), ("nmi", "NMI"), ("ari", "ARI"), ("ami", "AMI"), ("purity", "Purity")]
     names += [("silhouette", "Silhouette"), ("neighbor_agreement", "Neighbor agreement")]
     scores = [
@@ -259,7 +259,7 @@ def _scores(run: ScoredRun) -> list[tuple[str, str, str]]:
 
 
 def _classes(run: ScoredRun) -> list[tuple[str, float]]:
-    """Accuracy of each class under the selected seed, best first; of many, only the best and the worst."""
+    """Return each class's accuracy under the selected seed, best first; among many, only the best and the worst."""
     known = [(name, value) for name, value in zip(run.classes, run.chosen.per_class) if not np.isnan(value)]
     known.sort(key=lambda item: -item[1])
     if len(known) <= MOST_CLASSES:

@@ -15,7 +15,7 @@ _FEWEST = 10  # images; fewer have no neighborhoods to preserve
 
 
 def sample_ids(count: int, points: int) -> npt.NDArray[np.int64]:
-    """`points` of `count` image numbers, sorted; the same for all features of the same images."""
+    """Return `points` of `count` image numbers, sorted; the same for all features of the same images."""
     generator = np.random.default_rng(derive_seed("map", count, points))
     return np.sort(generator.permutation(count)[:points]).astype(np.int64)
 
@@ -32,7 +32,7 @@ def read_features(
 
     Returns:
         Image numbers, int64 [n], and their features, float32 [n, sum of D]. The features of each backbone have unit
-        length, so that each has the same say in the cosine similarity of all together.
+        length, so that each has the same weight in the cosine similarity of all together.
 
     Raises:
         DeepclustError: the backbones have features of different numbers of images.
@@ -56,7 +56,7 @@ def _unit_length(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def project(features: npt.NDArray[np.float32], perplexity: float) -> npt.NDArray[np.float32]:
-    """t-SNE [van der Maaten and Hinton 2008; openTSNE] of unit-length features by cosine similarity.
+    """Map unit-length features by t-SNE [van der Maaten and Hinton 2008; openTSNE] of their cosine similarity.
 
     Between vectors of unit length the squared Euclidean distance is twice one minus the cosine. So t-SNE can use
     Euclidean distances, after PCA to 50 dimensions, which keeps them as well as possible.
@@ -65,7 +65,7 @@ def project(features: npt.NDArray[np.float32], perplexity: float) -> npt.NDArray
         features: float32 [n, D], unit length.
 
     Returns:
-        Coordinates, float32 [n, 2]. The same input gives the same map, whatever the number of threads.
+        Coordinates, float32 [n, 2]. The same input gives the same map, with any number of threads.
 
     Raises:
         DeepclustError: a feature is not finite.
@@ -96,7 +96,7 @@ def project(features: npt.NDArray[np.float32], perplexity: float) -> npt.NDArray
 
 
 def _principal_components(features: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float64]:
-    """The first `count` principal components of each row; the largest loading of each axis is positive."""
+    """Return the first `count` principal components of each row; the largest loading of each axis is positive."""
     centered = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
     left, strengths, axes = np.linalg.svd(centered, full_matrices=False)
     signs = np.where(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)] < 0, -1.0, 1.0)
@@ -109,7 +109,7 @@ def write_map(path: Path, ids: npt.NDArray[np.int64], coordinates: npt.NDArray[n
 
 
 def read_map(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Read what `write_map` wrote."""
+    """Read the file of `write_map`."""
     from safetensors.numpy import load_file
 
     tensors = load_file(path)

@@ -21,9 +21,9 @@ class Published:
         dataset: the name in the literature, e.g. `CIFAR-10`; `CIFAR-100-20` means the 20 superclasses.
         protocol: `held-out` (trained on the train split, scored on the test split), `merged` (trained and scored on
             both together), `train` (trained and scored on the train split) or `not stated`.
-        scores: `acc`, `nmi` and `ari` as fractions; what was not published is missing.
-        source: where the numbers can be read.
-        note: what a reader must know to compare with them; may be empty.
+        scores: `acc`, `nmi` and `ari` as fractions; scores that were not published are missing.
+        source: the publication of the numbers.
+        note: remark that a reader needs to compare with them; may be empty.
     """
 
     dataset: str
@@ -67,7 +67,7 @@ def _parse(row: dict[str, str], where: str) -> Published:
 def comparable(
     published: Iterable[Published], dataset: str, protocols: Iterable[str], metric: str, most: int | None = None
 ) -> list[Published]:
-    """The published results of `dataset` that have `metric`: those under one of `protocols` first, then by score.
+    """Return published results of `dataset` that have `metric`: those under `protocols` first, then by score.
 
     Args:
         most: keep the first so many; None: all.

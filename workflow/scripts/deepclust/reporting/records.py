@@ -1,4 +1,4 @@
-"""What computed the results: revision, versions and devices from the provenance of the runs."""
+"""Origin of the results: revision, versions and devices from the provenance of the runs."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ Origin = list[tuple[str, list[tuple[str, int]]]]
 
 
 def facts(runs: Iterable[ScoredRun], records: Iterable[Path]) -> Origin:
-    """Revision, devices and versions, each with its values and how many files name them, the most frequent first.
+    """Return revision, devices and versions: their values with the number of files that name them, most frequent first.
 
     Args:
         runs: name the device and the versions that clustering used.

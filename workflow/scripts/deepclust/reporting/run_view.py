@@ -16,7 +16,7 @@ from deepclust.reporting.scored import Scored, read_scored
 
 @dataclass(frozen=True)
 class RunView:
-    """One run. Files are read when the first figure asks for them.
+    """One run, whose files are read when the first figure asks for them.
 
     Attributes:
         splits: names of the scored splits.
@@ -27,12 +27,12 @@ class RunView:
 
     @cached_property
     def run(self) -> ScoredRun:
-        """The scores."""
+        """Return the scores."""
         return read_run(self.files.metrics)
 
     @cached_property
     def scored(self) -> Scored:
-        """The scored images with their clusters under the selected seed, and their labels."""
+        """Return the scored images with their clusters under the selected seed, and their labels."""
         files = self.files
         if files.clusters is None or not (files.images and files.labels):
             raise _not_read("clusters, images and labels")
@@ -41,7 +41,7 @@ class RunView:
 
     @cached_property
     def map(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """The map: numbers of the images on it, [n], and where they are, [n, 2]."""
+        """Return the map: numbers of the images on it, [n], and their places, [n, 2]."""
         if self.files.map is None:
             raise _not_read("map")
         return read_map(self.files.map)

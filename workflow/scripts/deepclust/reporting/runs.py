@@ -22,7 +22,7 @@ class SeedScores:
     Attributes:
         status: `ok` or `failed`.
         reason: why it failed, else empty.
-        scores: single numbers by name (`acc`, `nmi`, `silhouette` …); what could not be computed is missing.
+        scores: single numbers by name (`acc`, `nmi`, `silhouette` …); scores that could not be computed are missing.
         sizes: images per cluster, [k].
         matching: class that each cluster was matched to one-to-one, `NO_CLASS` for none, [k]; empty without labels.
         confusion: images per class (rows) and cluster (columns), sparse int64 [classes, k]; of the selected seed only,
@@ -40,7 +40,7 @@ class SeedScores:
     per_class: list[float]
 
     def cluster_order(self) -> list[int]:
-        """Clusters in the order of the classes they are matched to, then the unmatched ones from large to small."""
+        """Return clusters in the order of their matched classes, then the unmatched ones from large to small."""
 
         def position(cluster: int) -> tuple[int, int, int]:
             matched = self.matching[cluster] if self.matching else NO_CLASS
@@ -54,22 +54,22 @@ class ScoredRun:
     """A dataset × backbones × a head × k, with all its seeds.
 
     Attributes:
-        trained_on: what each backbone saw in training, in a few words.
-        k_by: who chose k: `experiment`, or `auto`.
+        trained_on: the images that each backbone saw in training, in a few words.
+        k_by: the one who chose k: `experiment`, or `auto`.
         split: the scored split, or several joined by `+`.
-        published_as: the dataset's name in the literature, empty where it has none.
+        published_as: the dataset's name in the literature, empty if it has none.
         images: number of scored images.
-        labelled: how many of them have a label.
-        skipped: number of files that were beside the images and are none of them.
+        labelled: number of scored images with a label.
+        skipped: number of files that were beside the images and were left out.
         classes: names of the classes, empty without labels.
-        summary: `mean` and `std` over seeds, and `low` and `high` of the bootstrap interval, by metric; what could not
-            be computed is missing.
+        summary: `mean` and `std` over seeds, and `low` and `high` of the bootstrap interval, by metric; numbers that
+            could not be computed are missing.
         failed: seeds that failed.
         selected: the seed that was chosen without labels; the figures show it. None: every seed failed.
-        criterion: what it was chosen by.
+        criterion: the criterion by which it was chosen.
         stability: mean pairwise ARI between seeds, None with fewer than two.
         probe: ceilings on the same features (`knn_acc`, `linear_acc`), as far as there are labels.
-        cost: what clustering took (`seconds`, `peak_memory_mb`, `device`, `packages`), as far as it was recorded.
+        cost: time and means of the clustering (`seconds`, `peak_memory_mb`, `device`, `packages`), as far as recorded.
     """
 
     dataset: str
@@ -96,37 +96,37 @@ class ScoredRun:
 
     @property
     def path(self) -> str:
-        """Where its results are, below the folder of a stage."""
+        """Return the path of its results, below the folder of a stage."""
         k = "auto" if self.k_by == "auto" else self.k
         return f"{self.dataset}/{'+'.join(self.backbones)}/{self.head}/k{k}-{self.protocol}"
 
     @property
     def skipped_text(self) -> str:
-        """`, 3 files skipped`, to stand behind the number of images; nothing where none was."""
+        """Return `, 3 files skipped`, to stand behind the number of images; nothing if none was."""
         return f", {self.skipped:,} file{'s' if self.skipped > 1 else ''} skipped" if self.skipped else ""
 
     @property
     def k_text(self) -> str:
-        """`10`, or `12 (auto)`."""
+        """Return `10`, or `12 (auto)`."""
         return f"{self.k} (auto)" if self.k_by == "auto" else str(self.k)
 
     @property
     def failure(self) -> str:
-        """Why there are no clusters, by the first of its seeds; empty where a seed succeeded."""
+        """Return why there are no clusters, by the first of its seeds; empty if a seed succeeded."""
         return (self.seeds[0].reason or "no reason recorded") if self.selected is None else ""
 
     @property
     def metric(self) -> str:
-        """The score that runs are ranked by: ACC, or silhouette where there are no labels."""
+        """Return the score that runs are ranked by: ACC, or silhouette if there are no labels."""
         return "acc" if self.labelled else "silhouette"
 
     def mean(self, metric: str) -> float | None:
-        """Mean of a score over the seeds, None where it could not be computed."""
+        """Return the mean of a score over the seeds; None if it could not be computed."""
         return self.summary.get(metric, {}).get("mean")
 
     @property
     def chosen(self) -> SeedScores:
-        """The result of the selected seed, of a run that has one."""
+        """Return the result of the selected seed; the run must have one."""
         return next(result for result in self.seeds if result.seed == self.selected)
 
 
@@ -178,7 +178,7 @@ def _run(content: dict[str, Any]) -> ScoredRun:
 
 
 def _class_names(content: dict[str, Any]) -> list[str]:
-    """Names of the classes; labels without names get numbers."""
+    """Return the names of the classes; labels without names get numbers."""
     names = [str(name) for name in content["classes"]]
     found = max((len(entry.get("confusion") or []) for entry in content["seeds"]), default=0)
     return names + [f"class {index}" for index in range(len(names), found)]
@@ -199,7 +199,7 @@ def _seed(entry: dict[str, Any]) -> SeedScores:
 
 
 def _table(classes: list[dict[str, int]], k: int) -> csr_array:
-    """The confusion matrix, [classes, k], of the number of images by cluster of each class."""
+    """Return the confusion matrix, [classes, k], from each class's numbers of images by cluster."""
     ends = np.cumsum([0, *map(len, classes)])
     clusters = np.asarray([int(cluster) for row in classes for cluster in row], np.int64)
     images = np.asarray([int(count) for row in classes for count in row.values()], np.int64)
@@ -211,7 +211,7 @@ def _numbers(entry: dict[str, Any]) -> dict[str, float]:
 
 
 def ranked(runs: Iterable[ScoredRun]) -> list[ScoredRun]:
-    """Runs by dataset, and within a dataset the best first."""
+    """Return runs by dataset, and within a dataset the best first."""
 
     def position(run: ScoredRun) -> tuple[str, bool, float, str]:
         score = run.mean(run.metric)
@@ -221,7 +221,7 @@ def ranked(runs: Iterable[ScoredRun]) -> list[ScoredRun]:
 
 
 def by_dataset(runs: Iterable[ScoredRun]) -> dict[str, list[ScoredRun]]:
-    """Ranked runs of each dataset."""
+    """Return the ranked runs of each dataset."""
     groups: dict[str, list[ScoredRun]] = {}
     for run in ranked(runs):
         groups.setdefault(run.dataset, []).append(run)
@@ -229,7 +229,7 @@ def by_dataset(runs: Iterable[ScoredRun]) -> dict[str, list[ScoredRun]]:
 
 
 def seed_spread(run: ScoredRun, metric: str) -> str:
-    """`83.1 ± 0.4`: mean and standard deviation over seeds; only the mean of a single seed."""
+    """Return `83.1 ± 0.4`: mean and standard deviation over seeds; only the mean of a single seed."""
     numbers = run.summary.get(metric, {})
     spread = show(numbers.get("std"), metric)
     return show(numbers.get("mean"), metric) + (f" ± {spread}" if spread else "")

@@ -1,6 +1,6 @@
-"""The files that figures are drawn from: of a run, of a setting, of the whole experiment.
+"""The files that figures are drawn from: those of a run, of a setting, or of the whole experiment.
 
-A figure gets those that the `reads` of its `FACTS` name; fields of others are empty.
+A figure gets those that the `reads` of its `FACTS` name; the fields of others are empty.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ class SettingFiles(Files):
     """Files of a dataset, backbones and a protocol."""
 
     choice: Path | None = None
-    """The result of `choose_k`, where runs of the setting leave the number of clusters open."""
+    """The result of `choose_k`, if runs of the setting leave the number of clusters open."""
     probe: Path | None = None
     """The ceilings on the same features, the result of `probe`."""
     map: Path | None = None

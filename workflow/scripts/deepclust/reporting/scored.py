@@ -19,7 +19,7 @@ class Scored:
     Attributes:
         images: one prepared split after the other.
         assignments: cluster of every image, int64 [N].
-        labels: class of every image, -1 where unknown, int64 [N].
+        labels: class of every image, -1 if unknown, int64 [N].
     """
 
     images: Sequence[Images]
@@ -28,11 +28,11 @@ class Scored:
 
     @property
     def labelled(self) -> bool:
-        """Whether any image has a known class."""
+        """Tell whether any image has a known class."""
         return bool((self.labels >= 0).any())
 
     def decode(self, index: int) -> npt.NDArray[np.uint8]:
-        """Image number `index` of all splits together, uint8 [C, H, W]."""
+        """Return image number `index` of all splits together, uint8 [C, H, W]."""
         for split in self.images:
             if index < len(split):
                 return split.decode(index)

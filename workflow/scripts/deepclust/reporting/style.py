@@ -36,7 +36,7 @@ CATEGORIES = (
 )
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "*")
 
-LONGEST_NAME = 60  # characters; figures make room for so many
+LONGEST_NAME = 60  # characters; figures have space for so many
 
 _LEGEND_HANDLE = 0.65  # inches beside the text of an entry
 LEGEND_ROW = 0.17  # inches
@@ -76,7 +76,7 @@ _SETTINGS: Any = {
 
 
 def new_figure(width: float, height: float, layout: str | None = "constrained") -> Figure:
-    """An empty figure of `width` × `height` inches in the common style (which is set for the whole process)."""
+    """Return an empty figure of `width` × `height` inches in the common style, which is set for the whole process."""
     matplotlib.rcParams.update(_SETTINGS)
     matplotlib.rcParams["font.family"] = list(families())
     return Figure(figsize=(width, height), layout=layout)  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def printable(name: str, width: int = 0) -> str:
-    """`name` on one line without control characters, shortened in the middle to `width` characters; 0: not at all.
+    """Return `name` on one line without control characters, shortened in the middle to `width` characters; 0: in full.
 
     Characters that no font has are told by their number, `U+20000`.
     """
@@ -102,15 +102,15 @@ def printable(name: str, width: int = 0) -> str:
 
 
 def widest(names: Iterable[str], size: float = 8, weight: str = "normal") -> float:
-    """Inches that the widest of `names` takes, 0 without any."""
+    """Return the inches that the widest of `names` takes; 0 without any."""
     return max((text_width(name, size, weight) for name in names), default=0.0)
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
-    """A legend of the lines in `axes` below the figure, which grows by what it does not have room for.
+    """Add a legend of the lines in `axes` below the figure, which grows as far as it lacks the space.
 
     Args:
-        columns: at most; fewer where names are long.
+        columns: at most so many; fewer if names are long.
     """
     handles, names = axes.get_legend_handles_labels()
     if not names:
@@ -123,12 +123,12 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
 
 
 def category_style(index: int) -> tuple[str, str]:
-    """Colour and marker of a category: ten colours, then the same colours with another marker, and so on."""
+    """Return colour and marker of a category: ten colours, then the same colours with another marker, and so on."""
     return CATEGORIES[index % len(CATEGORIES)], MARKERS[index // len(CATEGORIES) % len(MARKERS)]
 
 
 def note(axes: Axes, text: str) -> None:
-    """A muted line of explanation below the axes' title, which needs `pad=18` to leave room for it."""
+    """Add a muted line of explanation below the axes' title, which needs `pad=18` to leave space for it."""
     annotation = axes.annotate(
         text,
         (0, 1),

@@ -12,7 +12,7 @@ MOST_OWN = 10  # runs of ours among the published ones
 
 @dataclass(frozen=True)
 class Cell:
-    """What a table shows: text, a second muted line, the value to sort by, a share for a bar, and a kind of look."""
+    """A cell: text, a second muted line, the value to sort by, a share for a bar, and a kind of look."""
 
     text: str
     detail: str = ""
@@ -23,7 +23,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its title, what it means, and whether it holds numbers."""
+    """A column: its title, its meaning, and whether it holds numbers."""
 
     title: str
     meaning: str = ""
@@ -32,19 +32,19 @@ class Column:
 
 @dataclass(frozen=True)
 class Gain:
-    """What learned features gain over raw pixels under the same head, k and protocol."""
+    """The gain of learned features over raw pixels under the same head, k and protocol."""
 
     run: ScoredRun
     baseline: ScoredRun
 
     @property
     def points(self) -> float:
-        """Percentage points of ACC."""
+        """Return the percentage points of ACC."""
         return 100 * self._share
 
     @property
     def text(self) -> str:
-        """The points with their sign."""
+        """Return the points with their sign."""
         return show_share(self._share, sign=True).replace("-", "−")
 
     @property
@@ -61,7 +61,7 @@ class Table:
     runs: list[ScoredRun | None] = field(default_factory=list)
 
 
-# Scores that need no matching of clusters to classes, and those that tell more where their numbers differ.
+# Scores that need no matching of clusters to classes, and those that tell more if their numbers differ.
 SCORES = {
     "nmi": Column("NMI", "normalised mutual information (arithmetic)"),
     "ari": Column("ARI", "adjusted Rand index"),
@@ -73,7 +73,7 @@ UNMATCHED = {
 
 
 def gains(runs: Sequence[ScoredRun], pixels: Collection[str]) -> dict[str, Gain]:
-    """Gain of each run over the best run on raw pixels that is otherwise the same, by the run's path.
+    """Return the gain of each run over the best run on raw pixels that is otherwise the same, by the run's path.
 
     Args:
         pixels: names of the backbones that are raw pixels.
@@ -92,7 +92,7 @@ def _setting(run: ScoredRun) -> tuple[str, str, str, str]:
 
 
 def leaderboard_table(group: Sequence[ScoredRun], gained: dict[str, Gain]) -> Table:
-    """The runs of one dataset, best first."""
+    """Return the runs of one dataset, best first."""
     labelled = group[0].metric == "acc"
     several_k = len({run.k_text for run in group}) > 1
     several_protocols = len({run.protocol for run in group}) > 1
@@ -143,7 +143,7 @@ def leaderboard_table(group: Sequence[ScoredRun], gained: dict[str, Gain]) -> Ta
 
 
 def _main_score(run: ScoredRun, metric: str) -> Cell:
-    """The score that the table is sorted by; empty for a run without it, such as one on a split without labels."""
+    """Return the score that the table is sorted by; empty for a run without it, such as one without labels."""
     if run.failure:
         return Cell("failed", look="warning")
     mean = run.mean(metric)
@@ -152,7 +152,7 @@ def _main_score(run: ScoredRun, metric: str) -> Cell:
 
 
 def interval(run: ScoredRun, metric: str) -> str:
-    """`82.0 – 84.1`: the bootstrap interval of a score, empty where there is none."""
+    """Return `82.0 – 84.1`: the bootstrap interval of a score; empty if there is none."""
     numbers = run.summary.get(metric, {})
     if not {"low", "high"} <= numbers.keys():
         return ""
@@ -187,7 +187,7 @@ def _time(run: ScoredRun) -> Cell:
 
 
 def duration(seconds: float) -> str:
-    """`3.2 s`, `5 min 10 s` or `2 h 05 min`."""
+    """Return `3.2 s`, `5 min 10 s` or `2 h 05 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -198,7 +198,7 @@ def duration(seconds: float) -> str:
 
 
 def published_table(group: Sequence[ScoredRun], published: Sequence[Published]) -> Table | None:
-    """The best runs of a dataset among the published results of the same, by ACC; None where nothing is published."""
+    """Return a dataset's best runs among its published results, by ACC; None if nothing is published."""
     found = comparable(published, group[0].published_as, {run.protocol for run in group}, "acc")
     if not found or group[0].metric != "acc":
         return None
@@ -233,7 +233,7 @@ def published_table(group: Sequence[ScoredRun], published: Sequence[Published]) 
 
 
 def seed_table(run: ScoredRun) -> Table:
-    """Every seed of a run, failed ones with their reason."""
+    """Return every seed of a run, failed ones with their reason."""
     scores = ["acc", "nmi", "ari"] if run.metric == "acc" else []
     scores += ["silhouette", "neighbor_agreement"]
     titles = {

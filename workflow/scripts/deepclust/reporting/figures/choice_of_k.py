@@ -44,7 +44,7 @@ def draw(of: SettingFiles, options: Options) -> Figure:
 
 
 def choice_figure(choice: ChoiceOfK) -> Figure:
-    """Every criterion against the number of clusters; the chosen number as a line, each criterion's own as a dot."""
+    """Draw every criterion against the number of clusters: the chosen number as a line, each criterion's as a dot."""
     figure = new_figure(8.2, 4.4)
     panels = figure.subplots(2, 3)
     for axes, (name, title, explanation) in zip(panels.flat, _PANELS):

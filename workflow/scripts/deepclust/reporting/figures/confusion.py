@@ -1,4 +1,4 @@
-"""Confusion of a run: which classes went into which clusters; without labels, how large the clusters are."""
+"""Confusion of a run: the classes in each cluster; without labels, the sizes of the clusters."""
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ FACTS = FigureFacts(
 
 TEXT_LIMIT = 25  # rows or columns with a percentage in every cell
 NAME_LIMIT = 60  # rows or columns with names
-PIXEL_LIMIT = 250  # rows or columns drawn as such; of more, neighbors share a pixel
+PIXEL_LIMIT = 250  # rows or columns drawn as such; with more, neighbors share a pixel
 _NAME_ROOM = 0.9  # inches for the names of classes that all sizes have
 
 
@@ -42,7 +42,7 @@ def draw(of: RunView, options: Options) -> Figure:
 
 
 def run_overview(run: ScoredRun) -> Figure:
-    """The confusion matrix of the selected seed, or its cluster sizes where there are no labels."""
+    """Draw the confusion matrix of the selected seed, or its cluster sizes if there are no labels."""
     return _sizes(run) if run.chosen.confusion is None else _confusion(run)
 
 
@@ -82,9 +82,9 @@ def _confusion(run: ScoredRun) -> Figure:
 
 
 def _percent(confusion: csr_array, order: list[int], shared: int) -> npt.NDArray[np.float64]:
-    """Percent of each class in each cluster, clusters in `order`.
+    """Return the percent of each class in each cluster, clusters in `order`.
 
-    Of each block of `shared` × `shared` cells it is the largest: averages would hide single clusters among many.
+    Each block of `shared` × `shared` cells has its largest: averages would hide single clusters among many.
     """
     cells = confusion.tocoo()
     column = np.empty(len(order), np.int64)
@@ -96,7 +96,7 @@ def _percent(confusion: csr_array, order: list[int], shared: int) -> npt.NDArray
 
 
 def _size(rows: int, columns: int) -> tuple[float, float]:
-    """Inches that give each cell of a small matrix room for a number, and keep a large one on a page."""
+    """Return inches that give each cell of a small matrix space for a number, and keep a large one on a page."""
     if max(rows, columns) <= TEXT_LIMIT:
         return max(5.4, 1.6 + 0.37 * columns), max(2.6, 1.1 + 0.32 * rows)
     if max(rows, columns) <= NAME_LIMIT:

@@ -1,4 +1,4 @@
-"""Gallery of a run: a random sample of images of each cluster, errors outlined where labels exist."""
+"""Gallery of a run: a random sample of images of each cluster, with outlined errors if there are labels."""
 
 import numpy as np
 import numpy.typing as npt
@@ -55,11 +55,11 @@ def draw(of: RunView, options: Options) -> Figure:
 
 
 def gallery(run: ScoredRun, scored: Scored, images: int, most_clusters: int) -> Figure:
-    """One row per cluster of the selected seed: its number, size and matched class, and a sample of its images.
+    """Draw a row per cluster of the selected seed: its number, size and matched class, and a sample of its images.
 
     Args:
         images: images per cluster.
-        most_clusters: rows at most; of more clusters, those are shown that lie evenly from the largest to the smallest.
+        most_clusters: rows at most; if there are more clusters, they are taken evenly from the largest to the smallest.
     """
     shown = _choose(run, scored, most_clusters)
     texts = {cluster: _describe(run, scored, cluster) for cluster in shown}
@@ -98,12 +98,14 @@ def _sample(members: npt.NDArray[np.intp], count: int, run: str, cluster: int) -
 
 
 def _is_error(run: ScoredRun, cluster: int, label: int) -> bool:
-    """Whether ACC counts the image as wrong; images without a label are not counted."""
+    """Tell whether ACC counts the image as wrong; images without a label are not counted."""
     return label >= 0 and bool(run.chosen.matching) and run.chosen.matching[cluster] != label
 
 
 def _tile(image: npt.NDArray[np.uint8], outlined: bool) -> npt.NDArray[np.uint8]:
-    """`image`, [C, H, W], in the middle of its square, shrunk smoothly or enlarged to visible pixels, and its outline.
+    """Return `image`, [C, H, W], in the middle of its square, with its outline.
+
+    It is shrunk smoothly, or enlarged to visible pixels.
 
     Returns:
         uint8 [T, T, 3], T = _THUMBNAIL + 2 * _OUTLINE.
@@ -125,7 +127,7 @@ def _tile(image: npt.NDArray[np.uint8], outlined: bool) -> npt.NDArray[np.uint8]
 
 
 def _describe(run: ScoredRun, scored: Scored, cluster: int) -> tuple[str, str]:
-    """Title and detail of a cluster."""
+    """Return title and detail of a cluster."""
     labels = scored.labels[scored.assignments == cluster]
     known = labels[labels >= 0]
     title, detail = f"cluster {cluster}", f"{len(labels):,} image{'' if len(labels) == 1 else 's'}"
@@ -142,7 +144,7 @@ def _describe(run: ScoredRun, scored: Scored, cluster: int) -> tuple[str, str]:
 
 
 def _text_width(texts: list[tuple[str, str]]) -> float:
-    """Inches that titles and details take."""
+    """Return the inches that titles and details take."""
     titles, details = zip(*texts)
     return max(widest(titles, _TITLE_SIZE, "bold"), widest(details, _DETAIL_SIZE))
 
@@ -154,7 +156,7 @@ def _write(figure: Figure, title: str, detail: str, center: float) -> None:
 
 
 def _heading(run: ScoredRun, scored: Scored, shown: int) -> tuple[str, str]:
-    """Title of the figure, and its explanation, which is the longer one."""
+    """Return the title of the figure, and its explanation, which is the longer one."""
     total = len(run.chosen.sizes)
     what = "every cluster" if shown == total else f"{shown} of {total:,} clusters of all sizes"
     explanation = f"seed {run.selected}"

@@ -1,4 +1,4 @@
-"""Linear probe per layer: how well labels can be read off each stage of the networks."""
+"""Linear probe per layer: how well each stage of the networks tells the labels."""
 
 import csv
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def draw(of: ExperimentFiles, options: Options) -> Figure:
 
 
 def read_layers(path: Path) -> dict[int, float]:
-    """Accuracy by stage, from a `layers.csv`.
+    """Read the accuracy by stage, from a `layers.csv`.
 
     Raises:
         DeepclustError: it is no such table.
@@ -49,10 +49,10 @@ def read_layers(path: Path) -> dict[int, float]:
 
 
 def layer_figure(tables: Mapping[str, Mapping[int, float]]) -> Figure:
-    """Accuracy over stages, one line per network and dataset.
+    """Draw the accuracy over stages, one line per network and dataset.
 
     Args:
-        tables: accuracy by stage, by what the line is called.
+        tables: accuracy by stage, by the name of the line.
     """
     figure = new_figure(6.4, 3.6)
     axes = figure.subplots()

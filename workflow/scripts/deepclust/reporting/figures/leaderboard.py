@@ -57,7 +57,7 @@ class _Row:
     published: bool = False
 
     def extent(self) -> Iterator[float]:
-        """All positions that are drawn."""
+        """Yield all positions that are drawn."""
         if self.score is not None:
             yield from (self.score - (self.std or 0), self.score + (self.std or 0))
         yield from self.interval or ()
@@ -70,7 +70,7 @@ def draw(of: ExperimentFiles, options: Options) -> Figure:
 
 
 def leaderboard_figure(runs: Sequence[ScoredRun], published: Sequence[Published]) -> Figure:
-    """A dot plot per dataset: mean over seeds with spread and interval, ceilings, and published results below."""
+    """Draw a dot plot per dataset: mean over seeds with spread and interval, ceilings, and published results below."""
     panels = []
     groups = by_dataset(runs)
     for dataset, group in list(groups.items())[:MOST_DATASETS]:
@@ -92,7 +92,7 @@ def leaderboard_figure(runs: Sequence[ScoredRun], published: Sequence[Published]
 
 
 def _width(panels: Sequence[tuple[str, Sequence[ScoredRun], Sequence[_Row]]]) -> float:
-    """Inches that leave the dots their room beside long names, and titles theirs above the dots."""
+    """Return inches that leave the dots their space beside long names, and titles theirs above the dots."""
     titles = [printable(dataset, LONGEST_NAME) for dataset, _, _ in panels]
     labels = [row.label for _, _, rows in panels for row in rows]
     return max(8.2, widest(labels) + max(_DOTS, widest(titles, 9, "bold") + 0.7))
@@ -184,7 +184,7 @@ def _draw(axes: Axes, rows: Sequence[_Row]) -> None:
 
 
 def _draw_score(axes: Axes, y: int, score: float, row: _Row) -> None:
-    """The mean of a run, with its spread and interval."""
+    """Draw the mean of a run, with its spread and interval."""
     if row.interval is not None:
         axes.plot(row.interval, (y, y), color=ACCENT, linewidth=1.2)
     if row.std is not None:

@@ -1,4 +1,4 @@
-"""Map of a run: its features in two dimensions, coloured by cluster and, where there are labels, by class."""
+"""Map of a run: its features in two dimensions, coloured by cluster and, if there are labels, by class."""
 
 import numpy as np
 import numpy.typing as npt
@@ -54,14 +54,14 @@ def draw(of: RunView, options: Options) -> Figure:
 def map_figure(
     run: ScoredRun, scored: Scored, ids: npt.NDArray[np.int64], coordinates: npt.NDArray[np.float32]
 ) -> Figure:
-    """Two maps side by side: clusters of the selected seed and true classes; without labels the clusters alone.
+    """Draw two maps side by side: clusters of the selected seed and true classes; without labels the clusters alone.
 
     A cluster has the colour and marker of the class that it is matched to, so errors look different on both sides.
     Unless there are too many, they have a ring on the right.
 
     Args:
         ids: numbers of the images on the map, [n].
-        coordinates: where they are, [n, 2].
+        coordinates: their places, [n, 2].
     """
     if len(ids) and ids[-1] >= len(scored.assignments):
         raise DeepclustError("the map is of other images than those that are scored: make it again")
@@ -93,7 +93,7 @@ def map_figure(
 
 
 def _cluster_looks(run: ScoredRun) -> list[int]:
-    """Number of the look of each cluster: that of its class, or one that no class has."""
+    """Return the number of each cluster's look: that of its class, or one that no class has."""
     if not run.chosen.matching:
         return list(range(len(run.chosen.sizes)))
     unmatched = iter(range(len(run.classes), len(run.classes) + len(run.chosen.sizes)))

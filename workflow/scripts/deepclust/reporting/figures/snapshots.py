@@ -1,4 +1,4 @@
-"""Scores over epochs of pretraining, of snapshots: k-NN, k-means and the method's own clusters."""
+"""Scores of snapshots over epochs of pretraining: k-NN, k-means and the method's own clusters."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -51,10 +51,10 @@ def draw(of: ExperimentFiles, options: Options) -> Figure:
 
 
 def snapshots_figure(scores: Mapping[str, Scores]) -> Figure:
-    """Curves over epochs, one colour per backbone.
+    """Draw curves over epochs, one colour per backbone.
 
     Args:
-        scores: of each backbone by its name, its snapshots' scores by epoch (`epochs` of `snapshots.json`).
+        scores: each backbone's scores of its snapshots by epoch (`epochs` of `snapshots.json`), by its name.
     """
     figure = new_figure(8.2, 5.0)
     panels = figure.subplots(2, 2)

@@ -1,4 +1,4 @@
-"""Training curves: all that pretraining logged per epoch (loss, throughput, spread of features, clusters …)."""
+"""Training curves: all values that pretraining logged per epoch (loss, throughput, spread of features, clusters …)."""
 
 import json
 import math
@@ -52,7 +52,7 @@ _PANELS = {
 _ALWAYS = ("loss", "learning_rate", "images_per_second", "feature_std")
 _NOT_DRAWN = {"epoch", "seconds"}
 _COLUMNS = 4
-# Where 0 means something.
+# Keys whose zero has a meaning.
 _FROM_ZERO = set(_PANELS) - {"loss"}
 
 Log = list[dict[str, Any]]
@@ -68,7 +68,9 @@ def draw(of: ExperimentFiles, options: Options) -> Figure:
 
 
 def read_log(path: Path) -> Log:
-    """Read a `training.jsonl`: one dict per epoch, by epoch. Of an epoch that is there twice, the last counts.
+    """Read a `training.jsonl`: one dict per epoch, by epoch.
+
+    The last one counts if an epoch is there twice.
 
     Raises:
         DeepclustError: a line is not a JSON object with an `epoch`.
@@ -86,7 +88,7 @@ def read_log(path: Path) -> Log:
 
 
 def training_figure(logs: Mapping[str, Log]) -> Figure:
-    """Small curves over epochs of everything that was logged, one line per backbone.
+    """Draw small curves over epochs of everything that was logged, one line per backbone.
 
     Args:
         logs: training log of each backbone by its name.
@@ -110,7 +112,7 @@ def training_figure(logs: Mapping[str, Log]) -> Figure:
 
 
 def monitors(logs: Mapping[str, Log]) -> list[str]:
-    """What is drawn: the keys that any backbone logs, those that all methods share first."""
+    """Return the keys that are drawn: all that any backbone logs, those that all methods share first."""
     logged = {key for log in logs.values() for entry in log for key in entry}
     known = [key for key in _PANELS if key in _ALWAYS or key in logged]
     return known + sorted(logged - set(known) - _NOT_DRAWN)
