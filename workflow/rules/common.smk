@@ -116,9 +116,10 @@ def parts(wildcards):
     made = workflow.persistence.input(features) if Path(features).exists() else None
     if made is None:
         number = workflow.resource_settings.overwrite_scatter.get("extract_features", 1)
-        records = RULES["extract_part"].outputs["provenance"]
-        made = gather.extract_features(records, **dict(wildcards.items())) if number > 1 else []
-    return sorted((path for path in made if "/parts/" in path), key=lambda path: int(Path(path).name.split("-")[0]))
+        record = RULES["extract_part"].outputs["provenance"]
+        made = gather.extract_features(record, **dict(wildcards.items())) if number > 1 else []
+    records = [path for path in made if Path(path).parent.name == "parts"]
+    return sorted(records, key=lambda path: int(Path(path).name.split("-")[0]))
 
 
 def before_the_first_job():
