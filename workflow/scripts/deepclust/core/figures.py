@@ -78,9 +78,11 @@ def figures(scope: Scope | None = None) -> dict[str, FigureFile]:
     Raises:
         DeepclustError: a file does not say what a figure has to.
     """
+    if scope is not None:
+        return {name: figure for name, figure in figures().items() if figure.facts.scope == scope}
     found = [read_figure(path) for path in registry.files(PACKAGE)]
     found.sort(key=lambda figure: (figure.facts.order, figure.name))
-    return {figure.name: figure for figure in found if scope in (None, figure.facts.scope)}
+    return {figure.name: figure for figure in found}
 
 
 def read_figure(path: Path) -> FigureFile:

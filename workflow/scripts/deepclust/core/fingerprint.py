@@ -10,6 +10,7 @@ import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from deepclust.core.errors import DeepclustError
 
@@ -123,7 +124,17 @@ def _parse(path: Path, _mtime: int, _size: int) -> tuple[str, list[str]]:
     except SyntaxError as error:
         raise DeepclustError(f"{path}, line {error.lineno}: {error.msg}") from error
     digest = hashlib.sha256(canonical(tree).encode()).hexdigest()[:16]
-    return digest, sorted({module for node in ast.walk(tree) for module in _imported(node)})
+    return digest, sorted({module for node in _statements(tree) for module in _imported(node)})
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """All statements, also those inside others; expressions, which are most nodes and import nothing, are left out."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for name in ("body", "orelse", "handlers", "finalbody", "cases"):
+            waiting += getattr(node, name, ())
 
 
 def _imported(node: ast.AST) -> Iterator[str]:
@@ -145,12 +156,19 @@ def canonical(node: ast.AST) -> str:
     `ast.dump` differs between Python versions in the empty fields it prints; here empty fields never appear. Strings
     that stand alone as statements (docstrings of modules, classes, functions and attributes) are left out.
     """
+    kind: Any = type(node)
     parts = []
-    for name, value in sorted(ast.iter_fields(node)):
-        if name in {"ctx", "kind", "type_comment", "type_ignores"} or value is None or value == []:
-            continue
-        parts.append(f"{name}={_canonical_value(value)}")
-    return f"{type(node).__name__}({','.join(parts)})"
+    for name in _fields(kind):
+        value = getattr(node, name, None)
+        if value is not None and value != []:
+            parts.append(f"{name}={_canonical_value(value)}")
+    return f"{kind.__name__}({','.join(parts)})"
+
+
+@functools.cache
+def _fields(kind: Any) -> list[str]:
+    """The fields of a kind of node that count, in the order of their names."""
+    return sorted(set(kind._fields) - {"ctx", "kind", "type_comment", "type_ignores"})
 
 
 def _canonical_value(value: object) -> str:
