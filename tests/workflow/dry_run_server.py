@@ -22,7 +22,12 @@ class Collector(logging.Handler):
 
     def emit(self, record):
         if getattr(record, "event", None) is not None and record.event.name == "JOB_INFO":
-            job = {"rule": record.rule_name, "output": list(record.output or []), "input": list(record.input or [])}
+            job = {
+                "rule": record.rule_name,
+                "output": list(record.output or []),
+                "input": list(record.input or []),
+                "reason": record.reason,
+            }
             self.jobs.append({**job, "wildcards": dict(record.wildcards or {})})
 
 

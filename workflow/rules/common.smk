@@ -3,7 +3,7 @@
 import re
 import sys
 import time
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
@@ -11,43 +11,22 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 
-from deepclust.core.errors import DeepclustError
 from deepclust.core.files import write_text
 from deepclust.planning.downloads import announcement, planned_downloads
+from deepclust.planning.ending import ending, stop_with
 from deepclust.planning.environment import place_errors, prefer_this_python
 from deepclust.planning.frozen import freeze, thaw
 from deepclust.planning.graph import JobGraph
 from deepclust.planning.jobs import COMMAND, Jobs, other_parts, shown
 from deepclust.planning.layout import RULES, SPLITS_READ_TOGETHER, WILDCARDS, file, log_of
 from deepclust.planning.parameters import Parameters
-from deepclust.planning.plan import ExperimentError, make_plan
+from deepclust.planning.plan import make_plan
+from deepclust.planning.reasons import ReasonsInWords
 from deepclust.planning.strict_yaml import check_file, experiment_text
 from deepclust.planning.terminal import Watcher, closing_table, log_notes
 from deepclust.slurm.checks import folder_errors, launcher_errors, profile_errors, submit_to_slurm
 
 STARTED = time.time()
-
-
-def stop_with(lines):
-    """End with these lines, if there are any."""
-    if lines:
-        print(*lines, sep="\n", file=sys.stderr)
-        sys.exit(1)
-
-
-def ending(function):
-    """A function whose errors end planning with one line, rather than with Snakemake's traceback."""
-
-    @wraps(function)
-    def ended(*words, **named):
-        try:
-            return function(*words, **named)
-        except ExperimentError as error:
-            stop_with(error.lines)
-        except DeepclustError as error:
-            stop_with([error])
-
-    return ended
 
 
 def default_experiment():
@@ -68,6 +47,7 @@ def planned_jobs(config, configfiles):
 
 
 prefer_this_python()
+ReasonsInWords.install(workflow)
 stop_with(place_errors(str(workflow.main_snakefile)))
 PLANNED = ending(thaw)() if workflow.remote_exec or workflow.subprocess_exec else None
 

@@ -125,11 +125,11 @@ rule list_runs:
         log_of("list_runs"),
     localrule: True
     params:
-        lists=lambda wildcards: JOBS.graph.lists(),
+        states=partial(JOBS.states, "list_runs"),
     message:
         "List the files of all runs: a thousand of them do not fit on a command line"
     run:
-        for path, text in zip(output, params.lists):
+        for path, text in zip(output, JOBS.graph.lists()):
             write_text(Path(path), text)
 
 
@@ -148,11 +148,11 @@ rule write_experiment:
         log_of("write_experiment"),
     localrule: True
     params:
-        text=experiment_text(JOBS.parameters.config),
+        states=partial(JOBS.states, "write_experiment"),
     message:
         "Write down the experiment with all its defaults"
     run:
-        write_text(Path(output.experiment), params.text)
+        write_text(Path(output.experiment), experiment_text(JOBS.parameters.config))
 
 
 rule report_page:

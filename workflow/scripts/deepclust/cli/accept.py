@@ -18,22 +18,13 @@ import getpass
 import json
 import os
 import re
-from ast import literal_eval
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from deepclust.cli.dry_run import dry_run
 from deepclust.core.files import write_json
-
-CODE_ITEM = re.compile(r"[A-Za-z0-9_.]+:[0-9a-f]{16}")
-
-
-def is_code(parameter: str) -> bool:
-    """Whether a recorded parameter is part of a code fingerprint, or says nothing at all (an empty list)."""
-    value = literal_eval(parameter)
-    items = value if isinstance(value, list) else [value]
-    return all(isinstance(item, str) and CODE_ITEM.fullmatch(item) for item in items)
+from deepclust.planning.reasons import is_code
 
 
 def own_reason(dag: Any, job: Any) -> str | None:

@@ -9,17 +9,16 @@ network that are done here.
 
 import argparse
 import json
-from ast import literal_eval
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from deepclust.cli.accept import is_code
 from deepclust.cli.dry_run import dry_run
 from deepclust.cli.plan_disk import disk_lines
 from deepclust.core.errors import some_of
 from deepclust.planning.plan import splits_of
+from deepclust.planning.reasons import changes
 from deepclust.slurm.checks import request_of
 
 MOST = 3  # reasons named per rule
@@ -36,31 +35,13 @@ def reasons(dag: Any, job: Any) -> Iterator[str]:
     if reason.incomplete_output:
         yield "left unfinished"
     if change:
-        yield from parameter_changes(change)
+        yield from (found.what for found in changes(change, job))
     if reason.software_stack_changed:
         yield "environment changed"
     if reason.updated_input or reason.input_changed:
         yield "input changed"
     if reason.updated_input_run:
         yield "what it reads is made anew"
-
-
-def parameter_changes(change: Any) -> Iterator[str]:
-    """Modules whose code, and options whose values differ."""
-    old, new = ([literal_eval(item) for item in items] for items in (change.only_old, change.only_new))
-    modules = {entry.partition(":")[0] for value in old + new if is_code(repr(value)) for entry in as_list(value)}
-    for module in sorted(modules):
-        yield f"code of {module.removeprefix('deepclust.')}"
-    before, after = ([value for value in values if isinstance(value, dict)] for values in (old, new))
-    names = {key for a in before for b in after for key in {*a, *b} if a.get(key) != b.get(key)}
-    for name in sorted(names):
-        yield f"option {name}"
-    if not modules and not names:
-        yield "parameters changed"
-
-
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def job_lines(dag: Any, jobs: list[Any]) -> list[str]:

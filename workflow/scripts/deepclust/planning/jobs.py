@@ -9,9 +9,10 @@ import functools
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from deepclust.core.figures import figures
+from deepclust.core.files import json_digest
 from deepclust.core.fingerprint import SCRIPTS, code_digest, code_params
 from deepclust.planning.graph import JobGraph
 from deepclust.planning.layout import file
@@ -75,16 +76,18 @@ class Jobs:
         self.graph = graph
         self.digests = digests
         self._listings = functools.cache(parameters.listings)
+        self._fingerprint = functools.cache(code_params)
+        self._method_code = functools.cache(self._code_of_methods)
 
     def params(self, rule: str) -> dict[str, Any]:
         """The parameters of a rule, constants and functions of Snakemake's names for a job's properties."""
-        params: dict[str, Any] = {item.partition(":")[0].replace(".", "_"): item for item in fingerprint(rule)}
+        params: dict[str, Any] = {item.partition(":")[0].replace(".", "_"): item for item in self._fingerprint(rule)}
         if rule in METHODS:
-            params["method_code"] = functools.partial(self._method_code, rule)
+            params["method_code"] = lambda wildcards: self._method_code(rule, self._methods(rule, wildcards))
         if rule in OPTIONS:
             params["options"] = functools.partial(self._options, rule)
         if rule in STATES:
-            params["states"] = functools.partial(self._states, rule)
+            params["states"] = functools.partial(self.states, rule)
         return {**params, "command": functools.partial(self._command, rule)}
 
     def digest(self, rule: str, methods: Sequence[str]) -> str:
@@ -97,15 +100,16 @@ class Jobs:
     def _methods(self, rule: str, wildcards: Wildcards) -> tuple[str, ...]:
         return METHODS[rule](self.parameters, wildcards) if rule in METHODS else ()
 
-    def _method_code(self, rule: str, wildcards: Wildcards) -> list[str]:
-        """What the fingerprint holds only because of the method."""
-        return [item for item in fingerprint(rule, self._methods(rule, wildcards)) if item not in fingerprint(rule)]
+    def _code_of_methods(self, rule: str, methods: tuple[str, ...]) -> list[str]:
+        """What the fingerprint holds only because of the methods."""
+        return sorted({*self._fingerprint(rule, methods)} - {*self._fingerprint(rule)})
 
     def _options(self, rule: str, wildcards: Wildcards) -> Flags:
         return OPTIONS[rule](self, wildcards)
 
-    def _states(self, rule: str, wildcards: Wildcards) -> list[str]:
-        return STATES[rule](self, wildcards)
+    def states(self, rule: str, wildcards: Wildcards) -> list[str]:
+        """Digests of what a job of a rule depends on beside its code and its options."""
+        return STATES[rule].digests(self, wildcards)
 
     def _command(
         self, rule: str, wildcards: Wildcards, input: Named, output: Named, threads: int, resources: Named
@@ -132,12 +136,6 @@ class Jobs:
             gpus = resources.get("gpu") or sum(gpus_of(str(resources.get("gres") or "")).values())
             processes = f"--processes {gpus}" if isinstance(gpus, int) and gpus > 0 else ""
             yield str(self.parameters.launcher()) or processes
-
-
-@functools.cache
-def fingerprint(rule: str, methods: tuple[str, ...] = ()) -> list[str]:
-    """`module:hash` of a command and all it can reach."""
-    return code_params(rule, methods)
 
 
 def _run(jobs: Jobs, wildcards: Wildcards) -> Any:
@@ -179,9 +177,24 @@ OPTIONS: dict[str, Callable[[Jobs, Wildcards], Flags]] = {
 }
 """The options of a job, as the experiment has them."""
 
-STATES: dict[str, Callable[[Jobs, Wildcards], list[str]]] = {
-    "download": lambda jobs, w: jobs.parameters.local_sources(f"{w.key}/{w.file}"),
-    "prepare": lambda jobs, w: jobs._listings(w.dataset),
-    "fetch_weights": lambda jobs, w: jobs.parameters.weights_states(w.backbone),
+
+class State(NamedTuple):
+    """What a job depends on beside its code and its options.
+
+    Attributes:
+        what: it, in words, with the wildcards of the job.
+        digests: what tells it from earlier or later ones; short, because Snakemake records it with every output.
+    """
+
+    what: str
+    digests: Callable[[Jobs, Wildcards], list[str]]
+
+
+STATES: dict[str, State] = {
+    "download": State("source of {file}", lambda jobs, w: jobs.parameters.local_sources(f"{w.key}/{w.file}")),
+    "prepare": State("images of {dataset}", lambda jobs, w: jobs._listings(w.dataset)),
+    "fetch_weights": State("weights of {backbone}", lambda jobs, w: jobs.parameters.weights_states(w.backbone)),
+    "list_runs": State("list of runs", lambda jobs, w: [json_digest(jobs.graph.lists())]),
+    "write_experiment": State("experiment", lambda jobs, w: [json_digest(jobs.parameters.config)]),
 }
-"""What tells the user's files that a job reads from earlier or later ones: Snakemake sees newer files only."""
+"""The user's files, of which Snakemake sees newer ones only, and texts that are too long to be parameters."""
