@@ -61,7 +61,7 @@ class Table:
     runs: list[ScoredRun | None] = field(default_factory=list)
 
 
-# Scores that need no matching of clusters to classes, and those that tell more if their numbers differ.
+# Scores that need no matching of clusters to classes, and more of them for runs with another k than classes.
 SCORES = {
     "nmi": Column("NMI", "normalised mutual information (arithmetic)"),
     "ari": Column("ARI", "adjusted Rand index"),
