@@ -163,7 +163,7 @@ def run_job(
             from deepclust.core.device import set_threads
 
             set_threads(int(threads))
-        chosen = _flag(argv, method[1]) if method else None
+        chosen = _chosen(arguments, argv, method[1]) if method else None
         modules = [*modules, f"deepclust.{method[0]}.{chosen}"] if method and chosen else modules
         options = registry.load(method[0], chosen).Options if method and chosen else None
         parsed = parse_arguments(rule, arguments, argv, options)
@@ -192,6 +192,12 @@ def run_job(
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _chosen(arguments: type[JobArguments], argv: Sequence[str], flag: str) -> str | None:
+    """The method that is named or, where the command has one, its default."""
+    default = arguments.model_fields[flag].default
+    return _flag(argv, flag) or (default if isinstance(default, str) else None)
 
 
 def _recorded_options(arguments: JobArguments) -> dict[str, Any]:
