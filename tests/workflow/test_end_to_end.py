@@ -164,8 +164,8 @@ def test_labels_cannot_reach_training(project, dry_runs):
 def test_labels_are_read_by_no_other_rule():
     """Over experiments in which every rule has jobs but those of parts, whose inputs are those of all features."""
     readers, rules = {"prepare"}, set()
-    for name in ("cifar10-scan-cpu", "cifar10-deepcluster-cpu", "cifar10-secu"):
-        path = ROOT / "experiments" / f"{name}.yaml"
+    for experiment in ("cifar10-scan-cpu", "cifar10-deepcluster-cpu", "cifar10-secu"):
+        path = ROOT / "experiments" / f"{experiment}.yaml"
         graph = JobGraph(Parameters(make_plan(yaml.safe_load(path.read_text()), [path])))
         for job in graph.jobs():
             rules.add(job.rule)
