@@ -1,13 +1,13 @@
-"""Keeps existing results under code that changed without changing what it computes.
+"""Keep existing results under code that changed without changing the results that it computes.
 
-A change of code, or of the command line of a rule, reruns every job that it reaches. Where you know that a change is
+A change of code, or of the command line of a rule, reruns every job that it reaches. If you know that a change is
 harmless and results are expensive,
 
     deepclust accept --why "renamed a variable" results/backbones/simclr/model.json
 
 records them as made by the new code: in Snakemake's metadata, and with your reason in their provenance. Without
-targets, all results of the experiment are meant. Only results whose sole reason to be made again is code are accepted,
-and only if nothing that they were made from has to be made again.
+targets, it takes all results of the experiment. A result is accepted only if code is the sole reason to make it again,
+and only if nothing that it was made from has to be made again.
 
 Give it the words that snakemake gets, `--sdm` included: other settings are other reasons to run again (after
 --configfile, put -- before the targets).
@@ -28,7 +28,7 @@ from deepclust.planning.reasons import is_code
 
 
 def own_reason(dag: Any, job: Any) -> str | None:
-    """Why a job would run again even if nothing before it did: `code`, `other`, or None."""
+    """Return why a job would run again even if nothing before it did: `code`, `other`, or None."""
     reason, change = dag.reason(job), dag.workflow.persistence.params_changed(job)
     others = (
         reason.missing_output,
@@ -46,7 +46,7 @@ def own_reason(dag: Any, job: Any) -> str | None:
 
 
 def acceptable_jobs(dag: Any) -> list[Any]:
-    """The jobs to accept: only their code changed, and nothing before them has to run for another reason."""
+    """Return the jobs to accept: only their code changed, and nothing before them has to run for another reason."""
     waiting = set(dag.needrun_jobs(exclude_finished=False))
     blocked = {job for job in waiting if own_reason(dag, job) == "other"}
     while True:
@@ -83,10 +83,10 @@ def accept(dag: Any, job: Any, why: str) -> None:
 
 
 def keep_seeds(job: Any) -> None:
-    """Let the seeds that a clustering keeps beside its result count as fitted by the present code."""
+    """Record the seeds that a clustering keeps beside its result as fitted by the present code."""
     code = re.search(r"--code ([0-9a-f]+)", str(job.params.get("command")))
     folders = {folder for output in job.output for folder in Path(output).parent.glob(".seeds-*")}
-    if code is not None and len(folders) == 1:  # of several, one is of an attempt that did not end in this result
+    if code is not None and len(folders) == 1:  # one of several is of an attempt that did not end in this result
         folder = folders.pop()
         folder.rename(folder.with_name(f".seeds-{code[1]}-{folder.name.rpartition('-')[2]}"))
 

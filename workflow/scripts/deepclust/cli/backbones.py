@@ -1,4 +1,4 @@
-"""What is derived from the presets and from timm: the table of docs/backbones.md and the list of timm's networks."""
+"""Texts derived from the presets and from timm: the table of docs/backbones.md and the list of timm's networks."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ START, END = "<!-- generated from presets.yaml: begin -->\n", "<!-- generated fr
 
 
 def network_names() -> str:
-    """Names of timm's networks, and of all that it has weights for, one a line."""
+    """Return the names of timm's networks, and of all that it has weights for, one a line."""
     from deepclust.models.torchvision_ops import declare_missing_operators
 
     declare_missing_operators()
@@ -23,7 +23,7 @@ def network_names() -> str:
 
 
 def page_with_table() -> str:
-    """docs/backbones.md with its table made anew."""
+    """Return docs/backbones.md with its table made anew."""
     before, rest = PAGE.read_text(encoding="utf-8").split(START)
     _, after = rest.split(END)
     presets = yaml.safe_load((ROOM / "presets.yaml").read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ NO_CLONE = (
 
 
 def snakefile(named: Path | None = None) -> Path:
-    """The Snakefile that is named, else the one here, else the one of this library's own clone.
+    """Return the Snakefile that is named, else the one here, else the one of this library's own clone.
 
     Raises:
         SystemExit: there is none.
@@ -29,7 +29,7 @@ def snakefile(named: Path | None = None) -> Path:
 
 
 def use_library_of_clone(words: Sequence[str]) -> None:
-    """Start the command again with the library of the clone it is to work on, unless that is the one at work.
+    """Start the command again with the library of the clone that it works on, unless it runs already.
 
     Planning compares results with the code of the clone, and two versions of the library cannot be in one process.
 
@@ -45,7 +45,7 @@ def use_library_of_clone(words: Sequence[str]) -> None:
 
 
 def _named(words: Sequence[str]) -> Path | None:
-    """The value of Snakemake's `--snakefile`."""
+    """Return the value of Snakemake's `--snakefile`."""
     for word, following in zip(words, [*words[1:], ""]):
         if word in ("--snakefile", "-s"):
             return Path(following)

@@ -1,4 +1,4 @@
-"""A dry run of Snakemake, for the commands here that look at what it would do."""
+"""A dry run of Snakemake, for the commands here that look at its plan."""
 
 import sys
 import warnings
@@ -28,9 +28,9 @@ from deepclust.planning.strict_yaml import check_file
 
 @contextmanager
 def dry_run(words: Sequence[str]) -> Iterator[Any]:
-    """Snakemake's workflow object, planned as by `snakemake -n WORDS`, in its working directory.
+    """Yield Snakemake's workflow object, planned as by `snakemake -n WORDS`, in its working directory.
 
-    What Snakemake refuses ends the command with Snakemake's message and status 1.
+    If Snakemake refuses the words, the command ends with Snakemake's message and status 1.
     """
     warnings.simplefilter("ignore", RuntimeWarning)  # Snakemake leaves coroutines behind that ask for sizes of files
     with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
@@ -42,9 +42,9 @@ def dry_run(words: Sequence[str]) -> Iterator[Any]:
 
 
 def _check(arguments: Any) -> None:
-    """End with one line for each thing that is wrong with the experiment's files and `--config`.
+    """End with one line for each mistake in the experiment's files and `--config`.
 
-    Snakemake's messages do not say where that is.
+    Snakemake's messages do not say where a mistake is.
     """
     lines = [line for file in arguments.configfile for line in check_file(file)]
     keys = Schema().root["properties"]
@@ -98,6 +98,6 @@ def _planned(api: SnakemakeApi, words: Sequence[str]) -> Any:
             rerun_triggers=arguments.rerun_triggers,
         )
     )
-    logger.handlers.clear()  # what Snakemake says is what these commands are to spare people
+    logger.handlers.clear()  # these commands spare people Snakemake's own messages
     planned.execute_workflow(executor="dryrun")
     return workflow._workflow

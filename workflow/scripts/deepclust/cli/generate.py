@@ -1,4 +1,4 @@
-"""Writes the files that are derived from the code: the config's JSON schema, its reference page, the environments.
+"""Write the files that are derived from the code: the config's JSON schema, its reference page, the environments.
 
 Run it with `make generate` after changing an option; `--check` only tells whether the files are up to date.
 """
@@ -29,7 +29,7 @@ REFERENCE = CLONE / "docs" / "options.md"
 
 Json = dict[str, Any]
 
-# kind of named thing: (section of the experiment, key that chooses the method, rooms that hold the methods)
+# kind of named thing: (section of the experiment, key that chooses the method, packages that hold the methods)
 KINDS = {
     "loader": ("datasets", "loader", ["data.loaders"]),
     "backbone": ("backbones", "method", ["backbones", "pretraining"]),
@@ -43,7 +43,7 @@ SECTION_TITLES = {
 
 
 def methods(rooms: list[str]) -> list[ModuleType]:
-    """All modules of the rooms that define a class `Options` of their own."""
+    """Return all modules of these packages that define a class `Options` of their own."""
     found = []
     for room in rooms:
         package = importlib.import_module(f"deepclust.{room}")
@@ -77,7 +77,7 @@ def method_schema(kind: str, key: str, module: ModuleType, definitions: Json) ->
 
 
 def model_schema(model: type[Options], prefix: str, definitions: Json) -> Json:
-    """JSON schema of a model; the models nested in it go to `definitions` under `prefix`."""
+    """Return the JSON schema of a model; the models nested in it go to `definitions` under `prefix`."""
     schema = model.model_json_schema(ref_template=f"#/$defs/{prefix}.{{model}}", mode="validation")
     for name, definition in schema.pop("$defs", {}).items():
         definitions[f"{prefix}.{name}"] = definition
@@ -85,7 +85,7 @@ def model_schema(model: type[Options], prefix: str, definitions: Json) -> Json:
 
 
 def report_options() -> type[Options]:
-    """Options of the report, those of its figures among them."""
+    """Return the options of the report, those of its figures among them."""
     figures = [module.Options for module in methods(["reporting.figures"])]
     return create_model("ReportOptions", __base__=(MapOptions, *figures, PageOptions), __doc__="The report.")
 
@@ -95,7 +95,7 @@ def first_line(module: ModuleType) -> str:
 
 
 def config_schema() -> Json:
-    """The JSON schema of experiment files."""
+    """Return the JSON schema of experiment files."""
     definitions: Json = {}
     properties: Json = {}
     for kind, (section, key, rooms) in KINDS.items():

@@ -1,4 +1,4 @@
-"""The command `deepclust`: what is done with a clone, and every rule's command."""
+"""The command `deepclust`: commands that work on a clone, and every rule's command."""
 
 import ast
 import importlib
@@ -20,7 +20,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run `deepclust WORDS`, by default those of the command line.
 
     Returns:
-        the exit status.
+        The exit status.
     """
     words = list(sys.argv[1:] if words is None else words)
     name = words[0] if words else "--help"
@@ -43,7 +43,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def usage() -> str:
-    """All commands, one on a line."""
+    """Return all commands, one on a line."""
     rules = {name: _first_line(name) for name in commands()}
     width = max(map(len, [*WITH_A_CLONE, *rules]))
     groups = {"With a clone of the workflow:": WITH_A_CLONE, "The commands of the rules:": rules}

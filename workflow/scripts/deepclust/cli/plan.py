@@ -1,10 +1,10 @@
-"""What would run, and why, on one screen; with an estimate of GPU time and disk.
+"""Show the jobs that would run, and why, on one screen, with an estimate of GPU time and disk.
 
     deepclust plan [--profile profiles/slurm] [--configfile experiments/NAME.yaml] [targets]
 
 takes the same words as snakemake, whose own `-n` tells every job (after --configfile, put -- before the targets).
-`--images-per-second N` (first) is the speed of pretraining to reckon with; without it, that of trainings of the same
-network that are done here.
+`--images-per-second N` (first) is the speed of pretraining for the estimate; by default it is that of trainings of the
+same network that are done here.
 """
 
 import argparse
@@ -25,7 +25,7 @@ MOST = 3  # reasons named per rule
 
 
 def reasons(dag: Any, job: Any) -> Iterator[str]:
-    """Why a job would run, in a few words each."""
+    """Yield the reasons why a job would run, in a few words each."""
     reason, change = dag.reason(job), dag.workflow.persistence.params_changed(job)
     if reason.forced:
         yield "asked for"
@@ -45,7 +45,7 @@ def reasons(dag: Any, job: Any) -> Iterator[str]:
 
 
 def job_lines(dag: Any, jobs: list[Any]) -> list[str]:
-    """A table: rule, number of jobs, why."""
+    """Return a table: rule, number of jobs, why."""
     counts = Counter(job.rule.name for job in jobs)
     why: dict[str, Counter[str]] = defaultdict(Counter)
     for job in jobs:
@@ -61,7 +61,7 @@ def job_lines(dag: Any, jobs: list[Any]) -> list[str]:
 
 
 def depth(dag: Any, job: Any, known: dict[Any, int]) -> int:
-    """Steps before a job: what runs first comes first."""
+    """Return the number of steps before a job: jobs that run first come first."""
     if job not in known:
         known[job] = 1 + max((depth(dag, before, known) for before in dag.dependencies[job]), default=0)
     return known[job]
@@ -72,7 +72,7 @@ def shown(counter: Counter[str]) -> str:
 
 
 def training_lines(experiment: Any, jobs: list[Any], speed: float | None) -> list[str]:
-    """How long each pretraining takes at the given or at a measured speed."""
+    """Return how long each pretraining takes at the given or at a measured speed."""
     lines, total, unknown = [], 0.0, 0
     for job in jobs:
         if job.rule.name != "pretrain":
@@ -101,7 +101,7 @@ def training_lines(experiment: Any, jobs: list[Any], speed: float | None) -> lis
 
 
 def measured_speed(architecture: str) -> tuple[float | None, str]:
-    """Images per second of the newest finished training of a network here."""
+    """Return the images per second of the newest finished training of a network here."""
     logs = sorted(Path("results/backbones").glob("*/training.jsonl"), key=lambda path: path.stat().st_mtime)
     for log in reversed(logs):
         model = log.with_name("model.json")
@@ -112,7 +112,7 @@ def measured_speed(architecture: str) -> tuple[float | None, str]:
 
 
 def limit_lines(jobs: Iterable[Any]) -> list[str]:
-    """GPU-hours that the time limits of the profile allow, one attempt of each job."""
+    """Return the GPU-hours that the time limits of the profile allow, one attempt of each job."""
     requests = [request_of(job) for job in jobs]
     hours = sum(request.gpus * (request.minutes or 0) / 60 for request in requests)
     return [f"  at most {hours:,.0f} GPU-hours by the profile's time limits"] if hours else []

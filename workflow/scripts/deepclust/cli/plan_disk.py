@@ -1,4 +1,4 @@
-"""The room on the disk that planned jobs will take, as far as it is known before they ran."""
+"""The space on the disk that planned jobs will take, as far as it is known before they ran."""
 
 import json
 import math
@@ -14,7 +14,7 @@ COPIES = 2  # of assignments
 
 
 def disk_lines(experiment: Any, jobs: list[Any]) -> list[str]:
-    """Downloads, prepared images, features, snapshots and assignments of jobs; what is free.
+    """Return lines on downloads, prepared images, features, snapshots and assignments of jobs, and on free space.
 
     Args:
         experiment: its `Parameters`.
@@ -39,7 +39,7 @@ def disk_lines(experiment: Any, jobs: list[Any]) -> list[str]:
 
 
 def _told(what: str, sizes: Iterator[int | None], unknown: str) -> list[str]:
-    """One line about files: the bytes of those whose size is known, and how many others there are."""
+    """Return one line about files: the bytes of those whose size is known, and the number of others."""
     every = list(sizes)
     known = [size for size in every if size is not None]
     told = [readable(sum(known))] if known else []
@@ -48,13 +48,13 @@ def _told(what: str, sizes: Iterator[int | None], unknown: str) -> list[str]:
 
 
 def split_size(experiment: Any, dataset: str, split: str) -> int | None:
-    """Number of images of a split, where it is known before it is prepared."""
+    """Return the number of images of a split, if it is known before it is prepared."""
     size: int | None = splits_of(experiment.config["datasets"][dataset], experiment.plan.dataset_facts(dataset))[split]
     return size
 
 
 def prepared(experiment: Any, jobs: list[Any]) -> Iterator[int | None]:
-    """Bytes of each split that is prepared; None for those that stay encoded, and where the number is not known."""
+    """Yield the bytes of each prepared split; None if its images stay encoded, or if their number is not known."""
     for job in jobs:
         if job.rule.name == "prepare":
             shape = experiment.plan.dataset_facts(job.wildcards.dataset).get("shape")
@@ -63,7 +63,7 @@ def prepared(experiment: Any, jobs: list[Any]) -> Iterator[int | None]:
 
 
 def features(experiment: Any, jobs: list[Any]) -> Iterator[int | None]:
-    """Bytes of each file of features; None where images or the backbone are not there."""
+    """Yield the bytes of each file of features; None if images or the backbone are not there."""
     for job in jobs:
         if job.rule.name == "extract_features":
             images = split_size(experiment, job.wildcards.dataset, job.wildcards.split)
@@ -75,7 +75,7 @@ def features(experiment: Any, jobs: list[Any]) -> Iterator[int | None]:
 
 
 def snapshots(experiment: Any, jobs: list[Any]) -> list[str]:
-    """How many copies of networks trainings keep."""
+    """Return lines on the number of copies of networks that trainings keep."""
     count = 0
     for job in jobs:
         if job.rule.name == "pretrain":
@@ -86,9 +86,9 @@ def snapshots(experiment: Any, jobs: list[Any]) -> list[str]:
 
 
 def assignments(experiment: Any, jobs: list[Any]) -> Iterator[int | None]:
-    """Bytes of the clusters of each run: float16 for every image, cluster and seed, and the int32 of the best one.
+    """Yield the bytes of each run's clusters: float16 for every image, cluster and seed, and the int32 of the best one.
 
-    All that twice: in `clusters.safetensors`, and in the seeds that are kept beside it so that more can be added.
+    They are there twice: in `clusters.safetensors`, and in the seeds that are kept beside it so that more can be added.
     """
     for job in jobs:
         if job.rule.name == "cluster":

@@ -15,22 +15,22 @@ HEADER = ["| key | type | default | meaning |", "|---|---|---|---|"]
 
 
 class Row(NamedTuple):
-    """An option as the page tells it; nested options have a dot in their key."""
+    """An option on the page; nested options have a dot in their key."""
 
     key: str
     type: str
     default: str
     meaning: str
-    of: str = ""  # the methods that have it, where others have the same key with another meaning
+    of: str = ""  # the methods that have it, if others have the same key with another meaning
 
     @property
     def same(self) -> tuple[str, str, str]:
-        """The same for options of several methods that mean the same, whatever their defaults."""
+        """Return a key that options of several methods share if they mean the same, even with other defaults."""
         return self.key, self.type, self.meaning
 
     @property
     def group(self) -> str:
-        """The name of the nested model that the option is in, if any."""
+        """Return the name of the nested model that the option is in, if any."""
         return self.key.rpartition(".")[0]
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 def reference_page(schema: Json) -> str:
-    """Return the page in Markdown. What several methods of a section share is said once, before them."""
+    """Return the page in Markdown; options that several methods of a section share stand once, before the methods."""
     page = Page(schema)
     for section in schema["properties"]:
         page.add(section)
@@ -47,7 +47,7 @@ def reference_page(schema: Json) -> str:
 
 
 class Page:
-    """The lines of the page, and which rows stand there already, with the heading they stand under."""
+    """The lines of the page, and the rows that stand there already, with their headings."""
 
     def __init__(self, schema: Json) -> None:
         self.schema = schema
@@ -89,7 +89,7 @@ class Page:
             self.prose(f"{node['description']} Default: `{json.dumps(node['default'])}`.")
 
     def methods(self, section: str, discriminator: Json) -> None:
-        """Add what the methods of a section share, then each of them."""
+        """Add the options that the methods of a section share, then each of the methods."""
         key = discriminator["propertyName"]
         nodes = {name: self.resolved({"$ref": ref}) for name, ref in discriminator["mapping"].items()}
         rows = {name: list(rows_of(node, self.schema)) for name, node in nodes.items()}
@@ -109,12 +109,12 @@ class Page:
                 self.prose("No options.")
 
     def resolved(self, node: Json) -> Json:
-        """Return what a reference of the schema stands for."""
+        """Return the part of the schema that a reference stands for."""
         return self.schema["$defs"][node["$ref"].removeprefix("#/$defs/")] if "$ref" in node else node
 
 
 def shared_rows(rows: dict[str, list[Row]]) -> list[Row]:
-    """Return what more than one method has, once, with the default that most of them have."""
+    """Return the options that more than one method has, once, with the default that most of them have."""
     methods: dict[tuple[str, str, str], list[str]] = {}
     defaults: dict[tuple[str, str, str], Counter[str]] = {}
     for method, its_rows in rows.items():
@@ -132,7 +132,7 @@ def shared_rows(rows: dict[str, list[Row]]) -> list[Row]:
 
 
 def summary(rows: list[Row], shared: list[Row]) -> Iterator[str]:
-    """Yield the shared options among those of a method: all of a group as one, with the default where it is another."""
+    """Yield the shared options among those of a method: a whole group as one, with the default if it is another."""
     known = {row.same: row for row in shared}
     taken = [row for row in rows if row.same in known]
     groups = {
