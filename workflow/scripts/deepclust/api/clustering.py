@@ -30,8 +30,8 @@ class FittedHead:
     """A head that was fitted on the features of some images and assigns others.
 
     Attributes:
-        description: what its file says of it: `method`, `options`, `k`, `backbones`, `dimensions`, `selected`.
-        weights: what the head needs to assign images.
+        description: the facts in its file: `method`, `options`, `k`, `backbones`, `dimensions`, `selected`.
+        weights: arrays that the head needs to assign images.
         path: the file that it was loaded from, if it was.
     """
 
@@ -43,8 +43,8 @@ class FittedHead:
         """Return the cluster of each image, int32 [N], values 0 … k - 1.
 
         Args:
-            features: as `cluster` takes them, of any images, by the same backbones. Of a head that was loaded from a
-                file also paths of `features.npy`, which are refused unless they were made by the same backbones.
+            features: as `cluster` takes them, of any images, by the same backbones. A head that was loaded from a file
+                also takes paths of `features.npy`, and refuses them unless they were made by the same backbones.
 
         Raises:
             DeepclustError: these are not features that the head can read.
@@ -52,7 +52,7 @@ class FittedHead:
         return self._predict(features).assignments
 
     def predict_proba(self, features: Any) -> npt.NDArray[np.float16] | None:
-        """Return how probable each cluster is for each image, float16 [N, k]; None where a head gives no probabilities.
+        """Return how probable each cluster is for each image, float16 [N, k]; None if a head gives no probabilities.
 
         Args:
             features: as `predict` takes them.
@@ -78,7 +78,7 @@ class ClusterResult(FittedHead):
 
     Attributes:
         labels_: cluster of each image, int32 [N], by the seed with the lowest objective, which no label decides.
-        probabilities_: float16 [N, k]; None where a head gives no probabilities.
+        probabilities_: float16 [N, k]; None if a head gives no probabilities.
         seeds: one entry per seed: `seed`, `status`, `reason` of a failure, `objective`, `sizes` of its clusters, `log`.
     """
 
@@ -109,7 +109,7 @@ def cluster(
     meanwhile, as float32 or float16, whichever they are.
 
     Args:
-        features: numbers [N, D]; of several backbones a list of arrays whose rows are the same images.
+        features: numbers [N, D]; for several backbones a list of arrays whose rows are the same images.
         k: number of clusters.
         head: name of the head, see docs/methods.md. Heads that read more than features (`consensus`: the clusters of
             other heads, `native`: a backbone's own clusters) need the workflow.
@@ -117,7 +117,7 @@ def cluster(
         options: options of the head, see docs/options.md.
 
     Raises:
-        DeepclustError: features, head or options are not what they should be, or every seed failed.
+        DeepclustError: features, head or options do not fit, or every seed failed.
 
     Example:
         >>> import deepclust
@@ -155,8 +155,8 @@ def load(clusters: str | Path, seed: int | None = None) -> FittedHead:
     """Return the fitted head of a run, to assign other images.
 
     Args:
-        clusters: `clusters.safetensors` of a run, the folder that it lies in, or what `ClusterResult.save` wrote.
-        seed: which seed of the run; by default the one that was selected without labels.
+        clusters: `clusters.safetensors` of a run, the folder that it lies in, or a file of `ClusterResult.save`.
+        seed: seed of the run; by default the one that was selected without labels.
 
     Raises:
         DeepclustError: there is no such file or seed, or every seed failed.

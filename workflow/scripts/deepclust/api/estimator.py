@@ -50,7 +50,7 @@ class Clusterer(ClusterMixin, BaseEstimator):
         """Divide images into clusters by their features [N, D]; `y` is not read.
 
         Raises:
-            ValueError: features, head or options are not what they should be, or every seed failed.
+            ValueError: features, head or options do not fit, or every seed failed.
         """
         features = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         try:
@@ -64,7 +64,7 @@ class Clusterer(ClusterMixin, BaseEstimator):
         """Return the cluster of each image by its features [N, D], int32 [N].
 
         Raises:
-            ValueError: features are not what they should be.
+            ValueError: the features do not fit.
         """
         check_is_fitted(self)
         features = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)

@@ -73,7 +73,7 @@ def extract(images: Images, backbone: str | Path, *, channels: Literal[1, 3] = 3
         backbone: a preset (docs/backbones.md), whose weights are downloaded once to `~/.cache/deepclust`; or the folder
             of a backbone that a workflow made or fetched (`results/backbones/<name>`), or its `model.json`.
         channels: 3 for color, 1 for gray; files are decoded to that.
-        reading: how features are read out (`image_size`, `pooling` …), see `features` in docs/options.md.
+        reading: options of the extraction (`image_size`, `pooling` …), see `features` in docs/options.md.
 
     Raises:
         DeepclustError: images cannot be read, or there is no such backbone or option.
@@ -138,9 +138,9 @@ def extract_files(
     """Extract features of image files, in the given order; images are read in that of the workflow, so bits are equal.
 
     Args:
-        root: what names are relative to.
+        root: folder that names are relative to.
         model: `model.json` of a backbone.
-        on_error: what to do with files that do not decode.
+        on_error: reaction to files that do not decode.
         folder: an empty place for temporary files.
 
     Raises:
@@ -202,7 +202,7 @@ def model_of(backbone: str | Path, folder: Path) -> Path:
 
 
 def _fetched(preset: str) -> Path:
-    """The `model.json` of a preset, whose weights are fetched at first use."""
+    """Return the `model.json` of a preset, whose weights are fetched at first use."""
     from deepclust.backbones.pretrained import Options, fetch
     from deepclust.data.checksums import Checksum
     from deepclust.data.downloading import download
@@ -236,7 +236,7 @@ def _write_pixels(pixels: npt.NDArray[Any], folder: Path) -> None:
 
 
 def _features(folder: Path, model: Path, options: ExtractionOptions) -> Features:
-    """Features of the images that lie prepared in a folder."""
+    """Return the features of the images that lie prepared in a folder."""
     from deepclust.core.device import choose_devices
     from deepclust.core.images import Images as Prepared
     from deepclust.features.extract import extract as write_features

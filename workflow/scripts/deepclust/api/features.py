@@ -31,7 +31,11 @@ def feature_arrays(features: Any) -> list[Features]:
 
 
 def check_dimensions(arrays: Sequence[Features], dimensions: Sequence[int]) -> None:
-    """Raise a DeepclustError if features have not these numbers of dimensions, backbone by backbone."""
+    """Check that features have these numbers of dimensions, backbone by backbone.
+
+    Raises:
+        DeepclustError: they have others.
+    """
     if (given := [array.shape[1] for array in arrays]) != list(dimensions):
         raise DeepclustError(f"the head was fitted on features of {list(dimensions)} dimensions, these have {given}")
 
