@@ -30,7 +30,7 @@ STARTED = time.time()
 
 
 def default_experiment():
-    """`config.yaml` of the working directory, else the one beside the Snakefile."""
+    """Return `config.yaml` of the working directory, else the one beside the Snakefile."""
     here = Path("config.yaml")
     path = here if here.exists() else Path(workflow.basedir) / here
     stop_with(check_file(path))  # before Snakemake reads it, whose messages do not say where
@@ -39,7 +39,7 @@ def default_experiment():
 
 @ending
 def planned_jobs(config, configfiles):
-    """The jobs of the experiment. A job that plans again goes by what was planned, whatever the files say now."""
+    """Return the jobs of the experiment; a job that plans again goes by the frozen plan, not by the present files."""
     if PLANNED is not None:
         config, configfiles = PLANNED.config, []
     parameters = Parameters(make_plan(dict(config), [Path(file) for file in configfiles]))
@@ -53,7 +53,7 @@ PLANNED = ending(thaw)() if workflow.remote_exec or workflow.subprocess_exec els
 
 
 def image():
-    """The container of all jobs, if they are to run in one: Snakemake refuses blanks in its path even if it is not used."""
+    """Return the container of all jobs, if they run in one: Snakemake refuses blanks even in a path it does not use."""
     if DeploymentMethod.APPTAINER not in workflow.deployment_settings.deployment_method:
         return None
     path = shown(Path(workflow.basedir) / "envs" / "deepclust.sif")
@@ -65,7 +65,7 @@ def image():
 
 
 def inputs(rule, **flags):
-    """The inputs of a rule, as a function for `unpack`. Flags are Snakemake's (`ancient`), by the name of an input."""
+    """Return the inputs of a rule, as a function for `unpack`; flags are Snakemake's (`ancient`), by an input's name."""
 
     @ending
     def files(wildcards):
@@ -76,17 +76,17 @@ def inputs(rule, **flags):
 
 
 def outputs(rule, **flags):
-    """The outputs of a rule by name. Flags are Snakemake's (`directory`, `report`), by the name of an output."""
+    """Return the outputs of a rule by name; flags are Snakemake's (`directory`, `report`), by an output's name."""
     return {name: flags[name](path) if name in flags else path for name, path in RULES[rule].outputs.items()}
 
 
 def job(rule):
-    """The parameters of a rule: its code, its options, its command line."""
+    """Return the parameters of a rule: its code, its options, its command line."""
     return {name: ending(value) if callable(value) else value for name, value in JOBS.params(rule).items()}
 
 
 def parts(wildcards):
-    """The records of the parts that features are put together from; none where one job makes them.
+    """Return the records of the parts that features are put together from; none if one job makes them.
 
     Features that are there keep the parts they were made in, so that another number of parts makes nothing anew.
     """
@@ -121,7 +121,7 @@ def before_the_first_job():
 
 
 def after_the_last_job(failed=False):
-    """The closing table, if this workflow made it; reasons of failed jobs, and warnings."""
+    """Print the closing table, if this workflow made it; reasons of failed jobs, and warnings."""
     table, page = Path(RULES["leaderboard"].outputs["table"]), Path(RULES["report_page"].outputs["page"])
     if not failed and any(path.exists() and path.stat().st_mtime >= STARTED for path in (table, page)):
         print(closing_table(table, page, JOBS.graph.made_by("pixels")), file=sys.stderr)

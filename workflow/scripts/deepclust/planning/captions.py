@@ -1,6 +1,6 @@
-"""Captions of figures in Snakemake's report: what a figure is of, and what its file says about it.
+"""Captions of figures in Snakemake's report: the subject of a figure, and the explanation in its file.
 
-Snakemake wants one file of reStructuredText for an output, whatever its wildcards, and renders it with Jinja for a job.
+Snakemake wants one file of reStructuredText for an output with any wildcards, and renders it with Jinja for a job.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ def caption_file(names: Iterable[str], folder: Path) -> str:
     """Write the caption of an output that is one of these figures: if they are several, its wildcard tells which.
 
     Args:
-        folder: where to write it, absolute.
+        folder: absolute path of the folder to write it to.
     """
     chosen = [figures()[name] for name in names]
     if len(chosen) == 1:

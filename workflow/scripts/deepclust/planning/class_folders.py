@@ -12,13 +12,13 @@ WRAPPERS = ("images", "imgs", "image")  # around the images of a dataset or of a
 
 
 def meant_splits(folders: Mapping[str, Path]) -> tuple[str, dict[str, str]] | None:
-    """What was meant where the subfolders of a folder are splits, not classes.
+    """Return the options that were meant if the subfolders of a folder are splits, not classes.
 
     Args:
-        folders: by option: `path`, and maybe `test_path`.
+        folders: folders by option: `path`, and maybe `test_path`.
 
     Returns:
-        The option with what is wrong with its folder, and the options as they were meant; None: all is well.
+        The option with the mistake of its folder, and the options as they were meant; None: all is well.
 
     Raises:
         OSError: a folder cannot be looked through.
@@ -32,7 +32,7 @@ def meant_splits(folders: Mapping[str, Path]) -> tuple[str, dict[str, str]] | No
 
 
 def _splits(folder: Path) -> dict[str, str]:
-    """Where the images of a folder are, and those to test with, if it has such."""
+    """Return the options of a folder with splits: the folder of its images, and that of its test images, if any."""
     folder = _unwrapped(folder)
     names = {name.lower(): name for name in _no_classes(folder)}
     train, test = (next((names[name] for name in known if name in names), None) for known in (TRAIN, TEST))
@@ -49,7 +49,7 @@ def _unwrapped(folder: Path) -> Path:
 
 
 def _no_classes(folder: Path) -> list[str]:
-    """The subfolders with images, in alphabetical order, if none of them is called as a class may be."""
+    """Return the subfolders with images, in alphabetical order, if none of them has a name that a class may have."""
     known = {*TRAIN, *TEST, *WRAPPERS}
     spelled = {name for word in known for name in (word, word.title(), word.upper())}
     if not any((folder / name).is_dir() for name in spelled):  # a folder of many files is not listed for nothing

@@ -1,4 +1,4 @@
-"""Where files come from, and how much an experiment has to download, said before it starts."""
+"""Sources of files, and the size of an experiment's downloads, said before it starts."""
 
 import shutil
 from collections.abc import Iterable, Sequence
@@ -12,12 +12,12 @@ PATIENCE = 5.0  # seconds to wait for a server to tell a size
 
 
 def looked_in(path: str | Path) -> str:
-    """Where a path was looked for, to be said after it; nothing if it says so itself."""
+    """Return the folder that a relative path was looked for in, to be said after it; nothing for an absolute path."""
     return "" if Path(path).is_absolute() else f" (in {Path.cwd()})"
 
 
 def planned_downloads(jobs: Iterable[Any]) -> tuple[list[tuple[Path, Sequence[str]]], list[str]]:
-    """What jobs of Snakemake will download: files with their place and sources, and what comes from the hub."""
+    """Return the downloads of Snakemake's jobs: files with their place and sources, and addresses on the hub."""
     files, hub = [], []
     for job in jobs:
         if job.rule.name == "download":
@@ -30,7 +30,7 @@ def planned_downloads(jobs: Iterable[Any]) -> tuple[list[tuple[Path, Sequence[st
 
 
 def announcement(downloads: Iterable[tuple[Path, Sequence[str]]], hub: Sequence[str] = ()) -> list[str]:
-    """What will be downloaded: how many files, how large, how much room there is, in one line; and what the hub gives.
+    """Return one line on the downloads, their sizes and the free space, and one on the files from the hub.
 
     Args:
         downloads: for each file its place and its sources.
@@ -48,7 +48,7 @@ def announcement(downloads: Iterable[tuple[Path, Sequence[str]]], hub: Sequence[
 
 
 def size_of(sources: Sequence[str]) -> int | None:
-    """Bytes of the file at the first source that tells; None where none does."""
+    """Return the bytes of the file at the first source that tells them; None if none does."""
     for source in sources:
         path = local_path(source)
         if path is not None and path.is_file():
@@ -71,7 +71,7 @@ def _remote_size(address: str) -> int | None:
 
 
 def readable(size: float) -> str:
-    """`170 MB`, in powers of ten."""
+    """Return a size like `170 MB`, in powers of ten."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""The end of planning where something is wrong: one line each, instead of Snakemake's traceback."""
+"""The end of planning after mistakes: one line each, instead of Snakemake's traceback."""
 
 import inspect
 import sys

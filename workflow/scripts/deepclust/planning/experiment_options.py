@@ -24,15 +24,15 @@ class RunOptions(Options):
     """Number of clusters, or a list of numbers. `auto`: chosen without labels on the features of the training splits,
     see `choose_k`."""
     protocol: Literal["held-out", "merged", "train", "with-unlabeled"] | None = None
-    """Which splits a head is fitted on and which are scored. `held-out`: fitted on train, scored on test. `merged`:
-    fitted and scored on train and test together, which flatters the scores. `train`: fitted and scored on train alone,
-    as usual for ImageNet-10 and ImageNet-Dogs. `with-unlabeled`: fitted on train and unlabeled together, scored on test
-    (STL-10). By default held-out where the dataset has a test split, else merged."""
+    """Splits that a head is fitted on, and splits that are scored. `held-out`: fitted on train, scored on test.
+    `merged`: fitted and scored on train and test together, which flatters the scores. `train`: fitted and scored on
+    train alone, as usual for ImageNet-10 and ImageNet-Dogs. `with-unlabeled`: fitted on train and unlabeled together,
+    scored on test (STL-10). By default held-out if the dataset has a test split, else merged."""
     seeds: int | list[int] | None = None
     """Seeds of these runs, if not those of the experiment."""
 
 
-# protocol -> the splits that a head is fitted on, and those it is scored on, where the dataset has them
+# protocol -> the splits that a head is fitted on, and those it is scored on, if the dataset has them
 PROTOCOLS: dict[str, tuple[list[str], list[str]]] = {
     "held-out": (["train"], ["test"]),
     "with-unlabeled": (["train", "unlabeled"], ["test"]),

@@ -1,4 +1,4 @@
-"""What tells the user's files and folders from what was there before: parameters of the rules that read them.
+"""States of the user's files and folders, which change with them: parameters of the rules that read them.
 
 Snakemake itself notices newer files only, and passes over an older one that takes the place of another.
 """
@@ -14,9 +14,9 @@ SMALL = 10**6  # bytes of a file whose content every plan looks at; Snakemake's 
 
 
 def file_state(path: Path) -> str:
-    """What tells a file of the user's from an earlier or later one at its path.
+    """Return a text that tells a file of the user's from an earlier or later one at its path.
 
-    A small one's content, so that a copy is the same; a larger one's size and modification time.
+    It is a small file's content, so that a copy is the same; a larger one's size and modification time.
     """
     status = path.stat()
     if status.st_size <= SMALL:
@@ -25,9 +25,9 @@ def file_state(path: Path) -> str:
 
 
 def listing_digest(folder: Path, watch: str = "images") -> str:
-    """Digest of the names, sizes and modification times of all files of a kind below a folder.
+    """Return a digest of the names, sizes and modification times of all files of a kind below a folder.
 
-    Of images, those that may be some: what a file holds is known only when it is prepared.
+    Any file that may be an image counts as one: its content is known only when it is prepared.
 
     Args:
         watch: `images`, or the ending of the files.
@@ -36,7 +36,7 @@ def listing_digest(folder: Path, watch: str = "images") -> str:
 
 
 def files_digest(folder: Path, names: Iterable[str]) -> str:
-    """Digest of names, relative to a folder, and of the sizes and modification times of these files.
+    """Return a digest of names, relative to a folder, and of the sizes and modification times of these files.
 
     A file that cannot be looked at, such as a link to nowhere, counts as well: `prepare` names it or leaves it out.
     """
@@ -52,9 +52,9 @@ def files_digest(folder: Path, names: Iterable[str]) -> str:
 
 
 def folders_digest(folder: Path) -> str:
-    """Digest of the names and modification times of all folders up to two levels below a folder.
+    """Return a digest of the names and modification times of all folders up to two levels below a folder.
 
-    That tells what was added or removed in them, at a cost that does not grow with the number of files.
+    It changes with every added or removed file in them, at a cost that does not grow with the number of files.
     """
     digest = hashlib.sha256()
     level = [folder]

@@ -1,8 +1,8 @@
 """The plan, frozen for jobs that plan again, on another machine or in a process of their own.
 
 A job on a cluster starts a Snakemake of its own, hours later, which reads the experiment and the code as they are then;
-what it makes is recorded as Snakemake planned it. So it is told what was planned: it goes by the experiment of then,
-and by the code of then refuses to run under any other.
+its results are recorded as Snakemake planned them. So it gets the plan: it goes by the planned experiment, and it
+refuses to run under any other code than the planned one.
 """
 
 import json
@@ -20,7 +20,7 @@ VARIABLE = "DEEPCLUST_PLAN"  # the environment of jobs tells where the plan is
 
 @dataclass(frozen=True)
 class Frozen:
-    """What was planned."""
+    """The plan."""
 
     config: dict[str, Any]
     """The experiment with all its defaults."""
@@ -31,7 +31,7 @@ class Frozen:
 
 
 def freeze(config: Mapping[str, Any], code: Mapping[str, str], parts: Mapping[str, list[str]], folder: Path) -> None:
-    """Write the plan below `folder` and let every process that is started from now on know of it."""
+    """Write the plan below `folder` and tell every process that is started from now on of it."""
     plan = asdict(Frozen(dict(config), dict(code), dict(parts)))
     path = folder.absolute() / f"plan-{json_digest(plan)[:16]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,10 +40,10 @@ def freeze(config: Mapping[str, Any], code: Mapping[str, str], parts: Mapping[st
 
 
 def thaw() -> Frozen | None:
-    """The plan that this process belongs to, if it was told of one.
+    """Return the plan that this process belongs to, if it was told of one.
 
     Raises:
-        DeepclustError: it was, but the plan cannot be read.
+        DeepclustError: this plan cannot be read.
     """
     path = os.environ.get(VARIABLE)
     if not path:

@@ -1,7 +1,7 @@
-"""The graph of an experiment's jobs: what each reads, as files that know the jobs that write them.
+"""The graph of an experiment's jobs: the inputs of each, as files that know the jobs that write them.
 
-The rules ask `JobGraph.inputs` for their inputs. What the report is made of is found by walking from the report over
-the same inputs, so the graph is written once.
+The rules ask `JobGraph.inputs` for their inputs. A walk from the report over the same inputs finds all jobs behind it,
+so the graph is written once.
 """
 
 import re
@@ -25,16 +25,16 @@ _SETTING = ("dataset", "backbones", "protocol")
 
 @dataclass(frozen=True)
 class JobGraph:
-    """The jobs of one experiment, each with what it reads."""
+    """The jobs of one experiment, each with its inputs."""
 
     parameters: Parameters
     _inputs: dict[PlannedJob, Inputs] = field(default_factory=dict, repr=False)
 
     def inputs(self, rule: str, wildcards: Mapping[str, str]) -> Inputs:
-        """What a job reads, by the names that its command has for it; a name without files is an empty list.
+        """Return the inputs of a job, by the names that its command has for them; no files are an empty list.
 
         Raises:
-            DeepclustError: the experiment does not have what the wildcards name.
+            DeepclustError: the experiment does not have the things that the wildcards name.
         """
         job = PlannedJob.of(rule, wildcards)
         if job not in self._inputs:
@@ -43,7 +43,7 @@ class JobGraph:
         return self._inputs[job]
 
     def jobs(self) -> list[PlannedJob]:
-        """All jobs behind the report but downloads, found by walking over inputs from the report."""
+        """Return all jobs behind the report but downloads, found by walking over inputs from the report."""
         seen: dict[PlannedJob, None] = {}
         waiting = [PlannedJob("report_page", ())]
         while waiting:
@@ -56,42 +56,42 @@ class JobGraph:
         return list(seen)
 
     def records(self) -> list[str]:
-        """The provenance of every job that the report is made of, its own left out."""
+        """Return the provenance of every job behind the report, without its own."""
         written = [job for job in self.jobs() if job.rule != "report_page" and "provenance" in RULES[job.rule].outputs]
         return sorted(job.file("provenance") for job in written)
 
     def lost(self) -> list[str]:
-        """Results that are missing while others are there.
+        """Return results that are missing while others are there.
 
-        A job that fails loses what it was to replace, while what was made from that stays. Snakemake asks for nothing
-        that is missing if what was made from it is there, so an old score would pass for a new one. Downloads are left
-        out, and large results whose record stands: they may be removed once they are read.
+        A job that fails loses the result that it was to replace, while the results made from that stay. Snakemake does
+        not ask for a missing file if the files made from it are there, so an old score would pass for a new one.
+        Downloads are left out, and large results whose record stands: they may be removed once they are read.
         """
         results = [path for job in self.jobs() if job.rule != "report_page" for path in _kept(job)]
         missing = [path for path in results if not Path(path).exists()]
         return sorted(missing) if len(missing) < len(results) else []
 
     def lists(self) -> list[str]:
-        """The files of all runs, one per line, for every output of `list_runs`."""
+        """Return the files of all runs, one per line, for every output of `list_runs`."""
         page = self.inputs("report_page", {})
         lists: dict[str, Sequence[str]] = {**{name: page[name] for name in LISTED}, "jobs": self.records()}
         return ["".join(f"{path}\n" for path in lists[name]) for name in RULES["list_runs"].outputs]
 
     def downloads(self) -> list[str]:
-        """What the runs need from elsewhere: archives, and backbones that others trained."""
+        """Return the downloads that the runs need: archives, and backbones that others trained."""
         fetched = filter(self.parameters.is_fetched, self.parameters.backbones())
         archives = [self._archive(key) for key in self.parameters.needed_archives()]
         return [*archives, *(file("fetch_weights", "model", backbone=name) for name in fetched)]
 
     def made_by(self, rule: str) -> list[str]:
-        """The backbones that a rule makes."""
+        """Return the backbones that a rule makes."""
         return [name for name in self.parameters.config["backbones"] if self._maker(name) == rule]
 
     def only_made_by(self, rule: str) -> str:
-        """A wildcard constraint: the backbones that a rule makes, and nothing else."""
+        """Return a wildcard constraint: the backbones that a rule makes, and nothing else."""
         return "|".join(map(re.escape, self.made_by(rule))) or "(?!)"
 
-    # --- what each rule reads; the wildcards of its jobs are the arguments ------------------------------------------
+    # --- inputs of each rule; the wildcards of its jobs are the arguments -------------------------------------------
 
     def _download(self, key: str, file: str) -> Inputs:
         return {}
@@ -232,7 +232,7 @@ class JobGraph:
         return self._to_draw(figure, self._setting_files(dataset, backbones, protocol))
 
     def _setting_files(self, dataset: str, backbones: str, protocol: str) -> Inputs:
-        """What there is to draw of a setting, by the names that its figures have for it."""
+        """Return the files for figures of a setting, by the names that the figures have for them."""
         setting = {"dataset": dataset, "backbones": backbones, "protocol": protocol}
         self._splits(dataset, protocol)
         for name in backbones.split("+"):
@@ -248,7 +248,7 @@ class JobGraph:
         return self._to_draw(figure, self._experiment_files())
 
     def _experiment_files(self) -> Inputs:
-        """What there is to draw of the experiment, by the names that its figures have for it."""
+        """Return the files for figures of the experiment, by the names that the figures have for them."""
         trained = filter(self.parameters.is_pretrained_here, self.parameters.backbones())
         snapshots, layers = self.parameters.snapshots(), self.parameters.probed_layers()
         return {
@@ -259,7 +259,7 @@ class JobGraph:
         }
 
     def _to_draw(self, name: str, files: Inputs) -> Inputs:
-        """What a figure reads, and lists of it that are too long for a command line.
+        """Return the inputs of a figure, and their lists if they are too long for a command line.
 
         Raises:
             DeepclustError: the experiment does not have all of it.
@@ -291,7 +291,7 @@ class JobGraph:
         }
 
     def _figures(self) -> Sequence[str]:
-        """All figures that there is something to draw for."""
+        """Return all figures that have their inputs."""
         runs = self.parameters.plan.runs
         found: list[str] = [self._run_job("plot_run", run).file(name) for run in runs for name in figures("run")]
         settings = dict.fromkeys((run.dataset, "+".join(run.backbones), run.protocol) for run in runs)
@@ -301,10 +301,10 @@ class JobGraph:
         drawn = _drawn("experiment", self._experiment_files())
         return found + [file("plot_experiment", "figure", figure=name) for name in drawn]
 
-    # --- what they are put together from ----------------------------------------------------------------------------
+    # --- parts of these inputs --------------------------------------------------------------------------------------
 
     def run(self, dataset: str, backbones: str, head: str, k: str, protocol: str) -> Run:
-        """The run of a job.
+        """Return the run of a job.
 
         Raises:
             DeepclustError: the experiment has no such run.
@@ -314,10 +314,10 @@ class JobGraph:
         return self.parameters.run(path)
 
     def scored(self, dataset: str, protocol: str) -> list[str]:
-        """The splits that a head is scored on.
+        """Return the splits that a head is scored on.
 
         Raises:
-            DeepclustError: the dataset has not the splits that the protocol needs.
+            DeepclustError: the dataset lacks a split that the protocol needs.
         """
         return self._splits(dataset, protocol)[1]
 
@@ -337,19 +337,19 @@ class JobGraph:
         return {field: self._prepared(name, dataset, splits) for field, name in names.items()}
 
     def _backbone(self, backbone: str) -> Inputs:
-        """`model.json` of a backbone, and its weights."""
+        """Return `model.json` of a backbone, and its weights."""
         self.parameters.plan.check_defined("backbones", backbone)
         job = PlannedJob.of(self._maker(backbone), {"backbone": backbone})
         return {"model": job.file("model"), "weights": job.file("weights")}
 
     def _maker(self, backbone: str) -> str:
-        """The rule that makes a backbone."""
+        """Return the rule that makes a backbone."""
         if self.parameters.is_fetched(backbone):
             return "fetch_weights"
         return "pretrain" if self.parameters.is_pretrained_here(backbone) else "pixels"
 
     def _features(self, dataset: str, backbones: Iterable[str], splits: Iterable[str]) -> list[str]:
-        """Features of every split and, within a split, of every backbone."""
+        """Return the features of every split and, within a split, of every backbone."""
         names = list(backbones)
         return [
             file("extract_features", "features", dataset=dataset, backbone=backbone, split=split)
@@ -358,7 +358,7 @@ class JobGraph:
         ]
 
     def _neighbors(self, dataset: str, backbone: str, splits: Iterable[str], kind: str) -> File:
-        """Neighbors among the images of all these splits."""
+        """Return the neighbors among the images of all these splits."""
         names = {"dataset": dataset, "backbone": backbone, "split": "+".join(splits), "kind": kind}
         return file("find_neighbors", "neighbors", **names)
 
@@ -376,16 +376,16 @@ class JobGraph:
         return file("list_runs", name)
 
     def _choices_of_k(self) -> Iterator[tuple[str, str, str]]:
-        """Every choice of k that runs ask for, in the order of the runs."""
+        """Yield every choice of k that runs ask for, in the order of the runs."""
         chosen = [run for run in self.parameters.plan.runs if run.k == "auto"]
         yield from dict.fromkeys((run.dataset, "+".join(run.backbones), run.protocol) for run in chosen)
 
 
 def _read(figure: FigureFile, files: Inputs) -> Inputs:
-    """What a figure reads of the files of its scope.
+    """Return the files of its scope that a figure reads.
 
     Raises:
-        DeepclustError: it names one that there is not.
+        DeepclustError: it names one that does not exist.
     """
     if unknown := [name for name in figure.facts.reads if name not in files]:
         known = f"of {figure.facts.scope} there are {', '.join(files)}"
@@ -394,11 +394,11 @@ def _read(figure: FigureFile, files: Inputs) -> Inputs:
 
 
 def _drawn(scope: Scope, files: Inputs) -> list[str]:
-    """The figures of a scope for which all is there that they read."""
+    """Return the figures of a scope that have all their inputs."""
     return [name for name, figure in figures(scope).items() if all(_read(figure, files).values())]
 
 
 def _kept(job: PlannedJob) -> list[str]:
-    """What of a job's results is never removed by hand."""
+    """Return the results of a job that are never removed by hand."""
     names = ["provenance"] if RULES[job.rule].record_alone else list(RULES[job.rule].outputs)
     return [job.file(name) for name in names]

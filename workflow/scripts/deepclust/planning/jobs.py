@@ -1,8 +1,8 @@
 """Parameters and command lines of jobs: how the experiment, the files and the code reach a command.
 
-Snakemake records the parameters of a job and makes its results anew when one of them changes. Recorded are the code of
-the command, its options, and the states of files that Snakemake does not watch. The command line is not recorded,
-because its function asks for `input`: where things lie, or how much memory there is, changes no result.
+Snakemake records the parameters of a job and makes its results anew when one of them changes. These are the code of the
+command, its options, and the states of files that Snakemake does not watch. The command line is not recorded, because
+its function asks for `input`: the places of files, or the size of the memory, change no result.
 """
 
 import functools
@@ -27,7 +27,7 @@ COMMAND = "python {params.command} --progress {log}.progress --provenance {outpu
 
 
 def command_files(kind: str, named: Mapping[str, Any]) -> Iterator[str]:
-    """`--input.features a.npy b.npy` for every name that has files, and lists of files as `@list`."""
+    """Yield `--input.features a.npy b.npy` for every name that has files, and lists of files as `@list`."""
     lists = {Path(path).stem: path for path in named.get("lists", [])}
     for name, value in named.items():
         paths = [value] if isinstance(value, str) else list(value)
@@ -38,14 +38,14 @@ def command_files(kind: str, named: Mapping[str, Any]) -> Iterator[str]:
 
 
 def requested(resources: Mapping[str, Any]) -> Iterator[str]:
-    """Time limit and memory of a job, as far as a profile sets them and they are known yet."""
+    """Yield time limit and memory of a job, as far as a profile sets them and they are known yet."""
     for flag, value in {"minutes": resources.get("runtime"), "memory_mb": resources.get("mem_mb")}.items():
         if isinstance(value, int):
             yield f"--{flag} {value}"
 
 
 def shown(path: Path) -> str:
-    """A path as short as the working directory allows."""
+    """Return a path as short as the working directory allows."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
@@ -80,7 +80,7 @@ class Jobs:
         self._method_code = functools.cache(self._code_of_methods)
 
     def params(self, rule: str) -> dict[str, Any]:
-        """The parameters of a rule, constants and functions of Snakemake's names for a job's properties."""
+        """Return the parameters of a rule, constants and functions of Snakemake's names for a job's properties."""
         params: dict[str, Any] = {item.partition(":")[0].replace(".", "_"): item for item in self._fingerprint(rule)}
         if rule in METHODS:
             params["method_code"] = lambda wildcards: self._method_code(rule, self._methods(rule, wildcards))
@@ -91,7 +91,7 @@ class Jobs:
         return {**params, "command": functools.partial(self._command, rule)}
 
     def digest(self, rule: str, methods: Sequence[str]) -> str:
-        """One digest over the code of a command with these methods."""
+        """Return one digest over the code of a command with these methods."""
         name = " ".join([rule, *methods])
         if name not in self.digests:
             self.digests[name] = code_digest(rule, methods)
@@ -101,14 +101,14 @@ class Jobs:
         return METHODS[rule](self.parameters, wildcards) if rule in METHODS else ()
 
     def _code_of_methods(self, rule: str, methods: tuple[str, ...]) -> list[str]:
-        """What the fingerprint holds only because of the methods."""
+        """Return the items of the fingerprint that are there only because of the methods."""
         return sorted({*self._fingerprint(rule, methods)} - {*self._fingerprint(rule)})
 
     def _options(self, rule: str, wildcards: Wildcards) -> Flags:
         return OPTIONS[rule](self, wildcards)
 
     def states(self, rule: str, wildcards: Wildcards) -> list[str]:
-        """Digests of what a job of a rule depends on beside its code and its options."""
+        """Return digests of everything that a rule's job depends on beside its code and its options."""
         return STATES[rule].digests(self, wildcards)
 
     def _command(
@@ -123,7 +123,7 @@ class Jobs:
         return " ".join(filter(None, map(str, words)))
 
     def _unrecorded(self, rule: str, wildcards: Wildcards, resources: Named) -> Iterable[str]:
-        """What else a command is told, because it belongs to the run of a job and not to its result."""
+        """Yield further arguments of a command, which belong to the run of a job and not to its result."""
         if rule == "download":
             yield f"--pin {shlex.quote(f'resources/checksums/{wildcards.file}.sha256')}"
         if rule == "extract_part":
@@ -179,11 +179,11 @@ OPTIONS: dict[str, Callable[[Jobs, Wildcards], Flags]] = {
 
 
 class State(NamedTuple):
-    """What a job depends on beside its code and its options.
+    """Something that a job depends on beside its code and its options.
 
     Attributes:
-        what: it, in words, with the wildcards of the job.
-        digests: what tells it from earlier or later ones; short, because Snakemake records it with every output.
+        what: its name in words, with the wildcards of the job.
+        digests: texts that tell it from earlier or later ones; short, because Snakemake records them with every output.
     """
 
     what: str
@@ -197,4 +197,4 @@ STATES: dict[str, State] = {
     "list_runs": State("list of runs", lambda jobs, w: [json_digest(jobs.graph.lists())]),
     "write_experiment": State("experiment", lambda jobs, w: [json_digest(jobs.parameters.config)]),
 }
-"""The user's files, of which Snakemake sees newer ones only, and texts that are too long to be parameters."""
+"""The user's files, since Snakemake sees only newer ones, and texts that are too long to be parameters."""

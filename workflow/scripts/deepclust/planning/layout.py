@@ -1,6 +1,6 @@
-"""The one table of paths: where every rule writes, with the wildcards of its jobs, and where its logs are.
+"""The one table of paths: the outputs and logs of every rule, with the wildcards of its jobs.
 
-What a job reads is in `planning/graph.py`. Both know a file as `File`, a path that knows the job that writes it.
+The inputs of jobs are in `planning/graph.py`. Both know a file as `File`, a path that knows the job that writes it.
 """
 
 from collections.abc import Mapping
@@ -28,12 +28,12 @@ SPLITS_READ_TOGETHER = f"({SPLIT})(\\+({SPLIT}))*"
 
 @dataclass(frozen=True)
 class RuleFiles:
-    """The patterns of what one rule writes.
+    """The patterns of one rule's outputs.
 
     Attributes:
-        place: what tells its jobs apart, in the path of their logs; empty: there is one.
+        place: the part of their logs' path that tells its jobs apart; empty: there is one job.
         outputs: patterns by the name of the output.
-        record_alone: whether the record stands for a job whose other, large results a user may have removed.
+        record_alone: the record alone stands for a job, because a user may have removed its other, large results.
     """
 
     place: str
@@ -42,7 +42,7 @@ class RuleFiles:
 
 
 def below(folder: str, **files: str) -> dict[str, str]:
-    """Patterns of files in a folder."""
+    """Return the patterns of files in a folder."""
     return {name: f"{folder}/{file}" for name, file in files.items()}
 
 
@@ -167,7 +167,7 @@ RULES: dict[str, RuleFiles] = {
 
 
 def log_of(rule: str) -> str:
-    """The pattern of a rule's logs."""
+    """Return the pattern of a rule's logs."""
     return "/".join(filter(None, ["logs", rule, RULES[rule].place])) + ".log"
 
 
@@ -184,7 +184,7 @@ class PlannedJob:
         return cls(rule, tuple(sorted(wildcards.items())))
 
     def file(self, name: str) -> "File":
-        """What it writes under a name."""
+        """Return its output of a name."""
         made = File(RULES[self.rule].outputs[name].format(**dict(self.wildcards)))
         made.job = self
         return made
@@ -197,5 +197,5 @@ class File(str):
 
 
 def file(rule: str, name: str, **wildcards: str) -> File:
-    """What the job of a rule with these wildcards writes under a name."""
+    """Return the output of a name of a rule's job with these wildcards."""
     return PlannedJob.of(rule, wildcards).file(name)

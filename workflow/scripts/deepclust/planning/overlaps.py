@@ -1,6 +1,6 @@
 """Test images that are training images, as far as that can be known without a look at the images.
 
-`prepare` has that look (`deepclust.data.held_out`).
+`prepare` looks at them (`deepclust.data.held_out`).
 """
 
 import os
@@ -18,12 +18,12 @@ _MOST_BYTES = 2**24  # of lists that are compared: some 300,000 rows, a second
 
 
 def check_overlap(where: Keys, options: dict[str, Any], facts: dict[str, Any]) -> Iterator[Problem]:
-    """A problem if the sources of a dataset's test split are, or hold, sources of its train split.
+    """Yield a problem if the sources of a dataset's test split are, or hold, sources of its train split.
 
     Args:
         where: the dataset's place in the experiment.
         options: the dataset's options.
-        facts: what its loader says about it.
+        facts: the facts of its loader.
     """
     key = facts.get("optional_splits", {}).get("test")
     if options.get("on_overlap") != "fail" or not all(isinstance(options.get(name), str) for name in ("path", key)):
@@ -38,7 +38,7 @@ def check_overlap(where: Keys, options: dict[str, Any], facts: dict[str, Any]) -
 
 
 def _shared(options: dict[str, Any], key: str, watch: str) -> str:
-    """What both splits share, in words; empty: nothing."""
+    """Return the common part of both splits in words; empty: there is none."""
     path, test = Path(options["path"]), Path(options[key])
     if key == "test":  # a pattern
         return _same_files(path.glob(options["train"]), path.glob(options["test"]))
@@ -52,7 +52,7 @@ def _shared(options: dict[str, Any], key: str, watch: str) -> str:
 
 
 def _same_files(train: Iterable[Path], test: Iterable[Path]) -> str:
-    """Files of both splits, by whatever links; few enough to look at each."""
+    """Name the files of both splits, through any links; they are few enough to look at each."""
     known = {_identity(path) for path in train}
     shared = sorted(str(path) for path in test if _identity(path) in known)
     return f"{len(shared)} files of the train split: {some_of(shared, _SHOWN)}" if shared else ""
@@ -64,7 +64,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _same_rows(train: Path, test: Path, options: dict[str, Any]) -> str:
-    """Rows of both lists that name the same path, links aside. Long lists are left to `prepare`."""
+    """Name the rows of both lists that have the same path, links aside; long lists are left to `prepare`."""
     if train.stat().st_size + test.stat().st_size > _MOST_BYTES:
         return ""
     known, held_out = (_listed(path, options) for path in (train, test))
@@ -73,7 +73,7 @@ def _same_rows(train: Path, test: Path, options: dict[str, Any]) -> str:
 
 
 def _listed(path: Path, options: dict[str, Any]) -> dict[str, str]:
-    """Normal path of each image → how the list writes it."""
+    """Map the normal path of each image to its spelling in the list."""
     root = Path(options.get("root") or path.parent).resolve()
     names = read_list(path, options["path_column"], options["label_column"])
     # Joining texts is seven times as fast as joining paths.
@@ -81,7 +81,7 @@ def _listed(path: Path, options: dict[str, Any]) -> dict[str, str]:
 
 
 def _same_folders(path: Path, test: Path) -> str:
-    """Folders one of which holds the other, unless it is hidden there."""
+    """Name the folders if one of them holds the other, unless it is hidden there."""
     train, held_out = path.resolve(), test.resolve()
     if train == held_out:
         return f"{test} is the same folder as {path}"

@@ -1,4 +1,4 @@
-"""What each rule uses of an experiment: one nested, sorted dict per rule, no more and no less.
+"""The options of an experiment that each rule uses: one nested, sorted dict per rule, no more and no less.
 
 Snakemake compares the set of a job's parameter values. One dict makes a change visible that flat parameters would hide,
 such as two options that swap their values.
@@ -29,7 +29,7 @@ HALF_WHITENED = (
 class Flags(dict[str, Any]):
     """Options as a dict that prints as command-line flags: `{"epochs": 60}` becomes `--epochs 60`.
 
-    To Snakemake it is a plain dict, recorded by its `repr`; in a shell command it is what a person would type.
+    To Snakemake it is a plain dict, recorded by its `repr`; in a shell command it looks like typed flags.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -69,7 +69,7 @@ class Parameters:
         self._runs = {run.path: run for run in plan.runs}
 
     def run(self, path: str) -> Run:
-        """The run whose results are at `path`.
+        """Return the run whose results are at `path`.
 
         Raises:
             DeepclustError: the experiment has no such run.
@@ -81,7 +81,7 @@ class Parameters:
     # --- data -----------------------------------------------------------------------------------------------------
 
     def _archives(self) -> Iterator[tuple[str, Config, str, Config]]:
-        """For each download: its dataset, what the loader says about it, its key and what is wanted."""
+        """Yield for each download its dataset, the facts of the loader, its key and the parameters of `download`."""
         for name, options in self.config["datasets"].items():
             archives = self.plan.dataset_facts(name).get("archives", [])
             source = options.get("source")
@@ -96,9 +96,9 @@ class Parameters:
                 yield name, archive, f"{json_digest(wanted)[:8]}/{archive['file']}", wanted
 
     def archives(self, dataset: str, split: str) -> list[str]:
-        """Paths, below `resources/downloads`, of the downloads that a split is read from.
+        """Return the paths, below `resources/downloads`, of the downloads that a split is read from.
 
-        They depend on where the files come from, so that datasets share one download and a new source is a new file.
+        They depend on the sources of the files, so that datasets share one download and a new source is a new file.
 
         Raises:
             DeepclustError: the experiment has no such dataset, or the dataset no such split.
@@ -109,7 +109,7 @@ class Parameters:
         return [key for archive, key in found if split in (archive["splits"] or [split])]
 
     def download(self, key: str) -> Flags:
-        """Parameters of `download` for the archive at `key`.
+        """Return the parameters of `download` for the archive at `key`.
 
         Raises:
             DeepclustError: the experiment has no such download.
@@ -119,9 +119,9 @@ class Parameters:
         return Flags(self._downloads[key])
 
     def local_sources(self, key: str) -> list[str]:
-        """The states of the sources of an archive that are files here.
+        """Return the states of the sources of an archive that are files here.
 
-        None where a checksum says what the file holds: a copy made anew is the same file.
+        There are none if a checksum fixes the content of the file: a copy made anew is the same file.
         """
         wanted = self._downloads[key]
         if wanted.get("md5") or wanted.get("sha256") not in {None, "any"}:
@@ -130,13 +130,13 @@ class Parameters:
         return [file_state(path) for path in paths]
 
     def prepare(self, dataset: str, split: str) -> Flags:
-        """Parameters of `prepare`: the loader's options without those of the download, and what a folder holds."""
+        """Return the parameters of `prepare`: the loader's options without those of the download, and the split."""
         options = self.config["datasets"][dataset]
         apart = {"source", "sha256"} | ({"on_overlap"} if split != "test" else set())
         return Flags({**{key: value for key, value in options.items() if key not in apart}, "split": split})
 
     def listings(self, dataset: str) -> list[str]:
-        """Digests of the folders and files that a dataset reads, so that a new image is noticed.
+        """Return digests of the folders and files that a dataset reads, so that a new image is noticed.
 
         Raises:
             DeepclustError: one of them cannot be read.
@@ -152,7 +152,7 @@ class Parameters:
         return digests
 
     def _listing(self, dataset: str, path: Path) -> list[str]:
-        """Digests of what an option names: a folder, or a file and, if it is a list, the images in it."""
+        """Return digests of the path in an option: a folder, or a file and, if it is a list, the images in it."""
         options, watch = self.config["datasets"][dataset], self.plan.dataset_facts(dataset)["watch"]
         if path.is_dir():
             if watch == "listed":
@@ -167,60 +167,60 @@ class Parameters:
         return [own, files_digest(Path(options["root"] or path.parent), names)]
 
     def loader_module(self, dataset: str) -> str:
-        """The library module of a dataset's loader."""
+        """Return the library module of a dataset's loader."""
         return self.plan.schema.module("loader", self.config["datasets"][dataset]["loader"])
 
     def backbones(self) -> list[str]:
-        """The backbones that the runs read, and those that these start from."""
+        """Return the backbones that the runs read, and those that these start from."""
         used = {name for run in self.plan.runs for backbone in run.backbones for name in self.lineage(backbone)}
         return [name for name in self.config["backbones"] if name in used]
 
     def datasets(self) -> list[str]:
-        """The datasets that the runs cluster, and those that their backbones are pretrained on."""
+        """Return the datasets that the runs cluster, and those that their backbones are pretrained on."""
         clustered = {run.dataset for run in self.plan.runs}
         pretrained_on = {self.config["backbones"][name].get("dataset") for name in self.backbones()}
         return [name for name in self.config["datasets"] if name in clustered | pretrained_on]
 
     def needed_archives(self) -> list[str]:
-        """Paths, below `resources/downloads`, of the archives of the datasets that the runs need."""
+        """Return the paths, below `resources/downloads`, of the archives of the datasets that the runs need."""
         needed = set(self.datasets())
         return sorted({key for name, _, key, _ in self._archives() if name in needed})
 
     # --- backbones and features -----------------------------------------------------------------------------------
 
     def backbone_module(self, backbone: str) -> str:
-        """The library module of a backbone's method."""
+        """Return the library module of a backbone's method."""
         return self.plan.schema.module("backbone", self.config["backbones"][backbone]["method"])
 
     def is_fetched(self, backbone: str) -> bool:
-        """Whether rule `fetch_weights` makes it."""
+        """Tell whether rule `fetch_weights` makes it."""
         return bool(self.config["backbones"][backbone]["method"] == pretrained.METHOD)
 
     def backbone_facts(self, backbone: str) -> Config:
-        """What the method of a backbone says about itself (`needs_neighbors`, `needs_clusters`, `native_k`)."""
+        """Return the facts of a backbone's method (`needs_neighbors`, `needs_clusters`, `native_k`)."""
         return self.plan.schema.facts("backbone", self.config["backbones"][backbone]["method"])
 
     def is_pretrained_here(self, backbone: str) -> bool:
-        """Whether rule `pretrain` makes it."""
+        """Tell whether rule `pretrain` makes it."""
         return ".pretraining." in self.backbone_module(backbone)
 
     def lineage(self, backbone: str) -> list[str]:
-        """A backbone and those it starts from."""
+        """Return a backbone and those it starts from."""
         start = self.config["backbones"][backbone].get("start_from")
         return [backbone, *(self.lineage(start) if start else [])]
 
     def backbone(self, backbone: str) -> Flags:
-        """Parameters of what makes a backbone: everything but how its features are read out."""
+        """Return the parameters of the rule that makes a backbone: all options but those of the extraction."""
         options = self.config["backbones"][backbone]
         options = {key: value for key, value in options.items() if key not in {"features", "resume_from"}}
         return Flags(pretrained.resolved(options) if self.is_fetched(backbone) else options)
 
     def launches_elsewhere(self) -> bool:
-        """Whether pretraining is a job that its rule submits itself."""
+        """Tell whether pretraining is a job that its rule submits itself."""
         return bool(self.config["launcher"]["method"] != "here")
 
     def launcher(self) -> Flags:
-        """How pretraining is started, as flags of its command; nothing that Snakemake is to record."""
+        """Return the options of the start of pretraining, as flags of its command; Snakemake does not record them."""
         if not self.launches_elsewhere():
             return Flags({})
         options = self.config["launcher"]
@@ -228,7 +228,7 @@ class Parameters:
         return Flags({"launcher": {**options, "sbatch": json.dumps(options["sbatch"], sort_keys=True)}})
 
     def _weights_parts(self, backbone: str) -> Iterator[tuple[str, str, Config | None]]:
-        """For each file of a fetched backbone's weights that is not on the hub: its part, its path, its download."""
+        """Yield part, path and download of each file of a fetched backbone's weights that is not on the hub."""
         for part, (address, sha256) in pretrained.files_of_weights(self.backbone(backbone)).items():
             wanted = pretrained.download_of(address, sha256)
             if wanted is None:
@@ -243,24 +243,25 @@ class Parameters:
                     yield key, wanted
 
     def weights_files(self, backbone: str) -> dict[str, str]:
-        """The files here that a fetched backbone is read from: `file`, and `tensors` beside it."""
+        """Return the files here that a fetched backbone is read from: `file`, and `tensors` beside it."""
         return {part: path for part, path, wanted in self._weights_parts(backbone) if wanted is None}
 
     def weights_downloads(self, backbone: str) -> dict[str, str]:
-        """The keys of the downloads that a fetched backbone is read from, in the same way; none of those on the hub."""
+        """Return the keys of the downloads that a fetched backbone is read from, by part, without those on the hub."""
         return {part: key for part, key, wanted in self._weights_parts(backbone) if wanted is not None}
 
     def weights_states(self, backbone: str) -> list[str]:
-        """The states of the files here that a fetched backbone is read from.
+        """Return the states of the files here that a fetched backbone is read from.
 
-        None where a checksum says what a file holds: in the options, or, of tensors, in the description beside them.
+        There are none for a file whose content a checksum fixes: one in the options or, for tensors, one in the
+        description beside them.
         """
         parts = pretrained.files_of_weights(self.backbone(backbone))
         unknown = [address for part, (address, sha256) in parts.items() if part == "file" and sha256 is None]
         return [file_state(path) for path in map(pretrained.weights_path, unknown) if path is not None]
 
     def trained_on(self, backbone: str) -> str:
-        """What a backbone saw in training and what told it what is alike, in a few words for tables."""
+        """Return the images that a backbone saw in training, and its supervision, in a few words for tables."""
         options = self.config["backbones"][backbone]
         if self.is_fetched(backbone):
             return pretrained.trained_on(options)
@@ -270,11 +271,14 @@ class Parameters:
         return f"{self.trained_on(options['start_from'])}; {here}" if options.get("start_from") else here
 
     def extract_features(self, backbone: str) -> Flags:
-        """Parameters of `extract_features`."""
+        """Return the parameters of `extract_features`."""
         return Flags(self.config["backbones"][backbone]["features"])
 
     def find_neighbors(self, dataset: str, backbone: str, splits: str, kind: str) -> Flags:
-        """Parameters of `find_neighbors`, for `neighbors` or `half_whitened_neighbors` among splits (`train+test`)."""
+        """Return the parameters of `find_neighbors` for a kind of neighbors among splits.
+
+        The kind is `neighbors` or `half_whitened_neighbors`; splits are joined like `train+test`.
+        """
         options = self.config["neighbors"]
         half = {"half_whiten": True} if kind == HALF_WHITENED else {}
         wanted = self._wanted_neighbors[dataset, backbone, splits, kind]
@@ -282,7 +286,7 @@ class Parameters:
 
     @functools.cached_property
     def _wanted_neighbors(self) -> Counter[tuple[str, str, str, str]]:
-        """How many neighbors those want that learn from them, for each dataset, backbone, splits and kind."""
+        """Return the largest number of neighbors that any reader wants, for each dataset, backbone, splits and kind."""
         most: Counter[tuple[str, str, str, str]] = Counter()
         for file, wanted in self._readers_of_neighbors():
             most[file] = max(most[file], wanted)
@@ -303,27 +307,27 @@ class Parameters:
     # --- clustering and after -------------------------------------------------------------------------------------
 
     def head_module(self, head: str) -> str:
-        """The library module of a head's method."""
+        """Return the library module of a head's method."""
         return self.plan.schema.module("head", self.config["heads"][head]["method"])
 
     def head_facts(self, head: str) -> Config:
-        """What a head says about itself (`needs_neighbors`, `max_backbones`)."""
+        """Return the facts of a head (`needs_neighbors`, `max_backbones`)."""
         return self.plan.schema.facts("head", self.config["heads"][head]["method"])
 
     def neighbors_of(self, head: str) -> str | None:
-        """Which neighbors a head reads: among half-whitened features if it half-whitens them; None: it needs none."""
+        """Return the kind of neighbors that a head reads, half-whitened if it half-whitens; None: it needs none."""
         if not self.head_facts(head).get("needs_neighbors"):
             return None
         half = self.config["heads"][head].get("normalize") == "half_whiten"
         return HALF_WHITENED if half else "neighbors"
 
     def choose_k(self, dataset: str, backbones: list[str], protocol: str) -> Flags:
-        """Parameters of `choose_k`."""
+        """Return the parameters of `choose_k`."""
         train, _ = self.plan.run_splits(dataset, protocol)
         return Flags({**self.config["choose_k"], "train": train, "backbones": backbones})
 
     def cluster(self, run: Run) -> Flags:
-        """Parameters of `cluster`."""
+        """Return the parameters of `cluster`."""
         train, _ = self.plan.run_splits(run.dataset, run.protocol)
         splits = self.plan.all_splits(run.dataset, run.protocol)
         names = {"seeds": run.seeds, "train": train, "splits": splits, "backbones": run.backbones}
@@ -331,36 +335,36 @@ class Parameters:
         return Flags({**self.config["heads"][run.head], **names, **given})
 
     def probed_layers(self) -> list[tuple[str, str]]:
-        """The datasets and backbones whose stages are probed: each dataset that runs cluster by that backbone."""
+        """Return datasets and backbones whose stages are probed: each dataset that runs cluster by the backbone."""
         wanted = self.config["evaluation"]["layer_probe"]["backbones"]
         pairs = [(run.dataset, backbone) for run in self.plan.runs for backbone in run.backbones]
         return [pair for pair in dict.fromkeys(pairs) if pair[1] in wanted]
 
     def probe_layers(self) -> Flags:
-        """Parameters of `probe_layers`."""
+        """Return the parameters of `probe_layers`."""
         options = self.config["evaluation"]["layer_probe"]
         return Flags({key: value for key, value in options.items() if key != "backbones"})
 
     def probe(self) -> Flags:
-        """Parameters of `probe`."""
+        """Return the parameters of `probe`."""
         return Flags(self.config["evaluation"]["probe"])
 
     def snapshots(self) -> list[tuple[str, str]]:
-        """Dataset and backbone, for all backbones with snapshots and all datasets that runs cluster with them."""
+        """Return datasets and backbones with snapshots: all datasets that runs cluster with such a backbone."""
         used = {(run.dataset, name) for run in self.plan.runs for each in run.backbones for name in self.lineage(each)}
         return sorted(pair for pair in used if self.config["backbones"][pair[1]].get("snapshot_every"))
 
     def snapshot_splits(self, dataset: str) -> tuple[str, str]:
-        """The split that snapshots learn from, and the one that they are scored on."""
+        """Return the split that snapshots learn from, and the one that they are scored on."""
         train, score = self.plan.run_splits(dataset, "held-out")
         return train[0], (score or train)[0]
 
     def score_snapshots(self) -> Flags:
-        """Parameters of `score_snapshots`."""
+        """Return the parameters of `score_snapshots`."""
         return Flags({**self.config["evaluation"]["probe"], **self.config["evaluation"]["snapshots"]})
 
     def evaluate(self, run: Run) -> Flags:
-        """Parameters of `evaluate`: how a run is scored, and what `metrics.json` says about it."""
+        """Return the parameters of `evaluate`: options of the scores, and facts of the run for `metrics.json`."""
         apart = {"probe", "layer_probe", "snapshots"}
         options = {key: value for key, value in self.config["evaluation"].items() if key not in apart}
         _, score = self.plan.run_splits(run.dataset, run.protocol)
@@ -373,12 +377,12 @@ class Parameters:
         return Flags({**options, **names, "protocol": run.protocol, "score": score, "published_as": published})
 
     def report(self, part: str, **more: Any) -> Flags:
-        """The options of one part of the report (`map` or `page`), and what else it needs."""
+        """Return the options of one part of the report (`map` or `page`), and `more` that it needs."""
         options = self.config["report"]
         return Flags({**{key: options[key] for key in options if key.startswith(f"{part}_")}, **more})
 
     def figures(self, names: Iterable[str], **more: Any) -> Flags:
-        """The options of figures, and what else they need.
+        """Return the options of figures, and `more` that they need.
 
         Raises:
             DeepclustError: an option is not in the schema of experiments.

@@ -1,4 +1,4 @@
-"""What an experiment asks for: its resolved options and its runs, or all its errors at once."""
+"""The plan of an experiment: its resolved options and its runs, or all its errors at once."""
 
 import contextlib
 from collections import Counter
@@ -24,7 +24,7 @@ from deepclust.planning.strict_yaml import check_file
 
 Config = dict[str, Any]
 
-MOST_SEEDS = 10_000  # a larger number is rather one seed that was meant, such as a date
+MOST_SEEDS = 10_000  # a larger number is probably meant as one seed, such as a date
 
 
 class ExperimentError(Exception):
@@ -52,7 +52,7 @@ class Run:
 
     @property
     def path(self) -> str:
-        """Where its results are, below the folder of a stage."""
+        """Return the path of its results, below the folder of a stage."""
         return f"{self.dataset}/{'+'.join(self.backbones)}/{self.head}/k{self.k}-{self.protocol}"
 
 
@@ -71,11 +71,11 @@ class Plan:
     schema: Schema
 
     def dataset_facts(self, dataset: str) -> Config:
-        """What the loader of a dataset says about it (splits and their sizes, classes, archive …)."""
+        """Return the facts of a dataset by its loader (splits and their sizes, classes, archives …)."""
         return facts_of(self.config["datasets"][dataset], self.schema)
 
     def splits(self, dataset: str) -> list[str]:
-        """The splits of a dataset.
+        """Return the splits of a dataset.
 
         Raises:
             DeepclustError: the experiment defines no such dataset.
@@ -84,7 +84,7 @@ class Plan:
         return split_names(self.config["datasets"][dataset], self.dataset_facts(dataset))
 
     def run_splits(self, dataset: str, protocol: str) -> tuple[list[str], list[str]]:
-        """The splits that a head is fitted on, and those it is scored on.
+        """Return the splits that a head is fitted on, and those it is scored on.
 
         Raises:
             DeepclustError: the experiment defines no such dataset.
@@ -92,22 +92,30 @@ class Plan:
         return protocol_splits(self.splits(dataset), protocol)
 
     def all_splits(self, dataset: str, protocol: str) -> list[str]:
-        """The splits of `run_splits`, each once."""
+        """Return the splits of `run_splits`, each once."""
         train, score = self.run_splits(dataset, protocol)
         return list(dict.fromkeys(train + score))
 
     def check_protocol(self, dataset: str, protocol: str) -> None:
-        """Raises: DeepclustError: there is no such dataset, or it has not the splits that a protocol needs."""
+        """Check that a dataset has the splits that a protocol needs.
+
+        Raises:
+            DeepclustError: there is no such dataset, or it lacks a split.
+        """
         if missing := missing_splits(self.splits(dataset), protocol):
             raise DeepclustError(f"{dataset} has no {missing[0]} split, which {protocol} needs")
 
     def check_defined(self, section: str, name: str) -> None:
-        """Raises: DeepclustError: a section does not define a name."""
+        """Check that a section defines a name.
+
+        Raises:
+            DeepclustError: it does not.
+        """
         if name not in self.config[section]:
             raise DeepclustError(undefined(section, name, self.config[section]))
 
     def members(self, run: Run) -> list[str]:
-        """Paths of the runs whose clusters a run combines."""
+        """Return the paths of the runs whose clusters a run combines."""
         names = self.config["heads"][run.head].get("members", [])
         return [replace(run, head=name).path for name in names]
 
@@ -117,7 +125,7 @@ def make_plan(config: Config, files: list[Path], schema: Schema | None = None) -
 
     Args:
         config: the experiment as Snakemake merged it.
-        files: the files it came from, read again to find what merging hides (duplicate keys).
+        files: the files it came from, read again to find the mistakes that merging hides (duplicate keys).
 
     Raises:
         ExperimentError: with every problem that can be known before the first job.
@@ -136,7 +144,7 @@ def make_plan(config: Config, files: list[Path], schema: Schema | None = None) -
 
 
 def facts_of(dataset: Config, schema: Schema) -> Config:
-    """What a loader says about its dataset under these options."""
+    """Return the facts of a loader about its dataset under these options."""
     facts = schema.facts("loader", str(dataset["loader"]))
     for option, variants in facts.get("variants", {}).items():
         facts = {**facts, **variants.get(str(dataset.get(option)), {})}
@@ -144,25 +152,25 @@ def facts_of(dataset: Config, schema: Schema) -> Config:
 
 
 def split_names(dataset: Config, facts: Config) -> list[str]:
-    """The splits of a dataset."""
+    """Return the splits of a dataset."""
     optional = facts.get("optional_splits", {})
     return [split for split in facts["splits"] if split not in optional or dataset.get(optional[split]) is not None]
 
 
 def protocol_splits(names: list[str], protocol: str) -> tuple[list[str], list[str]]:
-    """The splits that a head is fitted on, and those it is scored on."""
+    """Return the splits that a head is fitted on, and those it is scored on."""
     train, score = PROTOCOLS[protocol]
     return [split for split in train if split in names], [split for split in score if split in names]
 
 
 def missing_splits(names: Collection[str], protocol: str) -> list[str]:
-    """Those that a protocol needs and a dataset lacks; `merged` takes what there is."""
+    """Return the splits that a protocol needs and a dataset lacks; `merged` takes those that are there."""
     needed = [] if protocol == "merged" else [split for part in PROTOCOLS.get(protocol, ()) for split in part]
     return [split for split in needed if split not in names]
 
 
 def splits_of(dataset: Config, facts: Config) -> dict[str, int | None]:
-    """The splits of a dataset and their sizes (None: not known before it is prepared).
+    """Return the splits of a dataset and their sizes (None: not known before it is prepared).
 
     It looks through folders and reads lists.
 
@@ -189,7 +197,7 @@ def _count(dataset: Config, key: str, watch: str | None) -> int | None:
 
 
 def _listed(path: Path) -> int:
-    """Number of images in a list: its lines but the blank ones, and but the header of a table."""
+    """Return the number of images in a list: its lines without blank ones and without the header of a table."""
     header = path.suffix.lower() in {".csv", ".tsv"}
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         return max(sum(1 for line in file if line.strip()) - header, 0)
@@ -197,7 +205,7 @@ def _listed(path: Path) -> int:
 
 @contextlib.contextmanager
 def reading(*option: str) -> Iterator[None]:
-    """Turn the operating system's errors while what an option names is read into one line.
+    """Turn the operating system's errors while the files of an option are read into one line.
 
     Args:
         option: the keys that lead to it.
@@ -212,7 +220,7 @@ def reading(*option: str) -> Iterator[None]:
 
 
 class _Checker:
-    """What a schema cannot say: names that must exist, sizes that must fit, paths that must be there."""
+    """Checks that a schema cannot make: names that must exist, sizes that must fit, paths that must be there."""
 
     def __init__(self, config: Config, schema: Schema, found_by_schema: list[Problem]) -> None:
         self.config = config
@@ -223,18 +231,18 @@ class _Checker:
         self._unreadable: list[Problem] = []
 
     def section(self, name: str) -> dict[str, Config]:
-        """The entries of a section of named things that the schema has no complaint about."""
+        """Return the entries of a section of named things that the schema has no complaint about."""
         entries = self.config.get(name)
         if not isinstance(entries, dict):
             return {}
         return {k: v for k, v in entries.items() if isinstance(v, dict) and not self.complained(name, k)}
 
     def complained(self, *keys: Any) -> bool:
-        """Whether the schema found something wrong there, so that other checks cannot rely on it."""
+        """Tell whether the schema found a mistake there, so that other checks cannot rely on it."""
         return any(problem.is_below(*keys) for problem in self.found_by_schema)
 
     def check_range(self, dataset: str, train: list[str], known: int | None) -> Iterator[Problem]:
-        """The largest number of clusters that `k: auto` tries must fit the sample that it looks at."""
+        """Check that the largest number of clusters that `k: auto` tries fits the sample that it looks at."""
         if self.complained("choose_k"):
             return
         largest, samples = self.config["choose_k"]["range"][-1], self.config["choose_k"]["samples"]
@@ -249,7 +257,7 @@ class _Checker:
         return facts_of(options, self.schema) if f"loader.{options.get('loader')}" in self.schema.definitions else None
 
     def splits(self, dataset: str) -> dict[str, int | None] | None:
-        """The splits and their sizes; None where the loader is unknown or a folder cannot be looked through."""
+        """Return the splits and their sizes; None if the loader is unknown or a folder cannot be looked through."""
         facts = self.facts(dataset)
         if facts is not None and dataset not in self._splits:
             try:
@@ -295,7 +303,7 @@ class _Checker:
                 yield Problem((*where, key), f"there is no file or folder {value}{looked_in(value)}")
 
     def check_class_folders(self, where: Keys, options: Config) -> Iterator[Problem]:
-        """Folders of classes that are called as splits are, or `images`, and hardly classes."""
+        """Check for folders of classes with names that mean splits, or `images`, but hardly classes."""
         folders = {key: options.get(key) for key in ("path", "test_path")} if options.get("class_folders") else {}
         try:
             meant = meant_splits({key: Path(path) for key, path in folders.items() if isinstance(path, str)})
@@ -355,7 +363,7 @@ class _Checker:
                     yield Problem((*where, key), f"{options.get(key)} differs from {its}, where training starts")
 
     def check_start_clusters(self, where: Keys, options: Config, start: Config) -> Iterator[Problem]:
-        """Methods that go on with another's clusters: there must be as many as they ask for."""
+        """Check that a method that goes on with another's clusters gets as many as it asks for."""
         facts, theirs = (self.backbone_facts(each.get("method")) for each in (options, start))
         if facts.get("needs_clusters") and start and theirs.get("native_k") is None:
             yield Problem(
@@ -365,7 +373,7 @@ class _Checker:
             yield Problem((*where, "clusters"), f"{options['start_from']} has {start.get(theirs['native_k'])} clusters")
 
     def check_nearest(self, where: Keys, dataset: str, options: Config) -> Iterator[Problem]:
-        """Methods that go on with another's neighbors, which are searched in each split."""
+        """Check that each split has the neighbors for a method that reads another's."""
         if self.backbone_facts(options.get("method")).get("needs_neighbors"):
             sizes = self.splits(dataset) or {}
             for split in options.get("splits") or []:
@@ -373,7 +381,7 @@ class _Checker:
                 yield from _check_others((*where, "nearest"), options.get("nearest"), others, sizes.get(split))
 
     def check_training_images(self, where: Keys, dataset: str, options: Config) -> Iterator[Problem]:
-        """Training needs images of one size."""
+        """Check that training gets images of one size."""
         facts = self.facts(dataset)
         if facts is not None and facts.get("shape") is None and options.get("image_size") is None:
             yield Problem(
@@ -381,7 +389,7 @@ class _Checker:
             )
 
     def check_training_clusters(self, where: Keys, dataset: str, options: Config) -> Iterator[Problem]:
-        """Methods that cluster the images they train on."""
+        """Check that a method that clusters the images it trains on has enough of them."""
         sizes, names, clusters = self.splits(dataset) or {}, options.get("splits"), options.get("clusters")
         if isinstance(names, list) and all(name in sizes for name in names) and isinstance(clusters, int):
             count = _total([sizes[name] for name in names])
@@ -390,7 +398,7 @@ class _Checker:
                 yield Problem((*where, "clusters"), f"{found}: lower it")
 
     def ancestors(self, backbone: str) -> set[str]:
-        """The backbones that a backbone starts from, directly or not."""
+        """Return the backbones that a backbone starts from, directly or not."""
         found: set[str] = set()
         current = self.section("backbones").get(backbone, {}).get("start_from")
         while isinstance(current, str) and current not in found:
@@ -438,7 +446,7 @@ class _Checker:
         yield from self.check_member_runs(seen)
 
     def check_batches(self, head: Any, k: int, known: int | None) -> Iterator[Problem]:
-        """Heads that even the clusters of every batch: it must hold two images of each, if there are so many."""
+        """Check heads that even the clusters of every batch: it must hold two images of each, if there are so many."""
         size = self.section("heads")[head].get("batch_size") if self.head_facts(head).get("evens_batches") else None
         if k > 1 and isinstance(size, int) and size < min(2 * k, known or 2 * k):
             few = f"{size} images are too few to divide a batch into {k} clusters"
@@ -455,14 +463,14 @@ class _Checker:
                 yield Problem(where, f"no run reads {name}: add it to the backbones of a run, or leave it out here")
 
     def read_backbones(self) -> set[Any]:
-        """Names of the backbones that runs name, well-formed or not."""
+        """Return the backbones that runs name, well-formed or not."""
         entries = _as_list(self.config.get("runs"))
         named = [entry.get("backbones") for entry in entries if isinstance(entry, dict)]
         items = [item for names in named for item in _as_list(names)]
         return {name for item in items for name in _as_list(item) if isinstance(name, str)}
 
     def check_members(self, head: str, members: Any) -> Iterator[Problem]:
-        """Heads that combine others: those must be heads that read no others themselves."""
+        """Check that the members of a head that combines others are heads that combine no others themselves."""
         where = ("heads", head, "members")
         names = [name for name in members if isinstance(name, str)] if isinstance(members, list) else []
         yield from self.twice(where, names)
@@ -472,7 +480,7 @@ class _Checker:
                 yield Problem(where, f"{name} combines other heads itself: name those instead")
 
     def check_member_runs(self, entries: dict[str, int]) -> Iterator[Problem]:
-        """Runs of heads that combine others: the others must be runs, too.
+        """Check that the members of a run that combines others are runs, too.
 
         Args:
             entries: for every run its index in `runs`.
@@ -507,7 +515,7 @@ class _Checker:
         yield from self.check_sizes(where, dataset, entry)
 
     def check_native_size(self, where: Keys, dataset: str, backbone: Any) -> Iterator[Problem]:
-        """Raw pixels of images of different sizes have no common length."""
+        """Check that raw pixels have one length: those of images of different sizes have none."""
         options = self.section("backbones").get(backbone, {}) if isinstance(backbone, str) else {}
         facts = self.facts(dataset)
         features = options.get("features")
@@ -517,7 +525,7 @@ class _Checker:
             yield Problem((*where, "backbones"), f"images of {dataset} may differ in size: {fix}")
 
     def check_crops(self, dataset: str, backbone: Any) -> Iterator[Problem]:
-        """Crops of an image must differ: where all of it is seen, its corners are its centre."""
+        """Check that the crops of an image differ: if all of it is seen, its corners are its centre."""
         options = self.section("backbones").get(backbone, {}) if isinstance(backbone, str) else {}
         features, facts = options.get("features"), self.facts(dataset)
         if facts is None or not isinstance(features, dict):
@@ -536,17 +544,17 @@ class _Checker:
                 yield Problem(("backbones", backbone, "features", "test_time_augmentation"), f"{same}: {fix}")
 
     def head_facts(self, head: Any) -> Config:
-        """What the method of a head says about itself; nothing where the head or its method is unknown."""
+        """Return the facts of a head's method; nothing if the head or its method is unknown."""
         method = self.section("heads").get(head, {}).get("method") if isinstance(head, str) else None
         return self.schema.facts("head", str(method)) if f"head.{method}" in self.schema.definitions else {}
 
     def backbone_facts(self, method: Any) -> Config:
-        """What a method of backbones says about itself; nothing where it is unknown."""
+        """Return the facts of a method of backbones; nothing if it is unknown."""
         known = f"backbone.{method}" in self.schema.definitions
         return self.schema.facts("backbone", str(method)) if known else {}
 
     def check_native(self, where: Keys, head: str, backbone: Any, numbers: list[Any]) -> Iterator[Problem]:
-        """A head that predicts with the clusters of the backbone's method: there must be as many as are wanted."""
+        """Check that a head that predicts with the clusters of the backbone's method gets as many as are wanted."""
         options = self.section("backbones").get(backbone, {}) if isinstance(backbone, str) else {}
         method = options.get("method")
         if f"backbone.{method}" not in self.schema.definitions:
@@ -573,7 +581,7 @@ class _Checker:
                 yield Problem((*where, "backbones"), f"head {head} reads at most {most} at once, got {backbones}")
 
     def check_joined_name(self, where: Keys, backbones: list[str]) -> Iterator[Problem]:
-        """Names of backbones that are read together are one folder's name."""
+        """Check that the joined names of backbones that are read together fit one folder's name."""
         length = len("+".join(backbones))
         if length > LONGEST_FILE_NAME:
             most = f"a file name has at most {LONGEST_FILE_NAME}"
@@ -624,13 +632,13 @@ def _protocol(entry: Config, splits: dict[str, int | None]) -> str:
 
 
 def _total(sizes: list[int | None]) -> int | None:
-    """The sum, where all are known."""
+    """Return the sum, if all are known."""
     known = [size for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None
 
 
 def _check_others(where: Keys, wanted: Any, images: str, count: int | None) -> Iterator[Problem]:
-    """As many neighbors of an image as are wanted: there must be so many others."""
+    """Check that an image has as many others as neighbors are wanted."""
     if isinstance(wanted, int) and count is not None and wanted >= count:
         yield Problem(where, f"{wanted} neighbors are wanted, an image of {images} has {count - 1} others: lower it")
 
@@ -640,7 +648,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def seed_list(seeds: Any) -> list[int]:
-    """`5` means the seeds 0 to 4; a list is taken as it is. None for numbers that are refused."""
+    """Return the seeds: `5` means 0 to 4, and a list is taken as it is; refused numbers give none."""
     if isinstance(seeds, bool) or (isinstance(seeds, int) and seeds > MOST_SEEDS):
         return []
     if isinstance(seeds, int):
@@ -649,5 +657,5 @@ def seed_list(seeds: Any) -> list[int]:
 
 
 def copies(source: str, files: list[str]) -> list[str]:
-    """Where the files of a dataset are, if they come from `source`: it is the one file, or holds them all."""
+    """Return the places of a dataset's files, if they come from `source`: it is the one file, or holds them all."""
     return [source] if len(files) < 2 else [f"{source.rstrip('/')}/{file}" for file in files]

@@ -1,4 +1,4 @@
-"""What planning knows of backbones that were trained elsewhere: presets, names of networks, where weights come from.
+"""Planning of backbones that were trained elsewhere: presets, names of networks, sources of weights.
 
 Both lists are data beside the code that uses them, so that neither timm nor torch is needed here.
 """
@@ -25,7 +25,7 @@ BACKBONES = Path(__file__).resolve().parents[1] / "backbones"
 PRESETS = BACKBONES / "presets.yaml"
 NETWORKS = BACKBONES / "timm_models.txt"  # generated
 
-NOT_OPTIONS = frozenset({"paper", "license", "note"})  # what a preset says to people only
+NOT_OPTIONS = frozenset({"paper", "license", "note"})  # entries of a preset that are for people only
 METHOD = "pretrained"
 READING = frozenset({"image_size", "crop_fraction", "pooling", "layers"})  # keys that `features` has as well
 LONGEST_DOWNLOAD = LONGEST_FILE_NAME - 55  # bytes of a file's name; those beside it have longer endings
@@ -36,7 +36,7 @@ Config = dict[str, Any]
 
 @functools.cache
 def presets() -> dict[str, Config]:
-    """All presets by name."""
+    """Return all presets by name."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
     content: dict[str, Config] = yaml.load(PRESETS.read_text(encoding="utf-8"), loader)
     return content
@@ -44,14 +44,14 @@ def presets() -> dict[str, Config]:
 
 @functools.cache
 def networks() -> frozenset[str]:
-    """Names of timm's networks, and of all that it has weights for (`network.tag`)."""
+    """Return the names of timm's networks, and of all that it has weights for (`network.tag`)."""
     return frozenset(NETWORKS.read_text(encoding="utf-8").split())
 
 
 def resolved(options: Config) -> Config:
-    """The options of a pretrained backbone with those of its preset, as its command takes them."""
+    """Return the options of a pretrained backbone with those of its preset, as its command takes them."""
     preset = presets().get(options["preset"], {}) if options["preset"] else _known(options)
-    # Own weights may hold the same tensors in another file: what the preset says of its own file does not hold.
+    # Own weights may hold the same tensors in another file: the preset's entries on its own file do not hold.
     unused = NOT_OPTIONS | {"prefix", "sha256"} if options["weights"] else NOT_OPTIONS
     taken = {key: value for key, value in preset.items() if key not in unused and options[key] in (None, {})}
     filled = options | taken
@@ -59,29 +59,29 @@ def resolved(options: Config) -> Config:
 
 
 def _known(options: Config) -> Config:
-    """What a preset says about the data of the weights that a model's tag means."""
+    """Return a preset's entries on the data of the weights that a model's tag means."""
     place = hub_address(f"timm/{options['model']}") + "/"
     same = (preset for preset in presets().values() if not options["weights"] and preset["weights"].startswith(place))
     return {key: value for key, value in next(same, {}).items() if key in {"data", "supervision"}}
 
 
 def download_of(address: str, sha256: str | None) -> Config | None:
-    """What rule `download` is asked for, for a file on a server other than the hub; None for others."""
+    """Return the parameters of rule `download` for a file on a server other than the hub; None for other files."""
     if not address.startswith(("http://", "https://")):
         return None
     return {"sources": [address], "sha256": sha256 or "any", "md5": None}
 
 
 def file_name(address: str) -> str:
-    """Name for the file at an address, that needs no quotes in a shell; of a long one the end."""
+    """Return a name for the file at an address that needs no quotes in a shell; a long name keeps its end."""
     name = re.sub(r"[^\w.+=-]", "_", Path(unquote(urlsplit(address).path)).name) or "weights"
     return name.encode()[-LONGEST_DOWNLOAD:].decode(errors="ignore")
 
 
 def files_of_weights(options: Config) -> dict[str, tuple[str, str | None]]:
-    """The files that weights consist of, where planning knows them: address or path, and SHA-256, of each.
+    """Return the files of weights, if planning knows them: the address or path of each, and its SHA-256.
 
-    `file` is what `weights` names; `tensors` lie beside it, if it is a backbone's description.
+    `file` is the one that `weights` names; `tensors` lie beside it, if it is a backbone's description.
     """
     weights = options["weights"]
     if weights is None or is_on_hub(weights):
@@ -93,9 +93,9 @@ def files_of_weights(options: Config) -> dict[str, tuple[str, str | None]]:
 
 
 def weights_path(weights: str) -> Path | None:
-    """The path of weights that are a file here, None for an address elsewhere.
+    """Return the path of weights that are a file here; None for an address elsewhere.
 
-    What comes with the project (`weights/`) is found from any working directory that has no such file itself.
+    A file that comes with the project (`weights/`) is found from any working directory that has no such file itself.
     """
     path = local_path(weights)
     if path is None or path.is_absolute() or path.exists() or not (PROJECT / path).exists():
@@ -104,9 +104,9 @@ def weights_path(weights: str) -> Path | None:
 
 
 def trained_on(options: Config) -> str:
-    """What a backbone was trained on elsewhere and what told it what is alike, in a few words for tables.
+    """Return the images that a backbone was trained on elsewhere, and its supervision, in a few words for tables.
 
-    Where its description is a file here, it says so itself.
+    They are in its description, if that is a file here.
     """
     options = resolved(options)
     data, supervision = options["data"], options["supervision"]
@@ -118,10 +118,10 @@ def trained_on(options: Config) -> str:
 
 
 def network_of(options: Config) -> Config:
-    """What options of pretraining say of a network, for one that was trained elsewhere; empty if only its files tell.
+    """Return the options of pretraining for a network that was trained elsewhere; empty if only its files tell.
 
     Raises:
-        DeepclustError: its description is a file here, and none.
+        DeepclustError: its description is a file here, but not a description.
     """
     if spec := _description(options.get("weights")):
         own = spec["architecture"]
@@ -132,12 +132,12 @@ def network_of(options: Config) -> Config:
 
 
 def resize_and_crop(options: Config) -> tuple[int | None, float] | None:
-    """The side in pixels to which a backbone scales images (None: as they are), and the fraction that it crops.
+    """Return the side in pixels to which a backbone scales images (None: as they are), and the fraction that it crops.
 
-    None where only the files of its weights tell.
+    Return None if only the files of its weights tell.
 
     Raises:
-        DeepclustError: its description is a file here, and none.
+        DeepclustError: its description is a file here, but not a description.
     """
     known: Config = {"image_size": options.get("image_size"), "crop_fraction": 1.0}
     if options.get("method") == METHOD:
@@ -152,17 +152,17 @@ def resize_and_crop(options: Config) -> tuple[int | None, float] | None:
 
 
 def _description(weights: str | None) -> Config | None:
-    """The description that `weights` name, if it is a file here.
+    """Return the description that `weights` name, if it is a file here.
 
     Raises:
-        DeepclustError: it is none.
+        DeepclustError: the file is no description.
     """
     path = weights_path(weights) if weights and is_description(weights) else None
     return None if path is None else read_description(path)
 
 
 def check_pretrained(where: Keys, options: Config) -> Iterator[Problem]:
-    """Problems of a backbone of `method: pretrained`."""
+    """Yield the problems of a backbone of `method: pretrained`."""
     preset, model, weights = (options.get(key) for key in ("preset", "model", "weights"))
     if isinstance(weights, str) and is_description(weights):
         yield from _check_own(where, options)
@@ -191,7 +191,7 @@ def check_pretrained(where: Keys, options: Config) -> Iterator[Problem]:
 
 
 def _check_own(where: Keys, options: Config) -> Iterator[Problem]:
-    """A backbone of this project: its description says all that is needed."""
+    """Check a backbone of this project: its description says all that is needed."""
     weights = options["weights"]
     known = {"method", "weights", "sha256", "data", "supervision", "features"}
     for key in sorted(key for key in options.keys() - known if options[key]):
@@ -230,7 +230,7 @@ def _is_description_on_hub(address: str) -> bool:
 
 
 def _check_reading(where: Keys, options: Config) -> Iterator[Problem]:
-    """A network's own head reads its end only."""
+    """Check the options of the extraction: a network's own head reads only its end."""
     features = _mapping(options.get("features"))
     preset = presets().get(str(options.get("preset")), {})
     chosen = [features.get("pooling"), options.get("pooling"), preset.get("pooling"), "head"]
@@ -242,7 +242,10 @@ def _check_reading(where: Keys, options: Config) -> Iterator[Problem]:
 
 
 def _check_abilities(where: Keys, options: Config) -> Iterator[Problem]:
-    """What a network cannot do, as far as timm's name for it tells; its command sees the rest before any download."""
+    """Check that a network can do what is asked, as far as its name in timm tells.
+
+    Its command sees the rest before any download.
+    """
     preset = presets().get(str(options.get("preset")), options)
     model = str(preset.get("model"))
     named = re.match(r"vit_.*_patch(\d+)", model)
@@ -259,7 +262,7 @@ def _check_abilities(where: Keys, options: Config) -> Iterator[Problem]:
 
 
 def _mapping(value: Any) -> Config:
-    """A nested section; none where something else stands there, which the schema's check names."""
+    """Return a nested section; empty if something else stands there, which the schema's check names."""
     return value if isinstance(value, dict) else {}
 
 

@@ -1,4 +1,4 @@
-"""A problem of an experiment: the place where it stands, and what is wrong there."""
+"""A problem of an experiment: its place, and the mistake there."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +15,7 @@ class Problem:
 
     Attributes:
         path: the keys that lead to the place, from the top or from where a check began; empty: all of it.
-        message: what is wrong, and what to do.
+        message: the mistake, and what to do.
     """
 
     path: Keys
@@ -26,7 +26,7 @@ class Problem:
         return replace(self, path=(*keys, *self.path))
 
     def is_below(self, *keys: Any) -> bool:
-        """Whether it is a problem of the place that keys lead to, or of one inside."""
+        """Tell whether it is a problem of the place that keys lead to, or of one inside."""
         return self.path[: len(keys)] == keys
 
     def __str__(self) -> str:
@@ -35,7 +35,7 @@ class Problem:
 
 
 class ProblemError(DeepclustError):
-    """A problem that ends what was being done.
+    """A problem that ends the work at hand.
 
     Attributes:
         problem: the problem.

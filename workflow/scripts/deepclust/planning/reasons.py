@@ -1,4 +1,7 @@
-"""Why jobs run, in words. Snakemake prints changed parameters as a whole, and every file that is missing or newer."""
+"""Reasons of jobs in words.
+
+Snakemake prints changed parameters as a whole, and every file that is missing or newer.
+"""
 
 import json
 import logging
@@ -25,11 +28,11 @@ Job = Any  # Snakemake's
 
 @dataclass(frozen=True)
 class Change:
-    """Something that a job depends on and that is not as it was.
+    """Something that a job depends on and that has changed.
 
     Attributes:
-        what: it, in words, e.g. `option seeds` or `code of heads.temi`.
-        values: what it was and is, where that can be read.
+        what: its name in words, e.g. `option seeds` or `code of heads.temi`.
+        values: its old and new value, if they can be read.
     """
 
     what: str
@@ -40,7 +43,7 @@ class Change:
 
 
 def is_code(parameter: str) -> bool:
-    """Whether a recorded parameter is part of a code fingerprint, or says nothing at all (an empty list)."""
+    """Tell whether a recorded parameter is part of a code fingerprint, or says nothing at all (an empty list)."""
     return _is_code(literal_eval(parameter))
 
 
@@ -49,7 +52,7 @@ def _is_code(value: Any) -> bool:
 
 
 def changes(params: Any, job: Job) -> list[Change]:
-    """What changed, if parameters did: modules of code, options, or files of the user's.
+    """Return the changes behind changed parameters: modules of code, options, or files of the user's.
 
     Args:
         params: Snakemake's record of parameters that only the old or only the new job has.
@@ -81,7 +84,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Options of options as `section.option`."""
+    """Return nested options as `section.option`."""
     found: dict[str, Any] = {}
     for key, value in options.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
@@ -104,13 +107,16 @@ def _cut(text: str, most: int) -> str:
 
 
 def _watched(job: Job) -> str:
-    """What the digests among a job's parameters are of. A workflow that uses this one may have renamed the rule."""
+    """Return the name of the things whose digests are among a job's parameters.
+
+    A workflow that uses this one may have renamed the rule.
+    """
     whats = (state.what for rule, state in STATES.items() if job.rule.name.endswith(rule))
     return next(whats, "parameters").format(**job.wildcards_dict)
 
 
 def told(dag: Any, job: Job) -> str:
-    """The reason of a job in at most `LONGEST` characters: Snakemake's, with what changed in words and few files."""
+    """Return a job's reason in at most `LONGEST` characters: Snakemake's, with changes in words and few files."""
     reason = dag.reason(job)
     if reason.forced:
         return "Forced execution"
@@ -135,7 +141,7 @@ def told(dag: Any, job: Job) -> str:
 
 
 class ReasonsInWords(logging.Filter):
-    """Puts `told` in place of the reason in what Snakemake logs of a job, whatever displays it."""
+    """A filter that puts `told` in place of the reason in Snakemake's log records of jobs, for every display."""
 
     def __init__(self, workflow: Any) -> None:
         super().__init__()
@@ -144,13 +150,13 @@ class ReasonsInWords(logging.Filter):
 
     @classmethod
     def install(cls, workflow: Any) -> None:
-        """Let Snakemake tell the reasons of this workflow's jobs, and of no earlier one's."""
+        """Install the filter for this workflow's jobs, in place of that for an earlier one's."""
         for earlier in [found for found in logger.filters if isinstance(found, cls)]:
             logger.removeFilter(earlier)
         logger.addFilter(cls(workflow))
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass."""
+        """Let every record pass, that of a job with its reason in words."""
         if getattr(record, "event", None) == LogEvent.JOB_INFO:
             number: int = record.jobid  # type: ignore[attr-defined]
             dag = self._workflow.dag

@@ -1,4 +1,4 @@
-"""Checks an experiment against the generated JSON schema and fills in the defaults.
+"""Check of an experiment against the generated JSON schema, which also fills in the defaults.
 
 Planning validates against the schema rather than the pydantic models because the models stand beside code that imports
 torch, and a plan must be there in a second. A problem has the path of its key.
@@ -21,7 +21,7 @@ SCHEMA_PATH = Path(__file__).resolve().parents[3] / "schemas" / "config.schema.j
 
 
 class Schema:
-    """The JSON schema of experiment files, with what planning reads from it."""
+    """The JSON schema of experiment files, with the facts that planning reads from it."""
 
     def __init__(self, path: Path = SCHEMA_PATH) -> None:
         self.root: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -34,21 +34,21 @@ class Schema:
         return schema
 
     def facts(self, kind: str, name: str) -> dict[str, Any]:
-        """What a method says about itself, e.g. `facts("loader", "cifar10")["splits"]`."""
+        """Return the facts of a method, e.g. `facts("loader", "cifar10")["splits"]`."""
         facts: dict[str, Any] = self.definitions[f"{kind}.{name}"]["x-facts"]
         return facts
 
     def module(self, kind: str, name: str) -> str:
-        """The library module of a method, e.g. `deepclust.heads.kmeans`."""
+        """Return the library module of a method, e.g. `deepclust.heads.kmeans`."""
         module: str = self.definitions[f"{kind}.{name}"]["x-module"]
         return module
 
 
 def check_and_fill(config: dict[str, Any], schema: Schema) -> tuple[dict[str, Any], list[Problem]]:
-    """The experiment with all defaults in it, and its problems.
+    """Return the experiment with all defaults in it, and its problems.
 
-    Strings that look like a number or a truth value are accepted where one is wanted: `--config` hands over strings,
-    and YAML reads `1e-4` as one.
+    A string that looks like a number or a truth value is accepted if one is wanted: `--config` hands over strings, and
+    YAML reads `1e-4` as one.
     """
     filled = _fill(config, schema.root, schema)
     return filled, list(_problems(filled, schema.root, schema, ()))
@@ -78,25 +78,25 @@ def _fill(value: Any, node: dict[str, Any], schema: Schema) -> Any:
 
 
 def _expanded(value: str) -> str:
-    """A path below the home folder as a shell would take it; nothing else begins with `~/`."""
+    """Return a path below the home folder as a shell would take it; nothing else begins with `~/`."""
     return str(Path(value).expanduser()) if value.startswith("~/") else value
 
 
 def _types(node: dict[str, Any], schema: Schema) -> set[str]:
-    """The JSON types that a node allows; certain words, such as `auto`, are no text."""
+    """Return the JSON types that a node allows; certain words, such as `auto`, are no text."""
     options = [schema.resolve(option) for option in node.get("anyOf", [node])]
     found = {str(option.get("type")) for option in options if not {"const", "enum"} & set(option)}
     return found - {"integer"} if "number" in found else found
 
 
 def _over_default(value: Any, node: dict[str, Any]) -> Any:
-    """A partly given nested section keeps the defaults of the method that it stands in."""
+    """Return a partly given nested section with the defaults of the method that it stands in."""
     default = node.get("default")
     return {**default, **value} if isinstance(default, dict) and isinstance(value, dict) else value
 
 
 def _choose(value: Any, node: dict[str, Any], schema: Schema) -> dict[str, Any]:
-    """The alternative of a discriminated union that `value` names."""
+    """Return the alternative of a discriminated union that `value` names."""
     discriminator = node.get("discriminator")
     if discriminator is None or not isinstance(value, dict):
         return node
@@ -123,7 +123,7 @@ def _coerce(value: str, node: dict[str, Any], schema: Schema) -> Any:
 
 
 def _problems(value: Any, node: dict[str, Any], schema: Schema, path: Keys) -> Iterator[Problem]:
-    """All problems below `path`; unions are resolved by their discriminator first, so that messages stay specific."""
+    """Yield all problems below `path`; a union's discriminator chooses first, so that messages stay specific."""
     node = schema.resolve(node)
     if "discriminator" in node and isinstance(value, dict):
         key = node["discriminator"]["propertyName"]
@@ -173,7 +173,7 @@ def _mapping_problems(value: dict[str, Any], node: dict[str, Any], schema: Schem
 
 
 def _descriptions(error: jsonschema.ValidationError, path: Keys) -> Iterator[Problem]:
-    # Of a union's alternatives (`int or null`, `int or list`), the one that got furthest says what is wrong.
+    # The alternative of a union (`int or null`, `int or list`) that got furthest names the mistake.
     while error.context:
         error = max(error.context, key=lambda e: (len(e.absolute_path), e.validator not in {"type", "const"}))
     if error.validator != "additionalProperties":
@@ -217,5 +217,5 @@ def _a(types: Iterable[str]) -> str:
 
 
 def undefined(section: str, name: Any, entries: Iterable[str]) -> str:
-    """What is wrong with the name of something that a section does not define."""
+    """Return the message for the name of something that a section does not define."""
     return f"{section} defines no {name!r}{did_you_mean(name, entries)}"

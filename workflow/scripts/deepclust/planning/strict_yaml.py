@@ -1,4 +1,4 @@
-"""Experiment files, read so that nothing in them is lost without a word."""
+"""Reading of experiment files in which nothing is lost without a word."""
 
 from collections.abc import Hashable
 from pathlib import Path
@@ -13,7 +13,7 @@ class _StrictLoader(SafeLoader):  # type: ignore[misc, valid-type]
     """A YAML loader to which duplicate keys are errors; YAML itself keeps the last one silently."""
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
-        """A value; of one that looks like a date but is none, YAML itself does not say where it stands."""
+        """Return a value; say where one stands that looks like a date but is none, which YAML itself does not."""
         try:
             return super().construct_object(node, deep)
         except ValueError as error:
@@ -43,7 +43,7 @@ class _StrictLoader(SafeLoader):  # type: ignore[misc, valid-type]
 
 
 def check_file(path: Path) -> list[str]:
-    """Problems of an experiment file that can be seen without knowing what it means, one line each."""
+    """Return problems of an experiment file that can be seen without knowing its meaning, one line each."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -52,7 +52,7 @@ def check_file(path: Path) -> list[str]:
         return [f"{path}: cannot be read ({error.strerror})"]
     except UnicodeDecodeError:
         text = "\0"
-    if "\0" in text:  # as in UTF-16, which may be read as UTF-8 where it has no mark at its beginning
+    if "\0" in text:  # as in UTF-16, which may be read as UTF-8 if it has no mark at its beginning
         return [f"{path}: is not UTF-8 (UTF-16, perhaps): save it as UTF-8"]
     try:
         content = yaml.load(text, Loader=_StrictLoader)
@@ -70,7 +70,7 @@ def check_file(path: Path) -> list[str]:
 
 
 def _advice(error: yaml.MarkedYAMLError) -> str:
-    """What to do about what people write most often that is no YAML."""
+    """Return advice on the most frequent mistakes in YAML."""
     problem = str(error.problem)
     if "escape" in problem or "hexdecimal" in problem:
         return ": between double quotes a backslash begins an escape, so take single quotes"
@@ -78,12 +78,12 @@ def _advice(error: yaml.MarkedYAMLError) -> str:
 
 
 def experiment_text(config: dict[str, Any]) -> str:
-    """An experiment as YAML, in the order of its keys."""
+    """Return an experiment as YAML, in the order of its keys."""
     return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, width=120)
 
 
 def _plain(value: Any) -> Any:
-    """Copies, because YAML would write what stands in two places as a reference."""
+    """Return a copy of a value, because YAML would write one that stands in two places as a reference."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""What a person sees while the workflow runs, and at its end.
+"""The messages of the workflow on the terminal while it runs, and at its end.
 
 Jobs write their output to log files and their progress to small files beside them (`deepclust.core.progress`). A
 thread of Snakemake's main process shows these: on a terminal as lines that stay below Snakemake's own messages and are
@@ -27,7 +27,7 @@ UP = "\x1b[1A"
 
 
 class Watcher:
-    """Shows the progress of running jobs until the process ends."""
+    """A display of the progress of running jobs until the process ends."""
 
     def __init__(self, folder: Path, stream: TextIO | None = None) -> None:
         self.folder = folder
@@ -39,7 +39,7 @@ class Watcher:
         self._started = time.time()
 
     def start(self) -> None:
-        """Watch in the background. Progress files of earlier runs are ignored."""
+        """Watch in the background; ignore progress files of earlier runs."""
         if self.live:
             for handler in logging.getLogger("snakemake.logging").handlers + logging.getLogger().handlers:
                 self._clear_before(handler)
@@ -90,7 +90,7 @@ class Watcher:
 
 
 def running_jobs(folder: Path, since: float) -> list[dict[str, Any]]:
-    """The progress of the jobs that gave a sign of life lately, by log file."""
+    """Return the progress of the jobs that gave a sign of life lately, by log file."""
     jobs = []
     for file in sorted(folder.rglob("*.progress")):
         try:
@@ -104,14 +104,14 @@ def running_jobs(folder: Path, since: float) -> list[dict[str, Any]]:
 
 
 def _at_most(number: int, lines: list[str]) -> list[str]:
-    """The lines, or as many as fit with one that says how many more there are: what scrolls off cannot be erased."""
+    """Return the lines, or as many as fit with one that counts the others: lines that scroll off cannot be erased."""
     if len(lines) <= number:
         return lines
     return [*lines[: number - 1], f"… and {len(lines) - number + 1} more"]
 
 
 def describe(job: dict[str, Any]) -> str:
-    """One line: what runs, how far it is, how fast, how long it still takes."""
+    """Return one line on a job: what runs, how far it is, how fast, how long it still takes."""
     parts = [job["label"], job["what"]]
     if job["total"]:
         parts.append(f"{100 * job['done'] / job['total']:3.0f} %")
@@ -125,14 +125,14 @@ def describe(job: dict[str, Any]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`0:07`, `12:30` or `3:05:00`."""
+    """Return `0:07`, `12:30` or `3:05:00`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def log_notes(folder: Path, newer_than: float = 0.0) -> list[str]:
-    """What jobs left beside their logs, one line each: reasons of failures, and warnings. The notes are removed."""
+    """Return the notes of jobs beside their logs, one line each: reasons of failures, and warnings; remove them."""
     lines = []
     for file in sorted(folder.rglob("*.progress")):
         try:
@@ -148,7 +148,7 @@ def log_notes(folder: Path, newer_than: float = 0.0) -> list[str]:
 
 
 def closing_table(leaderboard: Path, page: Path, floors: Sequence[str]) -> str:
-    """The scores of all runs, what was gained over raw pixels, and where the report is.
+    """Return the scores of all runs, the gains over raw pixels, and the place of the report.
 
     Args:
         floors: names of the raw-pixel backbones.
@@ -180,7 +180,7 @@ def closing_table(leaderboard: Path, page: Path, floors: Sequence[str]) -> str:
 
 
 def _skipped(rows: list[dict[str, str]]) -> str:
-    """How many files beside the images were skipped, of every dataset that has such."""
+    """Return how many files beside the images were skipped, for every dataset that has such."""
     found = [row for row in rows if int(row.get("skipped") or 0)]
     lines = [f"{row['dataset']} ({row['split']}): {row['images']} images, {row['skipped']} skipped" for row in found]
     return "".join(f"\n  {line}" for line in dict.fromkeys(lines))
@@ -204,12 +204,12 @@ def _score(row: dict[str, str], metric: str) -> str:
 
 
 def _failed(metrics: Sequence[str]) -> list[str]:
-    """Cells of a run whose every seed failed."""
+    """Return the cells of a run whose every seed failed."""
     return ["failed", *("–" for _ in metrics[1:])]
 
 
 def _gain(row: dict[str, str], rows: list[dict[str, str]], floors: Sequence[str]) -> str:
-    """ACC above that of the best run on raw pixels that is otherwise the same; nothing for raw pixels."""
+    """Return ACC above that of the best run on raw pixels that is otherwise the same; nothing for raw pixels."""
     if not row["acc_mean"] or _on_pixels(row, floors):
         return ""
     keys = ("dataset", "head", "k_by", "protocol", *(() if row["k_by"] == "auto" else ("k",)))
