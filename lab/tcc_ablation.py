@@ -118,7 +118,7 @@ def train(images: np.ndarray, options: dict[str, Any]) -> Outcome:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_raw(folder / "images", [images], images.shape[1:])
-        files = engine.Files(
+        files = engine.TrainingFiles(
             [Images(folder / "images")],
             None,
             folder / "model.json",

@@ -60,7 +60,7 @@ def train(tmp_path, images):
             "checkpoint_seconds": 1000,
             "listen": lambda stop: None,
         }
-        files = engine.Files(
+        files = engine.TrainingFiles(
             splits or [images],
             start_model,
             folder / "model.json",

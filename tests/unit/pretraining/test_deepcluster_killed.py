@@ -52,7 +52,7 @@ def train_and_end(name, images, out, last, number=signal.SIGKILL):
 
         streamed_kmeans._blocks = until_the_end
         written = [out / file for file in ("model.json", "training.jsonl", "tensorboard", "snapshots")]
-        files = engine.Files([Images(Path(images))], None, *written)
+        files = engine.TrainingFiles([Images(Path(images))], None, *written)
         session = engine.Session(torch.device("cpu"), Progress(hidden=True), "0", 1e-9, listen, team)
         engine.pretrain(name, module, options, files, session)
         team.barrier()

@@ -253,7 +253,7 @@ def train_with_little_memory(images, out):
         module = SimpleNamespace(Options=Options, METHOD=type("Variant", (SimCLR,), {"embed": embed}))
         options = Options(dataset="noise", architecture="resnet10_w32", epochs=1, batch_size=20, precision="fp32")
         written = [Path(out) / name for name in ("model.json", "training.jsonl", "tensorboard", "snapshots")]
-        files = engine.Files([Images(Path(images))], None, *written)
+        files = engine.TrainingFiles([Images(Path(images))], None, *written)
         session = engine.Session(CPU, Progress(hidden=True), "0", 1000, lambda stop: None, team)
         engine.pretrain("simclr", module, options, files, session)
 
@@ -325,7 +325,7 @@ def train_with_labels_that_differ(images, out):
         options = {"architecture": "resnet10_w32", "epochs": 2, "batch_size": 20, "precision": "fp32", "sobel": False}
         options = module.Options(dataset="noise", clusters=4, **options)
         written = [Path(out) / name for name in ("model.json", "training.jsonl", "tensorboard", "snapshots")]
-        files = engine.Files([Images(Path(images))], None, *written)
+        files = engine.TrainingFiles([Images(Path(images))], None, *written)
         session = engine.Session(CPU, Progress(hidden=True), "0", 1000, lambda stop: None, team)
         engine.pretrain("deepcluster", module, options, files, session)
         Path(out, f"orders-{team.rank}").write_text(json.dumps(orders))
