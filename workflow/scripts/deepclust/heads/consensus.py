@@ -60,7 +60,7 @@ class Options(CombiningOptions):
     """Preparation of the features; see the other heads. Neighbors are searched among half-whitened features with
     `half_whiten` only, else among the features as they are."""
     components: int = Field(512, ge=1)
-    """Principal components that `normalize: whiten` and `half_whiten` keep, at most."""
+    """Largest number of principal components that `normalize: whiten` and `half_whiten` keep."""
     starts: int = Field(3, ge=1)
     """Number of the best votes that are trained further."""
     heads: int = Field(10, ge=2)

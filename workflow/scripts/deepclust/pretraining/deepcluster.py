@@ -4,7 +4,7 @@ The defaults are the published setting for ImageNet with AlexNet, 10,000 cluster
 
 Departures: features are whitened by components of at most 131,072 images; a network without an activation to leave out
 at its end (a ResNet) is clustered on its pooled features; whitened features are float16; images that fill no batch are
-not seen; bf16 networks.
+not seen; networks compute in bf16.
 """
 
 import time
@@ -27,7 +27,7 @@ from deepclust.pretraining.parts.streamed_kmeans import kmeans
 from deepclust.pretraining.parts.whitening import whitened_features
 from deepclust.pretraining.views.base import for_each_image
 
-TOP_STD = 0.01  # of the top layer's fresh weights
+TOP_STD = 0.01  # standard deviation of the top layer's fresh weights
 
 
 class Options(PretrainingOptions):
@@ -36,28 +36,28 @@ class Options(PretrainingOptions):
     clusters: int = Field(10_000, ge=2)
     """Number of clusters: many more than there are classes, and some hundred images for each."""
     clustering: Literal["kmeans", "pic"] = "kmeans"
-    """k-means, or power iteration clustering, which finds the number of clusters itself; the largest `clusters` of
-    them are learned."""
+    """Clustering: k-means, or power iteration clustering. The latter finds the number of clusters itself; the largest
+    `clusters` of them are learned."""
     iterations: int = Field(20, ge=1)
-    """Iterations of k-means."""
+    """Number of iterations of k-means."""
     components: int = Field(256, ge=1)
-    """Principal components of the features that are clustered."""
+    """Number of principal components of the features that are clustered."""
     reassign_every: int = Field(1, ge=1)
-    """Epochs from one clustering to the next."""
+    """Number of epochs from one clustering to the next."""
     top_learning_rate: float = Field(0.05, gt=0)
     """Learning rate of the layer from features to clusters, which starts anew after each clustering."""
     architecture: Architecture = "alexnet_bn"
     """Network. AlexNet and VGG-16 are made for images of 224 pixels."""
     sobel: bool = True
-    """Whether the network sees the edges of the grey image (Sobel's filters) instead of its colours."""
+    """Show the network the edges of the grey image (Sobel's filters) instead of its colours."""
     augmentation: AugmentationOptions = AugmentationOptions(
         crop_scale=(0.08, 1.0), jitter_probability=0.0, grayscale_probability=0.0
     )
-    """How the view of an image is drawn; published: crop and flip only."""
+    """Augmentation of the view of an image; published: crop and flip only."""
     epochs: int = Field(500, ge=1)
     """Passes over as many images as there are."""
     batch_size: int = Field(256, ge=2)
-    """Images per step; what is left over at the end of an epoch is not seen in it."""
+    """Images per step; those left over at the end of an epoch are not seen in it."""
     learning_rate: float = Field(0.05, gt=0)
     """Learning rate of the network; it stays the same."""
     warmup_epochs: float = Field(0, ge=0)
@@ -74,7 +74,11 @@ class DeepCluster(Method):
     labels_before: Tensor
 
     def __init__(self, options: Options, backbone: nn.Module, images: ImageFacts) -> None:
-        """Raises: DeepclustError, if there are fewer images than clusters."""
+        """Attach the top layer and the clusters.
+
+        Raises:
+            DeepclustError: there are fewer images than clusters.
+        """
         super().__init__(options, backbone, images)
         images.check_clusters(options.clusters)
         self.top = nn.Linear(backbone.feature_dim, options.clusters)  # type: ignore[arg-type]
@@ -84,26 +88,26 @@ class DeepCluster(Method):
         self.register_buffer("labels_before", torch.full((images.count,), -1, dtype=torch.int32))
 
     def views(self, images: Tensor, seed: int) -> list[Tensor]:
-        """One view of each image, then what each dropout layer of the network keeps for it, uint8 [B, width]."""
+        """Draw one view of each image, then the mask of each dropout layer of the network, uint8 [B, width]."""
         generator = torch.Generator(images.device).manual_seed(derive_seed(seed, "dropout"))
         kept = [for_each_image(partial(layer.draw, generator=generator), len(images)) for layer in self.dropouts]
         return [self.augment(images, seed), *kept]
 
     def embed(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        """Scores of all clusters, [B, k]."""
+        """Return the scores of all clusters, [B, k]."""
         view, *kept = views
         for layer, draws in zip(self.dropouts, kept):
             layer.kept = draws
         return (self.top(F.relu(self.backbone(view))),)
 
     def loss(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy with the clusters of this epoch, and how often the highest score is that of the cluster."""
+        """Return the cross-entropy with the clusters of this epoch, and the share of images predicted correctly."""
         (logits,), labels = embeddings, self.labels[indices].long()
         accuracy = (logits.detach().argmax(1) == labels).float().mean()
         return {"loss": F.cross_entropy(logits, labels), "accuracy": accuracy}
 
     def order(self, count: int, seed: int) -> Tensor:
-        """All clusters equally often."""
+        """Draw all clusters equally often."""
         return uniform_order(self.labels.cpu(), count, seed)
 
     def start_epoch(self, epoch: Epoch) -> None:
@@ -120,14 +124,14 @@ class DeepCluster(Method):
             epoch.forget(self.top.parameters())
 
     def _cluster(self, epoch: Epoch) -> Tensor:
-        """Cluster of every image by its features, int32 [N] on the CPU."""
+        """Cluster all images by their features, int32 [N] on the CPU."""
         options, device, started = self.options, self.labels.device, time.perf_counter()
         team, count = epoch.team, len(self.labels)
         sample_seed, seed = (derive_seed(epoch.seed, purpose) for purpose in ("sample", "kmeans"))
         rows = whitened_features(epoch.features, count, options.components, sample_seed, device, team)
         reduced = time.perf_counter()
         if options.clustering == "pic":
-            # A value flows between any two images: not shared among processes.
+            # Values flow between any two images, so processes do not share this work.
             (whole,) = team.all_gather((rows,), count)
             labels = power_iteration_clusters(whole, options.clusters, device, team)
         else:
@@ -137,16 +141,16 @@ class DeepCluster(Method):
         return labels
 
     def end_epoch(self, epoch: Epoch) -> dict[str, float]:
-        """Sizes of the clusters, and how much they have in common with those before (0: nothing, 1: all)."""
+        """Return the sizes of the clusters, and how much they have in common with those before (0: nothing, 1: all)."""
         record = cluster_record(self.labels, torch.full_like(self.labels, -1), self.options.clusters)
         return record | common_information(self.labels_before, self.labels)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The network, then the top layer, which has no momentum."""
+        """Return the network's parameters, then those of the top layer, which has no momentum."""
         return [{"params": list(self.backbone.parameters())}, {"params": list(self.top.parameters()), "momentum": 0.0}]
 
     def learning_rates(self, position: float) -> list[float]:
-        """Constant."""
+        """Return the learning rates, which are constant."""
         return [self.options.learning_rate, self.options.top_learning_rate]
 
 

@@ -1,12 +1,13 @@
 """DeepCluster-v2: the centroids of the embeddings are the last layer (Caron et al. 2020, arXiv 2006.09882, section 4).
 
-The embeddings of the epoch before, kept in banks, are clustered by spherical k-means, once per head; the centroids are
-the prototypes that a view's embedding is compared with, and are not trained. The defaults are solo-learn's setting for
+The embeddings of the epoch before, kept in banks, are clustered by spherical k-means, once per head. The centroids are
+the prototypes that a view's embedding is compared with; they are not trained. The defaults are solo-learn's setting for
 CIFAR (da Costa et al. 2022).
 
-Departures: the first banks hold embeddings of images without augmentation, so both are the same then: features by the
-network in evaluation mode, projections normalised over many images; images left over at the end of an epoch keep their
-embeddings and have a label in the next, which there they lose; banks are kept in float16; bf16 networks.
+Departures: the first banks hold embeddings of images without augmentation, so both are the same: features by the
+network in evaluation mode, projections normalised over many images. Images left over at the end of an epoch keep their
+embeddings and have a label in the next epoch; in solo-learn they lose it. Banks are kept in float16, and networks
+compute in bf16.
 """
 
 import copy
@@ -36,9 +37,9 @@ class Options(PretrainingOptions):
     clusters: int = Field(3000, ge=2)
     """Number of prototypes of each head."""
     heads: int = Field(3, ge=1)
-    """Number of heads: clusterings that are learned at once, of one bank or the other."""
+    """Number of heads, each of which learns a clustering of one of the two banks."""
     iterations: int = Field(10, ge=1)
-    """Iterations of k-means."""
+    """Number of iterations of k-means."""
     temperature: float = Field(0.1, gt=0)
     """Temperature of the loss."""
     projection_hidden: int = Field(2048, ge=1)
@@ -46,18 +47,18 @@ class Options(PretrainingOptions):
     projection_dim: int = Field(128, ge=2)
     """Dimension of the embeddings and prototypes."""
     small_crops: SmallCropOptions = SmallCropOptions()
-    """More views that are small."""
+    """Additional small views."""
     augmentation: AugmentationOptions = AugmentationOptions(
         crop_scale=(0.08, 1.0), brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur_probability=0.5
     )
-    """How views of an image are drawn."""
+    """Augmentation of the views of an image."""
     epochs: int = Field(1000, ge=1)
     """Passes over the images."""
     batch_size: int = Field(256, ge=2)
     """Images per step; those left over at the end of an epoch keep their place in the banks."""
     optimizer: Optimizer = "larc"
-    """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), LARC (LARS whose
-    steps are never longer than those of SGD), Adam or AdamW."""
+    """Optimizer. LARS is SGD with momentum and steps scaled per layer, for large batches. LARC is LARS whose steps are
+    never longer than those of SGD."""
     learning_rate: float = Field(0.6, gt=0)
     """Highest learning rate; it falls along a half cosine."""
     first_learning_rate: float = Field(0.0, ge=0)
@@ -82,7 +83,11 @@ class DeepClusterV2(Method):
     labels_before: Tensor
 
     def __init__(self, options: Options, backbone: nn.Module, images: ImageFacts) -> None:
-        """Raises: DeepclustError, if there are fewer images than clusters."""
+        """Attach the projector, the banks and the prototypes.
+
+        Raises:
+            DeepclustError: there are fewer images than clusters.
+        """
         super().__init__(options, backbone, images)
         images.check_clusters(options.clusters)
         width: int = backbone.feature_dim  # type: ignore[assignment]
@@ -94,20 +99,20 @@ class DeepClusterV2(Method):
         self.register_buffer("bank", torch.zeros(BANKS, count, dim, dtype=torch.float16))
         self.register_buffer("prototypes", torch.zeros(heads, clusters, dim))
         self.register_buffer("labels", torch.full((heads, count), -1, dtype=torch.int32))  # -1: none yet
-        self.register_buffer("labels_before", torch.full((count,), -1, dtype=torch.int32))  # of the first head
+        self.register_buffer("labels_before", torch.full((count,), -1, dtype=torch.int32))  # labels of the first head
 
     def views(self, images: Tensor, seed: int) -> list[Tensor]:
-        """Two views of each image, then the small ones."""
+        """Draw two views of each image, then the small ones."""
         views: list[Tensor] = self.multi_crop(images, seed)
         return views
 
     def embed(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        """Embeddings of every view, each [B, projection_dim]; of length 1 up to rounding."""
+        """Return the embeddings of every view, each [B, projection_dim], of length 1 up to rounding."""
         features = torch.cat(embed_by_size(self.backbone, views))
         return F.normalize(self.projector(features), dim=1).chunk(len(views))
 
     def loss(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy of all views with the image's clusters, averaged over heads."""
+        """Return the cross-entropy of all views with the image's clusters, averaged over heads."""
         values = F.normalize(torch.cat(embeddings), dim=1)
         labels = self.labels[:, indices].long().repeat(1, len(embeddings))  # [heads, views * B]
         logits = torch.einsum("nd,hkd->hkn", values, self.prototypes) / self.options.temperature
@@ -143,11 +148,11 @@ class DeepClusterV2(Method):
 
     @torch.no_grad()
     def _fill(self, epoch: Epoch) -> None:
-        """Fill both banks from the features of all images; of each chunk every process computes its part.
+        """Fill both banks from the features of all images; every process computes its part of each chunk.
 
-        The projector normalises over a chunk: it has no statistics yet, and without any all projections of a network
-        that has not learned point the same way. What it notes of them is forgotten, so that filling again, after a
-        signal, changes nothing.
+        The projector normalises over a chunk, because it has no statistics yet, and without any all projections of a
+        network that has not learned point the same way. Its statistics are restored at the end, so that filling again,
+        after a signal, changes nothing.
         """
         count, statistics = self.bank.shape[1], copy.deepcopy(self.projector.state_dict())
         size = CHUNK - (count % CHUNK == 1)  # one image has no spread to divide by
@@ -162,13 +167,13 @@ class DeepClusterV2(Method):
             self.projector.load_state_dict(statistics)
 
     def end_epoch(self, epoch: Epoch) -> dict[str, float]:
-        """Sizes of the first head's clusters, and how much they have in common with those before."""
+        """Return the sizes of the first head's clusters, and how much they have in common with those before."""
         labels = self.labels[0]
         record = cluster_record(labels, torch.full_like(labels, -1), self.options.clusters)
         return record | common_information(self.labels_before, labels)
 
     def learning_rates(self, position: float) -> list[float]:
-        """A linear rise, then half a cosine, between the given rates."""
+        """Return the learning rate: a linear rise, then half a cosine, between the given rates."""
         options = self.options
         if position < options.warmup_epochs:
             low, share = options.first_learning_rate, position / options.warmup_epochs

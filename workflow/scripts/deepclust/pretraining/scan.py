@@ -1,13 +1,16 @@
-"""SCAN on the whole network: an image and its neighbors belong to the same cluster (Van Gansbeke et al. 2020).
+"""SCAN on the whole network: an image and its neighbors get the same cluster (Van Gansbeke et al. 2020).
 
-SCAN: Learning to Classify Images without Labels, ECCV 2020, arXiv 2005.12320. Starts from a backbone that was trained
-without clusters (SimCLR) and from the neighbors in its features; strong augmentation. The defaults are those for
-CIFAR-10. `selflabel` is the step after it.
+SCAN: Learning to Classify Images without Labels, ECCV 2020, arXiv 2005.12320. Training starts from a backbone that was
+trained without clusters (SimCLR) and from the neighbors in its features, with strong augmentation. The defaults are
+those for CIFAR-10. `selflabel` is the step after it.
 
-Departures: an image is paired with its neighbors only, where the authors' code draws from these and the image itself;
-neighbors are searched in the backbone's features, there (for small images) in the outputs of SimCLR's projector; the
-last epoch is kept, not the one with the lowest loss on the images that are scored; views show the whole stored square,
-resized, where the published ones crop it to the size of a view (the same for images of that size).
+Departures:
+- An image is paired with its neighbors only; the authors' code draws from these and the image itself.
+- Neighbors are searched in the backbone's features; the authors' code searches (for small images) in the outputs of
+  SimCLR's projector.
+- The last epoch is kept, not the one with the lowest loss on the images that are scored.
+- Views show the whole stored square, resized; the published ones crop it to the size of a view, which is the same for
+  images of that size.
 """
 
 import torch
@@ -32,24 +35,24 @@ class Options(PretrainingOptions):
     clusters: int = Field(ge=2)
     """Number of clusters."""
     nearest: int = Field(20, ge=1)
-    """How many of the nearest neighbors count."""
+    """Number of the nearest neighbors that an image is paired with."""
     entropy_weight: float = Field(5.0, ge=0)
     """Weight of the entropy of a batch's mean prediction, which keeps clusters from growing empty."""
     augmentation: StrongAugmentationOptions = StrongAugmentationOptions()
-    """How views are drawn."""
+    """Augmentation of the views."""
     epochs: int = Field(50, ge=1)
     """Passes over the images."""
     batch_size: int = Field(128, ge=2)
     """Images per step, each with one neighbor; many more than there are clusters."""
     optimizer: Optimizer = "adam"
-    """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), LARC (LARS whose
-    steps are never longer than those of SGD), Adam or AdamW."""
+    """Optimizer. LARS is SGD with momentum and steps scaled per layer, for large batches. LARC is LARS whose steps are
+    never longer than those of SGD."""
     learning_rate: float = Field(1e-4, gt=0)
     """Learning rate; after the warm-up it is constant."""
 
 
 class Scan(Classifier):
-    """Backbone and linear layer; each image is seen together with one of its neighbors."""
+    """Backbone and linear layer, which see each image together with one of its neighbors."""
 
     options: Options
     images_per_item = 2
@@ -64,22 +67,22 @@ class Scan(Classifier):
         self.augment = StrongAugmentation(options.augmentation, images.size, images.mean, images.std)
 
     def order(self, count: int, seed: int) -> Tensor:
-        """Each image followed by one of its neighbors."""
+        """Draw an order in which each image is followed by one of its neighbors."""
         generator = torch.Generator().manual_seed(seed)
         anchors = torch.randperm(count, generator=generator)
         drawn = torch.randint(self.neighbors.shape[1], (count,), generator=generator)
         return torch.stack([anchors, self.neighbors[anchors, drawn]], 1).flatten()
 
     def views(self, images: Tensor, seed: int) -> list[Tensor]:
-        """A view of each image and one of its neighbor."""
+        """Draw a view of each image and one of its neighbor."""
         return [self.augment(images[part::2], derive_seed(seed, part)) for part in range(2)]
 
     def embed(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        """Scores of images and neighbors, each [B, k]."""
+        """Return the scores of images and neighbors, each [B, k]."""
         return tuple(self.logits(view) for view in views)
 
     def loss(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> dict[str, Tensor]:
-        """SCAN's loss: images agree with their neighbors, and all clusters are used."""
+        """Return SCAN's loss, with which images agree with their neighbors and all clusters are used."""
         anchors, neighbors = embeddings
         return scan_loss(anchors, neighbors, self.options.entropy_weight)
 
@@ -88,7 +91,7 @@ METHOD = Scan
 
 
 def scan_loss(anchors: Tensor, neighbors: Tensor, entropy_weight: float) -> dict[str, Tensor]:
-    """Mean of -log <p, p'> over pairs, less the weighted entropy of the anchors' mean prediction (eq. 2).
+    """Return the mean of -log <p, p'> over pairs, less the weighted entropy of the anchors' mean prediction (eq. 2).
 
     Args:
         anchors, neighbors: scores [B, k].

@@ -1,12 +1,12 @@
 """SeCu: stable cluster discrimination in one stage (Qian, ICCV 2023, arXiv 2311.14310).
 
 Images are told apart by cluster: several sets of centres, from K to heads * K, are learned together with the backbone.
-An absent cluster's centre gets no gradient; the backbone learns from the labels and centres of the epoch before.
+The centre of an absent cluster gets no gradient. The backbone learns from the labels and centres of the epoch before.
 The defaults are the published setting for CIFAR-10.
 
-Departures: bf16 networks and float32 losses instead of float16 under a gradient scaler; images left over at the end of
-an epoch wait for the next one, and an image without a label yet takes its new one, as all do in epoch 0; the rise of
-the network's rate begins at 0, there at that of its second step.
+Departures: networks compute in bf16 and losses in float32, instead of float16 under a gradient scaler. Images left over
+at the end of an epoch wait for the next one, and an image without a label yet takes its new one, as all do in epoch 0.
+The rise of the network's learning rate begins at 0; in the authors' code it begins at that of the second step.
 """
 
 import math
@@ -27,12 +27,12 @@ from deepclust.pretraining.engine.options import AugmentationOptions, MethodFact
 
 FACTS = MethodFacts(native_k="clusters")
 
-FROZEN_EPOCHS = 1  # in which centres and labels are found while the network stays as it is
+FROZEN_EPOCHS = 1  # epochs in which centres and labels are found while the network stays as it is
 ABSENT = -1e9  # score of the clusters that a smaller head does not have
 
 
 class SecondViewOptions(BaseOptions):
-    """How the second view differs from the first."""
+    """Options of the second view that differ from those of the first."""
 
     blur_probability: Probability = 0.1
     """Probability of a Gaussian blur."""
@@ -50,15 +50,15 @@ class Options(PretrainingOptions):
     projection_dim: int = Field(128, ge=2)
     """Dimension of the projections and centres."""
     predictor: bool = False
-    """Whether to use the published ImageNet setting: a deeper projector, and a predictor whose outputs count too."""
+    """Use the published ImageNet setting: a deeper projector, and a predictor whose outputs count too."""
     temperature: float = Field(0.05, gt=0)
     """Temperature of the loss of the representation."""
     center_temperature: float = Field(0.05, gt=0)
     """Temperature of the loss of the centres."""
     label_weight: Probability = 0.2
-    """Weight of the label in the representation's target; the rest is what the other view predicts."""
+    """Weight of the label in the representation's target; the rest is the prediction of the other view."""
     constraint: Literal["size", "entropy"] = "size"
-    """What keeps clusters from growing empty: a lower bound of their sizes, or the entropy of the sizes."""
+    """Constraint that keeps clusters from growing empty: a lower bound of their sizes, or the entropy of the sizes."""
     size_rate: float = Field(0.1, ge=0)
     """Learning rate of the size constraint's dual variables."""
     size_bound: Probability = 0.9
@@ -68,15 +68,15 @@ class Options(PretrainingOptions):
     center_learning_rate: float = Field(1.2, gt=0)
     """Learning rate of the centres."""
     center_schedule: Literal["constant", "rise"] = "constant"
-    """Whether that rate is constant, or rises from 0 along half a cosine."""
+    """Schedule of that rate: constant, or a rise from 0 along half a cosine."""
     augmentation: AugmentationOptions = AugmentationOptions(crop_scale=(0.3, 1.0), saturation=0.2, blur_probability=1.0)
-    """How the first view of an image is drawn, and the second except for `second_view`."""
+    """Augmentation of the first view of an image, and of the second except for `second_view`."""
     second_view: SecondViewOptions = SecondViewOptions()
-    """How the second view differs from the first."""
+    """Options of the second view that differ from those of the first."""
     epochs: int = Field(401, ge=1)
-    """Passes over the images; in the first one only centres and labels are found."""
+    """Passes over the images; the first one only finds centres and labels."""
     batch_size: int = Field(128, ge=2)
-    """Images per step; what is left over at the end of an epoch waits for another epoch's order."""
+    """Images per step; those left over at the end of an epoch wait for another epoch's order."""
     learning_rate: float = Field(0.2, gt=0)
     """Highest learning rate of the network; it falls to 0 along a half cosine."""
     warmup_epochs: float = Field(10, ge=0)
@@ -87,7 +87,7 @@ class SeCu(Method):
     """Backbone, projector, centres of all heads, and the labels that the images have in each head.
 
     The centres of all heads are the rows of one matrix [T, D], head after head, so that one product gives all scores.
-    Scores are spread out to [..., heads, largest K] with `ABSENT` where a head has no such cluster.
+    Scores are spread out to [..., heads, largest K], with `ABSENT` for clusters that a head does not have.
     """
 
     options: Options
@@ -111,13 +111,13 @@ class SeCu(Method):
         sizes = options.clusters * torch.arange(1, heads + 1)
         total, largest = int(sizes.sum()), int(sizes[-1])
         self.centers = nn.Parameter(F.normalize(torch.randn(total, dim), dim=1))
-        # The state that the losses depend on.
+        # These buffers are the state that the losses depend on.
         self.register_buffer("labels", torch.full((images.count, heads), -1, dtype=torch.int32))  # -1: none yet
         self.register_buffer("head_labels", torch.full((images.count,), -1, dtype=torch.int32))  # at the epoch's start
         self.register_buffer("epoch_centers", torch.zeros(total, dim))  # normalised, at the epoch's start
         self.register_buffer("duals", torch.zeros(total))
         self.register_buffer("counts", torch.zeros(total, dtype=torch.float64))  # images per cluster
-        # Where things are.
+        # These buffers say at which place the clusters of each head are.
         offsets = sizes.cumsum(0) - sizes
         head = torch.arange(heads).repeat_interleave(sizes)
         slots = head * largest + torch.arange(total) - offsets[head]
@@ -131,11 +131,11 @@ class SeCu(Method):
         self._new_labels = self.labels[:0]
 
     def views(self, images: Tensor, seed: int) -> list[Tensor]:
-        """Two views of each image, drawn differently."""
+        """Draw two views of each image, each with its own options."""
         return [augment(images, derive_seed(seed, view)) for view, augment in enumerate(self.augmentations)]
 
     def embed(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        """Projections of both views, then the predictor's outputs if there is one, each [B, D].
+        """Return the projections of both views, then the predictor's outputs if there is one, each [B, D].
 
         Batch normalisation sees one view at a time, because views are drawn differently.
         """
@@ -145,7 +145,7 @@ class SeCu(Method):
         return tuple(projections)
 
     def loss(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> dict[str, Tensor]:
-        """Losses of centres and of the representation, with the new and the previous labels of the images."""
+        """Return the losses of the centres and the representation, by the images' new and previous labels."""
         outputs = F.normalize(torch.stack(embeddings), dim=2)  # [2 or 4, B, D]
         scores = self._spread(outputs.detach() @ F.normalize(self.centers, dim=1).T)
         previous = self.labels[indices].long()
@@ -169,14 +169,14 @@ class SeCu(Method):
         }
 
     def _spread(self, values: Tensor) -> Tensor:
-        """[..., T] → [..., heads, largest K]."""
+        """Spread values of all clusters out by head: [..., T] → [..., heads, largest K]."""
         heads, largest = len(self.sizes), int(self.options.clusters * len(self.sizes))
         empty = values.new_full((*values.shape[:-1], heads * largest), ABSENT)
         return empty.index_copy(-1, self.slots, values).view(*values.shape[:-1], heads, largest)
 
     @torch.no_grad()
     def _assign(self, scores: Tensor, previous: Tensor) -> Tensor:
-        """Labels [B, heads] under the constraint; from scores [B, heads, K] and previous labels [B, heads]."""
+        """Assign labels [B, heads] under the constraint, from scores [B, heads, K] and previous labels [B, heads]."""
         if self.options.constraint == "size":
             return (scores + self._spread(self.duals)).argmax(-1)
         counts = self._spread(self.counts).clamp(min=0)
@@ -187,6 +187,7 @@ class SeCu(Method):
         labels = self._new_labels
         added = self._count(labels)
         if self.options.constraint == "size":
+            # Dual ascent on the lower bound of the sizes: clusters below it become more attractive.
             self.duals += self.options.size_rate * (self.bounds - added / len(labels))
             if self.options.size_bound < 1:
                 self.duals.clamp_(min=0)
@@ -194,7 +195,7 @@ class SeCu(Method):
         self.labels[indices] = labels.int()
 
     def _count(self, labels: Tensor) -> Tensor:
-        """How many of labels [B, heads] each of all clusters has: float64 [T]; -1 counts for none."""
+        """Count the labels [B, heads] of each cluster, float64 [T]; -1 counts for none."""
         rows = torch.where(labels < 0, 0, labels + self.offsets).flatten()
         return torch.zeros_like(self.counts).index_add_(0, rows, (labels >= 0).flatten().to(self.counts.dtype))
 
@@ -204,16 +205,16 @@ class SeCu(Method):
         self.head_labels.copy_(self.labels[:, 0])
 
     def end_epoch(self, epoch: Epoch) -> dict[str, float]:
-        """Sizes of the first head's clusters, and how many images stayed in theirs."""
+        """Return the sizes of the first head's clusters, and the share of images that stayed in theirs."""
         return cluster_record(self.labels[:, 0], self.head_labels, self.options.clusters)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The network, then the centres, those of each head a layer of its own."""
+        """Return the network's parameters, then the centres, with those of each head as a layer of its own."""
         network = [parameter for name, parameter in self.named_parameters() if name != "centers"]
         return [{"params": network}, {"params": [self.centers], "layer_rows": self.sizes.tolist()}]
 
     def learning_rates(self, position: float) -> list[float]:
-        """0 in epoch 0, then warm-up and cosine; the centres have a rate of their own."""
+        """Return the network's rate (0 in epoch 0, then warm-up and cosine) and that of the centres."""
         options, trained, rate = self.options, position - FROZEN_EPOCHS, 0.0
         if trained >= 0:
             rate = cosine_schedule(trained, options.epochs - FROZEN_EPOCHS, options.warmup_epochs)
@@ -222,7 +223,7 @@ class SeCu(Method):
         return [options.learning_rate * rate, options.center_learning_rate * center_rate]
 
     def native_head(self) -> NativeHead:
-        """The projector and the first head's centres."""
+        """Return the projector and the first head's centres."""
         centers = F.normalize(self.centers[: self.options.clusters], dim=1) / self.options.temperature
         return NativeHead(self.projector, centers, torch.zeros(len(centers)), normalize=True)
 
@@ -231,9 +232,10 @@ METHOD = SeCu
 
 
 def positive_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy whose gradient reaches only each image's own cluster: -log p_y = log(1 + exp(lse_{j≠y} - s_y)).
+    """Return the cross-entropy whose gradient reaches only the clusters of the images.
 
-    With respect to the own logit the gradient of one image is -(1 - p_y), to all others 0.
+    It is -log p_y = log(1 + exp(lse_{j≠y} - s_y)). The gradient of one image is -(1 - p_y) with respect to the logit of
+    its own cluster, and 0 with respect to all others.
 
     Args:
         logits: [..., B, heads, K].
@@ -248,10 +250,10 @@ def positive_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def soft_targets(probabilities: Tensor, labels: Tensor, label_weight: float) -> Tensor:
-    """What each view is to predict: mostly what the other view does, and the label.
+    """Return the targets of both views: the prediction of the other view and, with `label_weight`, the label.
 
     Args:
-        probabilities: [2, B, heads, K], of both views.
+        probabilities: predictions of both views, [2, B, heads, K].
         labels: int64 [B, heads].
 
     Returns:
@@ -263,13 +265,14 @@ def soft_targets(probabilities: Tensor, labels: Tensor, label_weight: float) -> 
 
 
 def entropy_changes(counts: Tensor, previous: Tensor) -> Tensor:
-    """Change of sum_k p_k log p_k if an image moves to cluster k, with all other images where they are.
+    """Return the change of sum_k p_k log p_k if an image moves to cluster k and all others stay where they are.
 
-    For an image that has no cluster yet, the change if it joins k, up to what is the same for all k.
+    For an image that has no cluster yet, it is the change if the image joins k, up to a constant that is the same for
+    all k.
 
     Args:
-        counts: float64 [heads, K], images per cluster.
-        previous: int64 [B, heads], clusters that the images are in, -1: none.
+        counts: number of images per cluster, float64 [heads, K].
+        previous: clusters that the images are in, int64 [B, heads]; -1 for none.
 
     Returns:
         float32 [B, heads, K].

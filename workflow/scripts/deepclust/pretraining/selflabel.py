@@ -1,11 +1,11 @@
 """Self-labelling: confident predictions become labels for strong views (Van Gansbeke et al. 2020, section 2.3).
 
-SCAN: Learning to Classify Images without Labels, ECCV 2020, arXiv 2005.12320. Starts from a backbone with clusters of
-its own (SCAN, SeCu). The defaults are those for CIFAR-10.
+SCAN: Learning to Classify Images without Labels, ECCV 2020, arXiv 2005.12320. Training starts from a backbone with
+clusters of its own (SCAN, SeCu). The defaults are those for CIFAR-10.
 
-Departures: a batch without any confident image changes nothing, where the authors' code stops; views show the whole
-stored square, resized, where the published ones crop it. A projector that comes with the clusters is trained on without
-its batch normalisation, which is folded in.
+Departures: a batch without any confident image changes nothing; the authors' code stops. Views show the whole stored
+square, resized; the published ones crop it. A projector that comes with the clusters is trained further without its
+batch normalisation, which is folded in.
 """
 
 import torch
@@ -29,26 +29,26 @@ class Options(PretrainingOptions):
     start_from: str
     """Backbone whose weights and clusters training starts from; it must have the same architecture."""
     clusters: int = Field(ge=2)
-    """Number of clusters: those of the backbone it starts from."""
+    """Number of clusters, which is that of the backbone it starts from."""
     threshold: float = Field(0.99, ge=0, lt=1)
     """An image counts if the probability of its cluster is higher than this."""
     balance: bool = True
-    """Whether all clusters among a batch's confident images weigh the same."""
+    """Give all clusters among a batch's confident images the same weight."""
     augmentation: StrongAugmentationOptions = StrongAugmentationOptions()
-    """How the views are drawn that learn the labels."""
+    """Augmentation of the views that learn the labels."""
     epochs: int = Field(200, ge=1)
     """Passes over the images."""
     batch_size: int = Field(1000, ge=2)
     """Images per step."""
     optimizer: Optimizer = "adam"
-    """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), LARC (LARS whose
-    steps are never longer than those of SGD), Adam or AdamW."""
+    """Optimizer. LARS is SGD with momentum and steps scaled per layer, for large batches. LARC is LARS whose steps are
+    never longer than those of SGD."""
     learning_rate: float = Field(1e-4, gt=0)
     """Learning rate; after the warm-up it is constant."""
 
 
 class SelfLabel(Classifier):
-    """Backbone and clusters as they come from another method; each image is seen as it is and in a strong view."""
+    """Backbone and clusters of another method, which see each image as it is and in a strong view."""
 
     options: Options
 
@@ -69,17 +69,17 @@ class SelfLabel(Classifier):
         )
 
     def views(self, images: Tensor, seed: int) -> list[Tensor]:
-        """Each image as it is, and a strong view of it."""
+        """Return each image as it is, and a strong view of it."""
         return [self.plain(images, seed), self.strong(images, seed)]
 
     def embed(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        """Scores of both views, each [B, k]; those of the plain one without gradient."""
+        """Return the scores of both views, each [B, k], those of the plain one without gradient."""
         with torch.no_grad():
             plain = self.logits(views[0])
         return plain, self.logits(views[1])
 
     def loss(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy of the strong views with the confident clusters of the plain ones."""
+        """Return the cross-entropy of the strong views with the confident clusters of the plain ones."""
         plain, strong = embeddings
         return self_label_loss(plain, strong, self.options.threshold, self.options.balance)
 
@@ -88,11 +88,11 @@ METHOD = SelfLabel
 
 
 def self_label_loss(plain: Tensor, strong: Tensor, threshold: float, balance: bool) -> dict[str, Tensor]:
-    """Weighted mean of the cross-entropy over the images whose plain view is confident; 0 if there is none.
+    """Return the weighted mean cross-entropy of the images whose plain view is confident; 0 if there is none.
 
     Args:
         plain, strong: scores [B, k].
-        balance: whether each cluster's images weigh 1 / their number.
+        balance: whether each image weighs 1 / the number of confident images of its cluster.
     """
     confidence, labels = plain.softmax(1).max(1)
     confident = (confidence > threshold).to(strong.dtype)

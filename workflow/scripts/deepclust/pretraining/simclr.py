@@ -2,8 +2,8 @@
 
 The defaults are SCAN's setting for CIFAR (Van Gansbeke et al. 2020): SGD instead of LARS, temperature 0.1, no blur.
 
-Departures from SCAN's code: both views are compared with all others, as in SimCLR, there only the first; the learning
-rate falls to 0, there to a thousandth of the highest.
+Departures from SCAN's code: both views are compared with all others, as in SimCLR; SCAN's code compares only the first.
+The learning rate falls to 0; there it falls to a thousandth of the highest.
 """
 
 import torch
@@ -24,7 +24,7 @@ class Options(PretrainingOptions):
     projection_dim: int = Field(128, ge=2)
     """Dimension of the projections that are compared."""
     augmentation: AugmentationOptions = AugmentationOptions()
-    """How views of an image are drawn."""
+    """Augmentation of the views of an image."""
 
 
 class SimCLR(Method):
@@ -38,16 +38,16 @@ class SimCLR(Method):
         self.augment = images.augmentation(options.augmentation)
 
     def views(self, images: Tensor, seed: int) -> list[Tensor]:
-        """Two views of each image."""
+        """Draw two views of each image."""
         return [self.augment(images, derive_seed(seed, view)) for view in range(2)]
 
     def embed(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        """Projections of both views, each [B, projection_dim]; both go through batch normalisation together."""
+        """Return the projections of both views, each [B, projection_dim], after a common batch normalisation."""
         projections: Tensor = self.projector(self.backbone(torch.cat(views)))
         return projections.chunk(2)
 
     def loss(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> dict[str, Tensor]:
-        """NT-Xent, and how often the other view of the same image is the nearest of all."""
+        """Return NT-Xent, and how often the other view of the same image is the nearest of all."""
         first, second = embeddings
         return nt_xent(first, second, self.temperature)
 
@@ -56,7 +56,7 @@ METHOD = SimCLR
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> dict[str, Tensor]:
-    """Normalised temperature-scaled cross-entropy (Chen et al. 2020, eq. 1), averaged over both views of all images.
+    """Return the normalised temperature-scaled cross-entropy (Chen et al. 2020, eq. 1), averaged over all views.
 
     Args:
         first, second: projections [B, D] of two views of the same images.

@@ -2,10 +2,11 @@
 
 Images belong to clusters by the softmax of their projections' products with the clusters' keys. Clusters contrast with
 each other through the weighted sums of their images or, by default, through the images themselves (Li et al.,
-Contrastive Clustering, AAAI 2021); images through embeddings that contain a draw of their cluster; the divergence
-between both views' assignments makes that a lower bound of the likelihood without clusters.
+Contrastive Clustering, AAAI 2021). Images contrast with each other through embeddings that contain a draw of their
+cluster. The divergence between both views' assignments makes this contrast a lower bound of the likelihood without
+clusters.
 
-A reconstruction: docs/methods.md says what is published, what is not, and how the rest was chosen.
+This is a reconstruction: docs/methods.md says what is published, what is not, and how the rest was chosen.
 """
 
 import copy
@@ -56,23 +57,23 @@ class Options(PretrainingOptions):
     cluster_weight: Probability = 0.5
     """Weight of the contrast of clusters; the rest is that of the bound on the images' likelihood."""
     membership_weight: Probability = 1.0
-    """Share of the contrast of clusters that compares which images of the batch belong to them; the rest compares their
-    set vectors, as published."""
+    """Share of the contrast of clusters that compares their images in the batch. The rest compares their set vectors,
+    as published."""
     membership_temperature: Temperature = 1.0
     """Temperature of the contrast of memberships; counts only with `membership_weight` above 0."""
     kl_weight: float = Field(0.1, ge=0)
-    """Weight in that bound of the divergence between both views' assignments; 1: the bound itself."""
+    """Weight in that bound of the divergence between both views' assignments; 1 gives the bound itself."""
     assignment_temperature: Temperature = 0.1
     """Temperature of the assignments; projections and keys have length 1."""
     sampling: Literal["gumbel", "soft"] = "soft"
-    """What an image's embedding knows of its cluster: a draw (Gumbel-softmax), or the probabilities themselves."""
+    """Part of an embedding that tells the cluster: a draw (Gumbel-softmax), or the probabilities themselves."""
     gumbel_temperature: tuple[Temperature, Temperature] = (0.3, 0.3)
     """Temperature of the draws in the first and in the last epoch; in between it changes by the same factor."""
     condition: Condition = "add"
-    """How an embedding is made: a network on projection and draw (`concatenate`), or the drawn key plus the image's own
-    part (`add`)."""
+    """Construction of an embedding. `concatenate`: a network on projection and draw. `add`: the drawn key plus the
+    image's own part."""
     instance_weight: float = Field(1.0, gt=0)
-    """With `add`, weight of the image's own part; the key has weight 1."""
+    """Weight of the image's own part with `add`; the key has weight 1."""
     instance_temperature: Temperature = 0.2
     """Temperature of the contrast of images."""
     instance_queue: int = Field(4096, ge=0)
@@ -80,24 +81,24 @@ class Options(PretrainingOptions):
     cluster_temperature: Temperature = 1.0
     """Temperature of the contrast of set vectors; counts only with `membership_weight` below 1."""
     cluster_queue: int = Field(20, ge=0)
-    """Number of past steps whose set vectors are repelled beside those of the batch; counts only with
+    """Number of past steps whose set vectors are repelled beside those of the batch. It counts only with
     `membership_weight` below 1."""
     teacher_momentum: float = Field(0.0, ge=0, lt=1)
-    """Second views go through a moving average of the network, with this momentum, that gets no gradient; 0: through
-    the network itself."""
+    """Momentum of a moving average of the network, which second views go through without gradient. With 0 they go
+    through the network itself."""
     balance_weight: float = Field(1.0, ge=0)
-    """Weight of what the entropy of a batch's mean assignment lacks to that of clusters of equal size."""
+    """Weight of the difference in entropy between clusters of equal size and a batch's mean assignment."""
     augmentation: AugmentationOptions = AugmentationOptions()
-    """How views of an image are drawn."""
+    """Augmentation of the views of an image."""
     architecture: Architecture = "resnet34"
     """Network. AlexNet and VGG-16 are made for images of 224 pixels; their dropout is active in deepcluster only."""
     epochs: int = Field(1000, ge=1)
     """Passes over the images."""
     batch_size: int = Field(512, ge=2)
-    """Images per step, many times as many as clusters; what is left over waits for another epoch's order."""
+    """Images per step, many times as many as clusters; those left over wait for another epoch's order."""
     optimizer: Optimizer = "adam"
-    """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), LARC (LARS whose
-    steps are never longer than those of SGD), Adam or AdamW."""
+    """Optimizer. LARS is SGD with momentum and steps scaled per layer, for large batches. LARC is LARS whose steps are
+    never longer than those of SGD."""
     learning_rate: float = Field(1e-3, gt=0)
     """Highest learning rate; it falls to 0 along a half cosine."""
     weight_decay: float = Field(0.0, ge=0)
@@ -108,7 +109,7 @@ class TCC(Method):
     """Backbone and heads, moving averages of both if there is a teacher, queues, and the images' clusters.
 
     Attributes:
-        labels: int32 [N], most probable cluster when the image was seen last, -1: not yet.
+        labels: most probable cluster of each image when it was seen last, int32 [N]; -1 if it was not seen yet.
     """
 
     options: Options
@@ -133,7 +134,7 @@ class TCC(Method):
         self._left: tuple[Tensor, Tensor, Tensor] | None = None
 
     def views(self, images: Tensor, seed: int) -> list[Tensor]:
-        """Two views of each image, and Gumbel noise for both, [B, 2, K], if assignments are drawn."""
+        """Draw two views of each image, and Gumbel noise for both, [B, 2, K], if assignments are drawn."""
         views = [self.augment(images, derive_seed(seed, view)) for view in range(2)]
         if self.options.sampling == "soft":
             return views
@@ -143,7 +144,7 @@ class TCC(Method):
         return [*views, gumbel(uniform)]
 
     def embed(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        """What `Heads.project` gives for the first view, then for the second, [B, D] each, then the noise.
+        """Return the outputs of `Heads.project` for the first view, then for the second, [B, D] each, then the noise.
 
         Both views go through batch normalisation together, unless the second has a teacher.
         """
@@ -157,7 +158,7 @@ class TCC(Method):
         return (*self.heads.project(self.backbone(first)), *seconds, *noise)
 
     def loss(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> dict[str, Tensor]:
-        """Both contrasts and the divergence, in both directions unless there is a teacher, who only sets the aim."""
+        """Return both contrasts and the divergence, in both directions unless there is a teacher as the target."""
         options = self.options
         first, second = self._twins(embeddings)
         directions = [(first, second)] if self.teacher is not None else [(first, second), (second, first)]
@@ -206,7 +207,7 @@ class TCC(Method):
         )
 
     def _cluster_contrast(self, own: Twin, other: Twin) -> Tensor:
-        """That of memberships and that of set vectors, each only if it counts."""
+        """Return the contrast of memberships plus that of set vectors, each only if it counts."""
         options = self.options
         share, total = options.membership_weight, own.sets.new_zeros(())
         if share > 0:
@@ -218,7 +219,7 @@ class TCC(Method):
         return total
 
     def after_step(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> None:
-        """Keep the images' clusters, queue what the second views gave, and let the teacher follow."""
+        """Keep the images' clusters, queue the vectors of the second views, and let the teacher follow."""
         assert self._left is not None
         labels, sets, images = self._left
         self.labels[indices] = labels
@@ -229,22 +230,22 @@ class TCC(Method):
             torch._foreach_lerp_(list(self.teacher.parameters()), followed, 1 - self.options.teacher_momentum)
 
     def start_epoch(self, epoch: Epoch) -> None:
-        """Set the temperature of the draws, and remember the clusters."""
+        """Set the temperature of the draws, and keep the clusters at the start."""
         start, end = self.options.gumbel_temperature
         self.gumbel_temperature.fill_(start * (end / start) ** (epoch.number / max(1, self.options.epochs - 1)))
         self.epoch_labels.copy_(self.labels)
 
     def end_epoch(self, epoch: Epoch) -> dict[str, float]:
-        """Sizes of the clusters, and how many images stayed in theirs."""
+        """Return the sizes of the clusters, and the share of images that stayed in theirs."""
         record = cluster_record(self.labels, self.epoch_labels, self.options.clusters)
         return record | {"gumbel_temperature": self.gumbel_temperature.item()}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """All that is learned; a teacher is not."""
+        """Return all parameters that are learned; those of a teacher are not."""
         return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
 
     def native_head(self) -> NativeHead:
-        """The projector and the keys."""
+        """Return the projector and the keys."""
         keys = F.normalize(self.heads.keys, dim=1) / self.options.assignment_temperature
         return NativeHead(self.heads.projector, keys, torch.zeros(len(keys)), normalize=True)
 

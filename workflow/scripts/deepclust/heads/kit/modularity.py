@@ -21,6 +21,7 @@ def modularity(assignments: Integers, neighbors: Integers, k: int) -> float:
     """
     kept, tails, heads = _edges(assignments, neighbors, k)
     total = max(1, neighbors.size)
+    # Leicht & Newman 2008: Q = Σ over clusters of kept / m - tails · heads / m², with m edges.
     return float(kept.sum() / total - (tails / total) @ (heads / total))
 
 

@@ -13,12 +13,12 @@ from deepclust.pretraining.engine.distributed import other_processes
 
 
 class _Synchronised(nn.SyncBatchNorm):
-    """Normalises by mean and variance over the batches of all processes; torch's own layer, and on CPUs ours."""
+    """Batch normalisation over the batches of all processes: torch's own layer on GPUs, and ours on CPUs."""
 
     process_group: Any
 
     def forward(self, input: Tensor) -> Tensor:
-        """[B, C, ...] → the same."""
+        """Normalise [B, C, ...]."""
         if not self.training or input.device.type != "cpu":
             plain: Tensor = super().forward(input)
             return plain
@@ -52,7 +52,7 @@ SYNCHRONISED: dict[type, type] = {nn.BatchNorm1d: _BatchNorm1d, nn.BatchNorm2d: 
 def synchronise(network: nn.Module) -> None:
     """Let all batch normalisation of a network see the images of all processes.
 
-    The layers stay what they are (parameters, names, kind), only the way they compute in training changes.
+    The layers keep their parameters, names and kind. Only their computation in training changes.
     """
     for layer in network.modules():
         if type(layer) in SYNCHRONISED:
@@ -62,7 +62,7 @@ def synchronise(network: nn.Module) -> None:
 
 @contextlib.contextmanager
 def unsynchronised(network: nn.Module) -> Iterator[None]:
-    """Let batch normalisation use its running statistics, and leave them alone: no process waits for another."""
+    """Let batch normalisation use its running statistics unchanged, so that no process waits for another."""
     layers = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     saved = [layer.training for layer in layers]
     try:
@@ -75,19 +75,21 @@ def unsynchronised(network: nn.Module) -> Iterator[None]:
 
 
 class _Normalise(torch.autograd.Function):
-    """Ioffe & Szegedy 2015, algorithm 1, on the batches of all processes together."""
+    """Batch normalisation (Ioffe & Szegedy 2015, algorithm 1) on the batches of all processes together."""
 
     @staticmethod
     def forward(
         ctx: Any, input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: Any
     ) -> tuple[Tensor, Tensor, Tensor, float]:
-        """Returns output, mean [C], biased variance [C], and over how many values these are; `weight` and `bias` may be
-        None together.
+        """Return output, mean [C], biased variance [C] and the number of values that they are computed from.
+
+        `weight` and `bias` may be None together.
         """
         values = input.detach().float()
         dims = _all_but_channels(values)
         channels = values.shape[1]
-        # The means and squared deviations of all processes, put together (Chan et al. 1979): stable and only one trip.
+        # Means and squared deviations of all processes are combined as by Chan et al. 1979, which is stable and takes
+        # a single exchange.
         own = values.numel() / channels
         means = values.mean(dims) if own else values.new_zeros(channels)
         deviations = (values - _along(means, values)).square().sum(dims)
@@ -108,7 +110,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        """Gradients with respect to the own images, and the own images' share of those of weight and bias."""
+        """Return the gradients of this process's images, and these images' share of those of weight and bias."""
         input, weight, mean, inverse = ctx.saved_tensors
         normalised = (input.float() - _along(mean, input)) * _along(inverse, input)
         g = gradient.float()
@@ -118,6 +120,7 @@ class _Normalise(torch.autograd.Function):
         with other_processes():
             dist.all_reduce(sums, group=ctx.group)
         all_bias, all_weight = (sums / ctx.count).chunk(2)
+        # Ioffe & Szegedy 2015, section 3: weight / std · (g - mean(g) - normalised · mean(g · normalised)).
         centred = g - _along(all_bias, g) - normalised * _along(all_weight, g)
         scale = inverse if weight is None else weight.float() * inverse
         own = (centred * _along(scale, g)).to(input.dtype)
@@ -131,5 +134,5 @@ def _all_but_channels(values: Tensor) -> list[int]:
 
 
 def _along(values: Tensor, like: Tensor) -> Tensor:
-    """[C] in the shape that goes with [B, C, ...]."""
+    """Bring values [C] into the shape that broadcasts to [B, C, ...]."""
     return values.view(1, -1, *[1] * (like.ndim - 2))

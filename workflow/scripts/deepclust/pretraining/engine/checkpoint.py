@@ -1,4 +1,4 @@
-"""Checkpoints of a training: whole files whose names tell their content, the newest two kept."""
+"""Checkpoints of a training: whole files with digests in their names, of which the newest two are kept."""
 
 import contextlib
 import hashlib
@@ -15,19 +15,24 @@ from deepclust.core.errors import DeepclustError
 from deepclust.core.files import atomic_path
 
 KEPT = 2
-ABANDONED = 600  # seconds after which nobody is still writing a file
+ABANDONED = 600  # seconds after which a partial file counts as left behind
 
 State = dict[str, Any]
 
 
 class StateFolder:
-    """The folder that holds the state of one training until its result is there.
+    """Folder that holds the state of one training until its result is there.
 
-    A file's name is the number of steps done and the start of its content's SHA-256, so a damaged one is recognised.
+    A file's name is the number of steps done and the start of its content's SHA-256, so a damaged file is recognised.
     """
 
     def __init__(self, model_json: Path, fingerprint: str) -> None:
-        """Args: `fingerprint` of everything that would invalidate the state."""
+        """Make the folder beside the model, and remove partial files left behind in it.
+
+        Args:
+            model_json: file that the training will write.
+            fingerprint: digest of everything that would invalidate the state.
+        """
         self.path = Path(model_json).parent / f".state-{fingerprint}"
         self.path.mkdir(parents=True, exist_ok=True)
         for leftover in self.path.glob(".*.partial"):
@@ -44,7 +49,7 @@ class StateFolder:
             old.unlink(missing_ok=True)
 
     def load(self) -> State | None:
-        """The newest checkpoint that is whole, or None; damaged ones are reported and removed."""
+        """Load the newest whole checkpoint, or return None; damaged ones are reported and removed."""
         for path in _checkpoints(self.path):
             try:
                 return load_state(path)
@@ -54,7 +59,7 @@ class StateFolder:
         return None
 
     def remove(self) -> None:
-        """Remove the folder and all in it."""
+        """Remove the folder and everything in it."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 
@@ -62,7 +67,7 @@ def load_state(path: Path) -> State:
     """Load a checkpoint, or the newest one in a folder of checkpoints, on to the CPU.
 
     Raises:
-        DeepclustError: there is none, or it is damaged.
+        DeepclustError: there is no checkpoint, or it is damaged.
     """
     if path.is_dir():
         found = _checkpoints(path)
@@ -79,20 +84,20 @@ def load_state(path: Path) -> State:
 
 
 def packed(state: State) -> memoryview:
-    """A state as the content of a file."""
+    """Return a state as the content of a file."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getbuffer()
 
 
 def unpacked(content: bytes) -> State:
-    """The state that a file's content holds, on the CPU."""
+    """Return the state that a file's content holds, on the CPU."""
     state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return state
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Newest first."""
+    """List the checkpoints in a folder, newest first."""
     return sorted(folder.glob("[0-9]*-*.pt"), reverse=True)
 
 

@@ -1,4 +1,4 @@
-"""Whether a network is compiled (torch.compile)."""
+"""Decision whether a network is compiled (torch.compile)."""
 
 import importlib.util
 import os
@@ -12,12 +12,12 @@ import torch
 from deepclust.core.errors import DeepclustError
 from deepclust.pretraining.engine.distributed import Team
 
-# What is called at the first step: the variable that names a compiler, and where none is named, the first of these.
+# Compilers that the first step calls: the one that the variable names, or else the first of these that is there.
 COMPILERS = {"cuda": ("C", "CC", ("gcc", "clang")), "cpu": ("C++", "CXX", ("g++", "clang++"))}
 
 
 def _missing(device: torch.device) -> str | None:
-    """What a compilation would fail without."""
+    """Return the missing program or file without which a compilation would fail, or None."""
     language, variable, programs = COMPILERS[device.type]
     named = os.environ.get(variable)
     if not any(shutil.which(program) for program in ([named] if named else programs)):
@@ -30,10 +30,10 @@ def _missing(device: torch.device) -> str | None:
 
 
 def should_compile(wanted: Literal["auto"] | bool, device: torch.device, team: Team) -> bool:
-    """Whether the network is to be compiled; says so in one line if it is not although one might expect it.
+    """Return whether the network is to be compiled; print one line if it is not although one might expect it.
 
     Raises:
-        DeepclustError: it has to be, and there is no compiler.
+        DeepclustError: the network has to be compiled, and there is no compiler.
     """
     if wanted is False or (wanted == "auto" and device.type != "cuda"):
         return False

@@ -1,7 +1,7 @@
-"""The processes that train together, each on its part of every batch.
+"""Processes that train together, each on its part of every batch.
 
-Embeddings are gathered, so that every process computes the loss and the method's state on the whole batch; gradients
-are added up. A training by one process needs none of this and no communication (`ALONE`).
+Embeddings are gathered, so that every process computes the loss and the method's state on the whole batch. Gradients
+are added up. A training by one process needs no communication (`ALONE`).
 """
 
 import contextlib
@@ -22,14 +22,14 @@ from torch import Tensor, nn
 from deepclust.core.device import choose_devices, make_current
 from deepclust.core.errors import DeepclustError
 
-MEETING = timedelta(minutes=5)  # in which all must have met; a launcher starts them together
-TIMEOUT = timedelta(hours=2)  # in which one process may read images or write a result while the others wait
+MEETING = timedelta(minutes=5)  # time in which all processes must meet; a launcher starts them together
+TIMEOUT = timedelta(hours=2)  # time in which one process may read images or write a result while the others wait
 PR_SET_PDEATHSIG = 1
 NCCLError = dist.DistBackendError
 
 
 class Stopped(Exception):
-    """A signal asked for the end; `number` is the signal's."""
+    """End that a signal asked for; `number` is the signal's."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -42,12 +42,12 @@ def _no_signal() -> int:
 
 @dataclass(frozen=True)
 class Team:
-    """The processes of one training.
+    """Team of the processes of one training.
 
     Attributes:
         rank: number of this process, from 0; the first one writes all files.
         count: number of processes.
-        signal: tells which signal this process got that asks for the end; 0: none.
+        signal: returns the signal that asked this process to end; 0 if there was none.
     """
 
     rank: int = 0
@@ -56,11 +56,11 @@ class Team:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes what is written once."""
+        """True in the process that writes the files."""
         return self.rank == 0
 
     def bounds(self, total: int, rank: int | None = None) -> tuple[int, int]:
-        """First and last + 1 of the `total` consecutive things that fall to a process; parts differ by one at most."""
+        """Return first and last + 1 of the `total` items that fall to a process; parts differ by at most one item."""
         rank = self.rank if rank is None else rank
         return total * rank // self.count, total * (rank + 1) // self.count
 
@@ -100,7 +100,7 @@ class Team:
         torch._foreach_copy_(tensors, [part.view_as(tensor) for part, tensor in zip(sums, tensors)])
 
     def all_reduce_max(self, *numbers: int) -> list[int]:
-        """Return the highest of each number over all processes, on the CPU: it does not wait for the device."""
+        """Return the highest of each number over all processes; this happens on the CPU and waits for no device."""
         if self.count == 1:
             return list(numbers)
         tensor = torch.tensor(numbers, dtype=torch.int64)
@@ -109,7 +109,7 @@ class Team:
         return [int(number) for number in tensor]
 
     def broadcast_module(self, module: nn.Module, parameters: bool = False) -> None:
-        """Send the buffers of the first process's module to all, in place, and with `parameters` these as well."""
+        """Send the buffers of the first process's module, and with `parameters` these too, to all, in place."""
         self.broadcast([*module.buffers(), *(module.parameters() if parameters else ())])
 
     @torch.no_grad()
@@ -124,7 +124,7 @@ class Team:
                 tensor.copy_(value)
 
     def broadcast_bytes(self, content: bytes | memoryview | None) -> bytes | None:
-        """Send bytes, or None, of the first process to all; the others may give anything."""
+        """Send bytes, or None, of the first process to all; the arguments of the others are ignored."""
         size = -1 if content is None or not self.first else len(content)
         (size,) = self.all_reduce_max(size)
         if size < 0:
@@ -141,10 +141,10 @@ class Team:
         self.all_reduce_max(0)
 
     def end_if_asked(self, together: bool = True) -> None:
-        """Look for a signal, every few seconds of what takes long.
+        """Look for a signal; long computations call this every few seconds.
 
         Args:
-            together: whether all processes call this equally often; where they do not, only one that is alone looks.
+            together: whether all processes call this equally often; if not, only a single process looks.
 
         Raises:
             Stopped: a process got a signal.
@@ -163,15 +163,15 @@ ALONE = Team()
 
 @dataclass(frozen=True)
 class Rehearsal(Team):
-    """Stands in for a team to find out, without the others, what a step needs: it gathers copies of its own part."""
+    """Stand-in for a team, to find out without the others how much memory a step needs; it gathers its own part."""
 
     def all_gather(self, parts: tuple[Tensor, ...], total: int) -> tuple[Tensor, ...]:
-        """Repeat the own part until there are `total` rows."""
+        """Repeat this process's part until there are `total` rows."""
         rows = [torch.arange(total, device=part.device) % len(part) for part in parts]
         return tuple(part.detach()[index] for part, index in zip(parts, rows))
 
     def all_reduce(self, tensors: Iterable[Tensor]) -> None:
-        """Take the memory that the sum takes, and change nothing."""
+        """Allocate the memory that the sum takes, and change nothing."""
         torch.cat([tensor.flatten() for tensor in tensors])
 
 
@@ -180,26 +180,26 @@ def other_processes() -> Iterator[None]:
     """Turn the failure of a communication into one line.
 
     Raises:
-        DeepclustError: another process is gone, or NCCL cannot do what it is to do.
+        DeepclustError: another process is gone, or NCCL fails.
     """
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        # NCCL says the same of a process that is gone and of a network, GPUs or memory that it cannot use.
+        # NCCL has the same error for a process that is gone and for a network, GPUs or memory that it cannot use.
         reason = f"; if none does: {' '.join(str(error).split())[-300:]}" if isinstance(error, NCCLError) else ""
         ended = "another process of this training ended: its message says why"
         raise DeepclustError(f"{ended}{reason}; run again") from error
 
 
 def started_by_a_launcher() -> bool:
-    """Whether this process is one of a team."""
+    """Return whether this process is one of a team."""
     return "WORLD_SIZE" in os.environ
 
 
 def processes_here(wanted: int | None) -> int:
-    """How many processes train on this machine: as many as are wanted, else one for each GPU.
+    """Return the number of processes that train on this machine: as many as are wanted, else one for each GPU.
 
     Raises:
         DeepclustError: more are wanted than there are GPUs.
@@ -213,13 +213,13 @@ def processes_here(wanted: int | None) -> int:
 
 
 def die_with_parent() -> None:
-    """Let this process be killed when the one that started it is: it must not train on beside its successor."""
+    """Let this process be killed with the one that started it, so that it does not train beside its successor."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def local_device() -> torch.device:
-    """The device of this process, and its share of the CPUs, among those of the team on this machine.
+    """Choose this process's device and share of the CPUs, among those of the team on this machine.
 
     Raises:
         DeepclustError: there are fewer GPUs than processes.
@@ -228,7 +228,7 @@ def local_device() -> torch.device:
     if count > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // count))
     devices = choose_devices()
-    # Where a launcher binds GPUs to processes, each sees one, its own.
+    # A launcher may bind GPUs to processes, so that each process sees only its own.
     if devices[0].type == "cuda" and 1 < len(devices) < count:
         raise DeepclustError(f"{count} processes are to train on this machine, which has {len(devices)} GPUs: one each")
     make_current(devices[rank % len(devices)])
@@ -237,15 +237,15 @@ def local_device() -> torch.device:
 
 @contextlib.contextmanager
 def team_of_environment(device: torch.device) -> Iterator[Team]:
-    """The processes that a launcher (torchrun, submitit) started together with this one.
+    """Form the team of the processes that a launcher (torchrun, submitit) started together with this one.
 
-    An error ends all; one of the processes that meet it says so, the others leave without a word.
+    An error ends all processes. One of those that meet it reports it, the others end silently.
 
     Args:
-        device: of this process.
+        device: device of this process.
 
     Raises:
-        DeepclustError: they do not meet.
+        DeepclustError: the processes do not meet.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
@@ -264,14 +264,14 @@ def team_of_environment(device: torch.device) -> Iterator[Team]:
 
 
 def _join(backend: str) -> None:
-    """Meet the others where the launcher said, within `MEETING`.
+    """Meet the other processes at the launcher's address, within `MEETING`.
 
     Raises:
-        DeepclustError: they do not come, or the place is not reached.
+        DeepclustError: the others do not come, or the address cannot be reached.
     """
     try:
         dist.init_process_group(backend, timeout=MEETING)
-        dist.all_reduce(torch.zeros(1))  # one that went on before all are here could fail, and be missed by the others
+        dist.all_reduce(torch.zeros(1))  # a process that went on before all are here could fail unseen
     except (RuntimeError, ValueError) as error:
         place = f"{os.environ.get('MASTER_ADDR')}, port {os.environ.get('MASTER_PORT')}"
         said = str(error).partition("\n")[0]
@@ -288,5 +288,5 @@ def _first_to_fail() -> bool:
     store: Any = dist.distributed_c10d._get_default_store()
     try:
         return bool(store.add("deepclust/failed", 1) == 1)
-    except RuntimeError:  # the process that kept the count is gone, and it has told why
+    except RuntimeError:  # the process that kept the count is gone and has reported why
         return False

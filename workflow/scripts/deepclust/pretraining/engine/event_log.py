@@ -1,6 +1,6 @@
-"""The log of a training for TensorBoard: an event file with one scalar per epoch and key.
+"""Log of a training for TensorBoard: an event file with one scalar per epoch and key.
 
-tensorboardX writes the format; TensorBoard itself, which brings a web server along, is needed to look at it only.
+tensorboardX writes the format. TensorBoard itself, which brings a web server along, is only needed to look at it.
 """
 
 import time
@@ -12,10 +12,10 @@ from deepclust.core.files import remove_tree
 
 
 class EventLog:
-    """Writes what is logged of each epoch. There is one point per epoch, however often a training was interrupted."""
+    """Event file with one point per epoch, however often a training was interrupted."""
 
     def __init__(self, folder: Path, records: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Start `folder` anew with the `records` so far; what was in it is removed."""
+        """Start `folder` anew with the `records` so far; its old content is removed."""
         from tensorboardX.event_file_writer import EventsWriter
 
         remove_tree(folder)
@@ -29,7 +29,7 @@ class EventLog:
         """Write all numbers of an epoch; they are in the file when this returns.
 
         Args:
-            at: when the epoch ended, in seconds since 1970; now by default.
+            at: end of the epoch, in seconds since 1970; now by default.
         """
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.summary import scalar
@@ -42,5 +42,5 @@ class EventLog:
         self._writer.flush()
 
     def close(self) -> None:
-        """Close the file: nothing can be added any more."""
+        """Close the file, so that nothing can be added any more."""
         self._writer.close()

@@ -1,12 +1,12 @@
 """Gradients of a large batch from small ones, for losses that compare all images of a batch.
 
-Adding up the losses of micro-batches would leave out all pairs across them. Here the embeddings of all micro-batches
-are computed without gradient, then the loss and its gradient with respect to the embeddings, then each micro-batch
-again, this time sending its share of that gradient back through the network (GradCache, Gao et al. 2021, arXiv
+Adding up the losses of micro-batches would leave out all pairs across them. Instead the embeddings of all micro-batches
+are computed without gradient, then the loss and its gradient with respect to the embeddings. Then each micro-batch is
+computed again and sends its share of that gradient back through the network (GradCache, Gao et al. 2021, arXiv
 2101.06983). Up to rounding this is the full batch's gradient, except that batch normalisation sees micro-batches.
 
-Processes that train together do the same: each embeds its part, all compute the loss of the whole batch, each sends the
-gradient of its part back, and what reaches the parameters is added up.
+Processes that train together do the same: each embeds its part, all compute the loss of the whole batch, and each sends
+the gradient of its part back. The gradients of the parameters are added up.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ def backward(
     """Add the gradient of a batch's loss to the method's parameters, which have none yet.
 
     Args:
-        views: each float [b, C, H, W], of this process's part of the batch.
-        indices: int64 [B], of the whole batch.
-        micro_batch: how many images to send through the network at a time; see `count_pieces`.
+        views: views of this process's part of the batch, each float [b, C, H, W].
+        indices: indices of the images of the whole batch, int64 [B].
+        micro_batch: number of images to send through the network at a time; see `count_pieces`.
         bf16: whether the network computes in bf16; the loss is computed in float32.
         team: processes that share the batch; they get equal gradients.
 
     Returns:
-        What `method.loss` returned and the embeddings of the whole batch, both without gradient.
+        The scalars of `method.loss` and the embeddings of the whole batch, both without gradient.
     """
 
     def embed(part: list[Tensor]) -> tuple[Tensor, ...]:
@@ -61,7 +61,7 @@ def backward(
 
     parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
     if team.count > 1:
-        # What the loss itself gave to parameters (prototypes) is there in every process, and counts once.
+        # The gradient of parameters that the loss itself reads (prototypes) is there in every process, but counts once.
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad /= team.count
@@ -76,10 +76,10 @@ def backward(
 
 
 def count_pieces(total: int, micro_batch: int, team: Team = ALONE) -> int:
-    """Pieces that each process cuts its part of a batch of `total` images into.
+    """Return the number of pieces that each process cuts its part of a batch of `total` images into.
 
-    As many in every process, because batch normalisation waits for all, and of at least two images, because it cannot
-    take one: they may be somewhat larger than `micro_batch`.
+    It is the same in every process, because batch normalisation waits for all. Pieces have at least two images, because
+    batch normalisation cannot take one, so they may be somewhat larger than `micro_batch`.
     """
     sizes = [stop - start for start, stop in (team.bounds(total, rank) for rank in range(team.count))]
     return min(math.ceil(max(sizes) / micro_batch), max(1, min(sizes) // 2))

@@ -1,7 +1,8 @@
-"""The images of a training as uint8 batches on the device.
+"""Images of a training as uint8 batches on the device.
 
-What fits is put on the device once; the rest is read batch by batch, ahead of the training. Encoded images are
-decoded and brought to one square size, once if they fit, else in every epoch. Which way was taken changes no pixel.
+The images are put on the device once if they fit. Else they are read batch by batch, ahead of the training. Encoded
+images are decoded and brought to one square size, once if they fit, else in every epoch. Both ways give the same
+pixels.
 """
 
 import weakref
@@ -23,19 +24,19 @@ from deepclust.models.preprocessing import resize_and_crop
 
 CPU_BUDGET = 2 * 2**30  # bytes of images that are kept in memory on a CPU; on a GPU, half of what is free
 AHEAD = 3  # batches read ahead of the training
-MARGIN = 8 / 7  # stored side / side of a view, for encoded images (as 256 to 224), if they are as large as that
+MARGIN = 8 / 7  # stored side / side of a view (as 256 to 224), for encoded images that are large enough
 TOGETHER = 8  # images that a thread decodes before it asks for more
-PROBED = 32  # images that tell how large they are
-SAMPLE = 5000  # images that estimate mean and standard deviation where they are not known
+PROBED = 32  # images of a split whose sizes are looked at
+SAMPLE = 5000  # images from which mean and standard deviation are estimated if they are not known
 
 
 class ImageStore:
-    """Random access to the images of one or several splits, together.
+    """Store with random access to the images of one or several splits.
 
     Attributes:
         count: number of images N; the splits follow one another.
         shape: (C, H, W) as stored.
-        mean, std: per channel, of pixels scaled to [0, 1].
+        mean, std: mean and standard deviation per channel of pixels scaled to [0, 1].
         resident: whether all images are on the device.
     """
 
@@ -52,8 +53,8 @@ class ImageStore:
 
         Args:
             image_size: side of a view in pixels; needed if the images have no common size.
-            workers: threads that read and decode.
-            budget: bytes that the images may take on the device; None: a share of what it has.
+            workers: number of threads that read and decode.
+            budget: bytes that the images may take on the device; None for a share of its memory.
 
         Raises:
             DeepclustError: the splits do not fit together, or `image_size` is needed.
@@ -69,11 +70,11 @@ class ImageStore:
         self.resident = self._pixels is not None
 
     def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Indices int64 [B] and images uint8 [B, C, H, W], both on the device, in the given order.
+        """Yield indices int64 [B] and images uint8 [B, C, H, W], both on the device, in the given order.
 
         Args:
             order: indices on the CPU.
-            size: images per batch; the last batch has what is left.
+            size: images per batch; the last batch has the rest.
         """
         batches = order.to(self.device).split(size)  # moved at once: moving each batch would wait for the device
         if self._pixels is not None:
@@ -93,7 +94,7 @@ class ImageStore:
         return pixels
 
     def _read_ahead(self, batches: Iterator[npt.NDArray[np.int64]]) -> Iterator[Tensor]:
-        """Read batches in threads, `AHEAD` of them before they are asked for; ready to be copied to the device."""
+        """Read batches in threads, `AHEAD` of them in advance, into memory that the device can copy from."""
         pinned = self.device.type == "cuda"
         with ThreadPoolExecutor(self._workers) as readers, ThreadPoolExecutor(AHEAD) as batchers:
 
@@ -108,7 +109,7 @@ class ImageStore:
 
 
 class _Source:
-    """Pixels of several splits under consecutive indices, all of one shape."""
+    """Source of the pixels of several splits under consecutive indices, all of one shape."""
 
     def __init__(self, splits: list[Images], image_size: int | None) -> None:
         channels = {split.channels for split in splits}
@@ -131,10 +132,11 @@ class _Source:
             self.shape = (channels.pop(), side, side)
 
     def memory(self, count: int, pinned: bool) -> Tensor:
-        """For `count` images, uint8 [count, C, H, W]; decoders put the channels of a pixel next to each other.
+        """Return memory for `count` images, uint8 [count, C, H, W].
 
-        New memory costs a tenth of the time of decoding into it, so what nobody holds any more is used again. PyTorch
-        does so itself with pinned memory, from which a GPU copies while all goes on.
+        Decoders put the channels of a pixel next to each other. New memory costs a tenth of the time of decoding into
+        it, so memory that nobody holds any more is used again. PyTorch does so itself with pinned memory, from which a
+        GPU copies in the background.
         """
         channels, height, width = self.shape
         if not self.decoded:
@@ -148,7 +150,7 @@ class _Source:
         return torch.from_numpy(pixels)
 
     def read(self, indices: npt.NDArray[np.int64], memory: Tensor, readers: ThreadPoolExecutor) -> Tensor:
-        """Images into `memory`."""
+        """Read images into `memory`."""
         pixels = memory.numpy()
         owners = np.searchsorted(self.starts, indices, side="right") - 1
         for owner in np.unique(owners):
@@ -163,7 +165,7 @@ class _Source:
         return memory
 
     def _shorter_side(self) -> int:
-        """The longest of the shorter sides of some images, in pixels."""
+        """Return the longest of the shorter sides of some images, in pixels."""
         sides: list[int] = [
             min(split.decode(int(index)).shape[1:])
             for split in self.splits
@@ -179,7 +181,7 @@ class _Source:
             self._write_square(split, index, pixels[row])
 
     def _write_square(self, split: Images, index: int, square: npt.NDArray[np.uint8]) -> None:
-        """One image, decoded, its shorter side resized to the stored side, its centre cropped, into `square`."""
+        """Decode one image, resize its shorter side to the stored side, and write its central crop into `square`."""
         side, memory = self.shape[1], square.transpose(1, 2, 0)
         if split.shape is None:
             pixels, extent = split.decode_reduced(index, side, memory)
@@ -193,7 +195,7 @@ class _Source:
         square[:] = resized[0].numpy()
 
     def statistics(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation per channel: those of the manifests, else of a sample."""
+        """Return mean and standard deviation per channel: those of the manifests, else those of a sample."""
         if not self.decoded and all(split.mean is not None and split.std is not None for split in self.splits):
             weights = np.diff(self.starts) / self.count
             means, stds = (np.array([getattr(split, name) for split in self.splits]) for name in ("mean", "std"))
@@ -204,7 +206,7 @@ class _Source:
             with ThreadPoolExecutor() as readers:
                 pixels = self.read(sample, self.memory(len(sample), False), readers).numpy() / np.float32(255)
             mean, std = pixels.mean((0, 2, 3), np.float64), pixels.std((0, 2, 3), np.float64)
-        # An image set of one colour has no spread to divide by.
+        # Images of a single colour have no spread to divide by.
         return mean.tolist(), np.maximum(std, 1e-3).tolist()
 
 

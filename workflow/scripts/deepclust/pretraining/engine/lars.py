@@ -1,4 +1,4 @@
-"""LARS: the step of each layer in proportion to the size of its weights (You et al. 2017, arXiv 1708.03888).
+"""LARS: steps in proportion to the length of each layer's weights (You et al. 2017, arXiv 1708.03888).
 
 LARC clips these steps to those of SGD; without clipping LARC is LARS.
 """
@@ -14,11 +14,11 @@ from torch.optim import Optimizer
 class LARS(Optimizer):
     """SGD with momentum whose decayed gradients are scaled to `trust` times the length of each layer's weights.
 
-    Biases and the weights of normalisation (one dimension) are neither decayed nor scaled, as in self-supervised
-    training with large batches (Grill et al. 2020), unless asked for. All layers are updated together, without waiting
+    Biases and the weights of normalisation (one dimension) are neither decayed nor scaled unless asked for, as in
+    self-supervised training with large batches (Grill et al. 2020). All layers are updated together, without waiting
     for the device.
 
-    A group may say `layer_rows`: how many rows of each of its parameters are a layer, where one holds several.
+    A group may have `layer_rows`, the numbers of rows of the layers that each of its parameters holds.
     """
 
     def __init__(
@@ -31,13 +31,20 @@ class LARS(Optimizer):
         clip: bool = False,
         scale_vectors: bool = False,
     ) -> None:
-        """Args:
-        clip: whether no layer takes longer steps than SGD would (LARC).
-        scale_vectors: whether parameters of one dimension are decayed and scaled, too.
+        """Set the options of the steps.
+
+        Args:
+            params: parameters, or groups of them.
+            lr: learning rate.
+            momentum: factor of the last step's momentum.
+            weight_decay: factor of the weights that is added to their gradient.
+            trust: length of a layer's step relative to that of its weights, at learning rate 1.
+            clip: whether no layer takes longer steps than SGD would (LARC).
+            scale_vectors: whether parameters of one dimension are decayed and scaled, too.
         """
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.trust, self.clip = trust, clip
-        self.smallest = 1 if scale_vectors else 2  # dimensions of what is decayed and scaled
+        self.smallest = 1 if scale_vectors else 2  # least number of dimensions to decay and scale
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -67,15 +74,16 @@ class LARS(Optimizer):
         weight_norms = torch.stack(list(torch._foreach_norm(weights)))
         norms = torch.stack(list(torch._foreach_norm(gradients)))
         usable = (weight_norms > 0) & (norms > 0)
+        # The local learning rate of You et al. 2017 with the decayed gradient g: trust · |w| / |g|.
         factors = self.trust * weight_norms / norms
         if self.clip:
-            factors = (factors / group["lr"]).clamp(max=1)  # 1 at rate 0
+            factors = (factors / group["lr"]).clamp(max=1)  # 1 at learning rate 0
         torch._foreach_mul_(gradients, list(torch.where(usable, factors, 1).unbind()))  # views of the whole
         return list(decayed)
 
 
 def _layers(parameters: Sequence[Tensor], rows: list[int] | None) -> list[Tensor]:
-    """Views of the layers that parameters consist of; they are layers themselves if `rows` is None."""
+    """Return views of the layers that parameters consist of; every parameter is a layer if `rows` is None."""
     if rows is None:
         return list(parameters)
     return [layer for parameter in parameters for layer in parameter.split(rows)]

@@ -1,4 +1,4 @@
-"""Watches a training without labels and ends it when it is lost."""
+"""Monitors that watch a training without labels and end it when it is lost."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from deepclust.core.errors import DeepclustError
 
-# What is logged, the value below which a training is lost, what that means, and what to try.
+# Logged name: the value below which a training is lost, its meaning, and advice.
 LIMITS = {
     "feature_std": (
         1e-3,
@@ -37,18 +37,18 @@ LIMITS = {
     ),
 }
 
-UNIFORM = 1.02  # multiple of 1 / K below which the mean highest probability of K clusters tells no images apart
+UNIFORM = 1.02  # K clusters tell no images apart if the mean highest probability is below this multiple of 1 / K
 
 
 class LostTraining(DeepclustError):
-    """A training that no more epochs would save."""
+    """Training that more epochs would not save."""
 
 
 def check_finite(means: dict[str, float], epoch: int) -> None:
-    """Make sure that all numbers are numbers.
+    """Check that all numbers are finite.
 
     Raises:
-        LostTraining: it diverged.
+        LostTraining: the training diverged.
     """
     for name, value in means.items():
         if not math.isfinite(value):
@@ -59,7 +59,7 @@ def check_finite(means: dict[str, float], epoch: int) -> None:
 
 
 def feature_spread(features: Tensor) -> float:
-    """How far apart L2-normalised features [n, D] are: near 1 if they use all directions alike, 0 if they are equal.
+    """Return the spread of L2-normalised features [n, D]: near 1 if all directions are used alike, 0 if all are equal.
 
     It is the standard deviation over images, averaged over dimensions, times the square root of D (as watched by Chen &
     He 2021, arXiv 2011.10566, section 4.1).
@@ -69,15 +69,15 @@ def feature_spread(features: Tensor) -> float:
 
 
 def cluster_record(labels: Tensor, before: Tensor, clusters: int) -> dict[str, float]:
-    """What to log of a clustering at the end of an epoch.
+    """Return the numbers to log of a clustering at the end of an epoch.
 
     Args:
-        labels: int [N], cluster of each image now, -1: none yet.
-        before: int [N], at the start of the epoch.
+        labels: cluster of each image now, int [N]; -1 for none yet.
+        before: cluster of each image at the start of the epoch, int [N].
 
     Returns:
-        Sizes (`cluster_min`, `cluster_max`, as multiples of the mean size), `cluster_entropy` (of the sizes, 1: all are
-        equal), `empty_clusters`, and `agreement`: the share of images that stayed in their cluster, where any had one.
+        Sizes (`cluster_min`, `cluster_max`, as multiples of the mean size), `cluster_entropy` (of the sizes; 1 if all
+        are equal), `empty_clusters`, and `agreement`: the share of images that stayed in their cluster, if any had one.
     """
     sizes = labels[labels >= 0].long().bincount(minlength=clusters).double()
     shares = sizes / sizes.sum()
@@ -94,21 +94,23 @@ def cluster_record(labels: Tensor, before: Tensor, clusters: int) -> dict[str, f
 
 
 def common_information(before: Tensor, labels: Tensor) -> dict[str, float]:
-    """What to log of a clustering int [N] and the one before: `nmi`, unless no image is in a cluster of both."""
+    """Return `nmi` of a clustering int [N] and the one before, or nothing if no image is in a cluster of both."""
     if not ((before >= 0) & (labels >= 0)).any():
         return {}
     return {"nmi": mutual_information(before, labels)}
 
 
 def mutual_information(first: Tensor, second: Tensor) -> float:
-    """Normalised mutual information of two clusterings int [N], by the mean of their entropies; -1: left out.
+    """Return the mutual information of two clusterings int [N], normalised by the mean of their entropies.
 
-    Two clusterings of one cluster each have 1 in common. At least one image must be in a cluster of both.
+    Images with -1 are left out. The result is 1 for two clusterings of one cluster each. At least one image must be in
+    a cluster of both.
     """
     both = (first >= 0) & (second >= 0)
     first, second = first[both].long(), second[both].long()
     pairs = first * (second.max() + 1) + second
     entropies = [_entropy(labels.unique(return_counts=True)[1]) for labels in (first, second, pairs)]
+    # I(X; Y) = H(X) + H(Y) - H(X, Y)
     mean = (entropies[0] + entropies[1]) / 2
     return (entropies[0] + entropies[1] - entropies[2]) / mean if mean > 0 else 1.0
 
@@ -119,16 +121,16 @@ def _entropy(sizes: Tensor) -> float:
 
 
 def check_collapse(record: dict[str, float], epoch: int, clusters: int | None = None) -> None:
-    """Make sure that a training still tells images apart.
+    """Check that a training still tells images apart.
 
     Args:
-        record: what is logged of an epoch; keys without a limit are ignored.
-        epoch: counted from 0.
-        clusters: number of clusters that `mean_max_probability` is about, if it is to be watched; the first epoch, in
-            which clusters are only found, is not.
+        record: numbers that are logged of an epoch; keys without a limit are ignored.
+        epoch: number of the epoch, from 0.
+        clusters: number of clusters that `mean_max_probability` is about, if it is to be watched. The first epoch, in
+            which clusters are only found, is not watched.
 
     Raises:
-        LostTraining: it collapsed.
+        LostTraining: the training collapsed.
     """
     for name, (limit, meaning, advice) in LIMITS.items():
         if record.get(name, math.inf) < limit:

@@ -1,11 +1,12 @@
-"""The clustering that a pretraining method has of its own, as a file that the clustering head `native` reads.
+"""Clustering of a pretraining method's own, as a file that the clustering head `native` reads.
 
 `native.safetensors` holds a small network from features to one score per cluster: affine layers with ReLU between them,
-then the clusters. Batch normalisation is folded into the layers. It has no tensors where a method has no clusters.
+then the clusters. Batch normalisation is folded into the layers. It has no tensors if a method has no clusters.
 
 Tensors: `projector.{i}.weight` [out, in] and `projector.{i}.bias` [out] for i = 0, 1, ... (may be none);
-`clusters.weight` [k, D] and `clusters.bias` [k]. Metadata `deepclust`, as JSON: `normalize`, whether what the clusters
-are compared with is first scaled to length 1. The softmax of the scores is the probability of each cluster.
+`clusters.weight` [k, D] and `clusters.bias` [k]. Metadata `deepclust`, as JSON: `normalize`, true if the projector's
+outputs are scaled to length 1 before they are compared with the clusters. The softmax of the scores is the probability
+of each cluster.
 """
 
 import json
@@ -24,21 +25,21 @@ FILE = "native.safetensors"
 
 @dataclass(frozen=True)
 class NativeHead:
-    """A network from features [B, D] to one score per cluster."""
+    """Network from features [B, D] to one score per cluster."""
 
     projector: nn.Sequential
-    """Linear layers, batch normalisation and ReLU; ends without ReLU. Empty: the features themselves."""
+    """Linear layers, batch normalisation and ReLU, without ReLU at the end; empty if features are used as they are."""
     weight: Tensor
-    """[k, D]."""
+    """Weight of the clusters, [k, D]."""
     bias: Tensor
-    """[k]."""
+    """Bias of the clusters, [k]."""
     normalize: bool
-    """Whether the projector's outputs are scaled to length 1."""
+    """True if the projector's outputs are scaled to length 1."""
 
 
 @torch.no_grad()
 def write_native(path: Path, head: NativeHead | None) -> None:
-    """Write `native.safetensors`."""
+    """Write `native.safetensors`, without tensors if there is no head."""
     tensors: dict[str, Tensor] = {}
     if head is not None:
         for i, (weight, bias) in enumerate(affine_layers(head.projector)):
@@ -50,7 +51,7 @@ def write_native(path: Path, head: NativeHead | None) -> None:
 
 
 def read_native(path: Path) -> NativeHead | None:
-    """The clusters in a `native.safetensors`; None if it holds none.
+    """Read the clusters in a `native.safetensors`; return None if it holds none.
 
     Raises:
         DeepclustError: the file is missing.
@@ -72,9 +73,9 @@ def read_native(path: Path) -> NativeHead | None:
 
 
 def affine_layers(network: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
-    """Weight and bias of each linear layer, with the batch normalisation after it (at inference) folded in.
+    """Return weight and bias of each linear layer, with the batch normalisation after it (at inference) folded in.
 
-    Computed in float64.
+    Both are computed in float64.
 
     Args:
         network: linear layers, each optionally followed by batch normalisation, with ReLU between them.

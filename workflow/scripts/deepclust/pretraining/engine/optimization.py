@@ -10,12 +10,14 @@ from deepclust.pretraining.engine.options import PretrainingOptions
 
 
 def cosine_schedule(position: float, epochs: float, warmup: float = 0) -> float:
-    """Share of the highest learning rate: a linear rise from 0, then half a cosine to 0 (Loshchilov & Hutter 2017).
+    """Return the share of the highest learning rate: a linear rise from 0, then half a cosine to 0.
+
+    The cosine is that of Loshchilov & Hutter 2017, arXiv 1608.03983.
 
     Args:
-        position: epochs done, with fractions.
-        epochs: epochs in all.
-        warmup: epochs of the rise.
+        position: number of epochs done, with fractions.
+        epochs: number of all epochs.
+        warmup: number of epochs of the rise.
     """
     if position < warmup:
         return position / warmup
@@ -25,7 +27,7 @@ def cosine_schedule(position: float, epochs: float, warmup: float = 0) -> float:
 
 
 def build_optimizer(groups: list[dict[str, Any]], options: PretrainingOptions) -> torch.optim.Optimizer:
-    """The optimizer of the options, which updates all parameters together."""
+    """Build the optimizer of the options, which updates all parameters together."""
     rate, decay = options.learning_rate, options.weight_decay
     match options.optimizer:
         case "sgd":

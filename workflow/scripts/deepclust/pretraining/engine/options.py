@@ -1,4 +1,4 @@
-"""Options that all pretraining methods share. A method derives its own from `PretrainingOptions`."""
+"""Options that all pretraining methods share; a method derives its own from `PretrainingOptions`."""
 
 from typing import Annotated, Literal, Self
 
@@ -12,8 +12,10 @@ Optimizer = Literal["sgd", "lars", "larc", "adam", "adamw"]
 
 
 class AugmentationOptions(Options):
-    """How a view of an image is drawn: crop, flip, colour jitter, grey, blur (Chen et al. 2020, appendix A), and
-    solarisation (Grill et al. 2020, appendix B).
+    """Augmentation of a view of an image.
+
+    Crop, flip, colour jitter, grey, blur (Chen et al. 2020, appendix A) and solarisation (Grill et al. 2020, appendix
+    B).
     """
 
     crop_scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.2, 1.0)
@@ -51,7 +53,7 @@ class AugmentationOptions(Options):
 
 
 class SmallCropOptions(Options):
-    """More views of an image, small and of small parts of it (multi-crop; Caron et al. 2020, arXiv 2006.09882)."""
+    """Additional small views of small parts of an image (multi-crop; Caron et al. 2020, arXiv 2006.09882)."""
 
     count: int = Field(0, ge=0)
     """Number of small views."""
@@ -62,14 +64,14 @@ class SmallCropOptions(Options):
 
 
 class MethodFacts(Options):
-    """What planning has to know about a method."""
+    """Facts about a method that planning reads."""
 
     native_k: str | None = None
-    """The option that says how many clusters its own clustering has; None: it has none."""
+    """Name of the option that holds the number of clusters of its own clustering; None if it has none."""
     needs_neighbors: bool = False
-    """Whether it reads the neighbors in the features of the backbone that it starts from."""
+    """True if it reads the neighbors in the features of the backbone that it starts from."""
     needs_clusters: bool = False
-    """Whether it goes on with the clusters of the backbone that it starts from."""
+    """True if it goes on with the clusters of the backbone that it starts from."""
 
 
 class PretrainingOptions(Options):
@@ -86,16 +88,17 @@ class PretrainingOptions(Options):
     stem: Literal["cifar", "stl", "imagenet"] = "cifar"
     """First layers of a ResNet: `cifar` for images around 32 pixels, `stl` around 96, `imagenet` around 224."""
     sobel: bool = False
-    """Whether the network sees the edges of the grey image (Sobel's filters) instead of its colours."""
+    """Show the network the edges of the grey image (Sobel's filters) instead of its colours."""
     image_size: int | None = Field(None, ge=4)
-    """Side in pixels of the images that the network sees; none: as they are. Images of varying sizes need it."""
+    """Side in pixels of the images that the network sees. Without it images stay as they are; those of varying sizes
+    need it."""
     epochs: int = Field(500, ge=1)
     """Passes over the images."""
     batch_size: int = Field(512, ge=2)
-    """Images per step; what is left over at the end of an epoch waits for another epoch's order."""
+    """Images per step; those left over at the end of an epoch wait for another epoch's order."""
     optimizer: Optimizer = "sgd"
-    """Optimizer: SGD with momentum, LARS (the same with steps scaled per layer, for large batches), LARC (LARS whose
-    steps are never longer than those of SGD), Adam or AdamW."""
+    """Optimizer. LARS is SGD with momentum and steps scaled per layer, for large batches. LARC is LARS whose steps are
+    never longer than those of SGD."""
     learning_rate: float = Field(0.4, gt=0)
     """Highest learning rate; it falls to 0 along a half cosine."""
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -105,20 +108,20 @@ class PretrainingOptions(Options):
     trust: float = Field(1e-3, gt=0)
     """Length of a layer's step relative to that of its weights, at learning rate 1; of LARS and LARC."""
     scale_vectors: bool = False
-    """Whether LARS and LARC decay and scale biases and the weights of normalisation as they do all other layers."""
+    """Let LARS and LARC decay and scale biases and the weights of normalisation as they do all other layers."""
     warmup_epochs: float = Field(0, ge=0)
     """Epochs over which the learning rate first rises from 0."""
     seed: int = Field(0, ge=0)
     """Seed of the initial weights, the order of the images and the augmentation."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Number format of the network's computations; `auto`: bf16 where the hardware is fast at it."""
+    """Number format of the network's computations; `auto` is bf16 if the hardware is fast at it."""
     compile: Literal["auto"] | bool = "auto"
-    """Whether the network is compiled (torch.compile), which takes about a minute at the start and needs a C compiler;
-    `auto`: on a GPU, if there is one. A network that several processes train is not."""
+    """Compile the network (torch.compile); `auto` compiles on a GPU if there is a compiler. Compilation takes about a
+    minute at the start and needs a C compiler. A network that several processes train is not compiled."""
     snapshot_every: int = Field(0, ge=0)
-    """Epochs between two snapshots of the backbone, which are scored over epochs in the report; the start and the end
-    are kept too. 0: none. The training does not depend on it."""
+    """Number of epochs between two snapshots of the backbone; 0 for none. The report scores them over epochs; the start
+    and the end are kept too. The training does not depend on it."""
     sync_batch_norm: bool = True
-    """Whether batch normalisation sees all images of a batch where several GPUs share it, or only each its own."""
+    """Let batch normalisation see all images of a batch that several GPUs share; if false, each GPU sees its own."""
     resume_from: str | None = None
-    """State to continue from although the code or the options changed: a `.state-...` folder or a file in it."""
+    """State to continue from even if the code or the options changed: a `.state-...` folder or a file in it."""

@@ -1,4 +1,4 @@
-"""Pretraining from images to a backbone: puts network, method, images and trainer together."""
+"""Pretraining from images to a backbone, with network, method, images and trainer put together."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,12 +31,12 @@ from deepclust.pretraining.engine.training_log import TrainingLog
 
 @dataclass(frozen=True)
 class TrainingFiles:
-    """What a pretraining reads and writes."""
+    """Files that a pretraining reads and writes."""
 
     splits: list[Images]
     """Images to train on."""
     start_model: Path | None
-    """`model.json` of the backbone to start from; None: fresh weights."""
+    """`model.json` of the backbone to start from; None for fresh weights."""
     model: Path
     """`model.json` to write, with `model.safetensors` and `native.safetensors` beside it."""
     log: Path
@@ -53,7 +53,7 @@ class TrainingFiles:
 
 @dataclass(frozen=True)
 class Session:
-    """What belongs to one process rather than to the training."""
+    """Settings of one process, on which the training does not depend."""
 
     device: torch.device
     progress: Progress
@@ -62,9 +62,9 @@ class Session:
     checkpoint_seconds: float
     """Time between two checkpoints."""
     listen: Callable[[Callable[[int], None]], None]
-    """Called with the function that a termination signal is to call."""
+    """Function to be called with the function that a termination signal is to call."""
     team: Team = ALONE
-    """The processes that train together."""
+    """Processes that train together."""
 
 
 def pretrain(
@@ -73,14 +73,14 @@ def pretrain(
     """Train a backbone, or go on where an interrupted process left off, and write it.
 
     Args:
-        name: of the method, for the record.
-        module: the method's; its `METHOD` is a class derived from `Method`.
+        name: name of the method, for the record.
+        module: module of the method; its `METHOD` is a class derived from `Method`.
 
     Returns:
-        What removes the training's state; to be called when the result is accepted.
+        Function that removes the training's state, to be called when the result is accepted.
 
     Raises:
-        DeepclustError: the inputs do not fit, or see `Trainer.run`.
+        DeepclustError: the inputs do not fit together, or one of the reasons of `Trainer.run`.
     """
     start = None if files.start_model is None else Model.load(files.start_model, torch.device("cpu"))
     _check_start(name, module, files)
@@ -139,7 +139,7 @@ def _check_start(name: str, module: ModuleType, files: TrainingFiles) -> None:
 
 
 def state_folder(code: str, options: PretrainingOptions, files: TrainingFiles) -> StateFolder:
-    """Where the state of a training is; it is another one if that state cannot be continued."""
+    """Return the folder of a training's state, which is another one if the state cannot be continued."""
     start = files.start_model
     parts: list[Any] = [
         code,
@@ -153,7 +153,7 @@ def state_folder(code: str, options: PretrainingOptions, files: TrainingFiles) -
 
 
 def _spec(name: str, options: PretrainingOptions, store: ImageStore, start: Model | None) -> dict[str, Any]:
-    """The description of the backbone that comes out, see `SPEC_KEYS` in `deepclust.models.description`."""
+    """Describe the trained backbone; see `SPEC_KEYS` in `deepclust.models.description`."""
     architecture = {"name": options.architecture, "stem": options.stem, "in_channels": store.shape[0]}
     if options.sobel:
         architecture["sobel"] = True
@@ -209,7 +209,7 @@ def _build_method(
 
 
 def _read_neighbors(files: TrainingFiles) -> torch.Tensor | None:
-    """Neighbors of the splits, one after the other, numbered as the images are; int32 [N, n]."""
+    """Read the neighbors of the splits, one after the other, numbered as the images are, int32 [N, n]."""
     if not files.neighbors:
         return None
     parts = [np.load(path) for path in files.neighbors]
@@ -222,7 +222,7 @@ def _read_neighbors(files: TrainingFiles) -> torch.Tensor | None:
 
 
 def _restore(trainer: Trainer, states: StateFolder | None, resume_from: str | None) -> None:
-    """Let the first process look for a state, and all go on from it."""
+    """Let the first process look for a state, and let all processes go on from it."""
     state, named = None, False
     if states is not None:
         state = states.load()
@@ -234,7 +234,7 @@ def _restore(trainer: Trainer, states: StateFolder | None, resume_from: str | No
     if state is None:
         return
     epoch, step, epochs = state["position"]["epoch"], state["position"]["step"], trainer.options.epochs
-    if (epoch, step) > (epochs, 0):  # only one that was named can be
+    if (epoch, step) > (epochs, 0):  # only a state that was named can be there
         raise DeepclustError(
             f"the state in {resume_from} is at epoch {epoch + 1}, step {step}, beyond the end of epochs: {epochs}: "
             "give more epochs, or resume from an earlier state"

@@ -1,4 +1,4 @@
-"""Snapshots of a backbone while it is trained, to be scored afterwards: training itself sees no label."""
+"""Snapshots of a backbone while it is trained, to be scored afterwards because training sees no label."""
 
 import shutil
 from collections.abc import Iterable
@@ -12,13 +12,20 @@ from deepclust.pretraining.engine.native import FILE, write_native
 
 
 class Snapshots:
-    """Keeps `epoch-<n>/model.{json,safetensors}` and `native.safetensors`: every n epochs, at the start and at the end.
+    """Snapshots `epoch-<n>/model.{json,safetensors}` and `native.safetensors`: every n epochs, at start and end.
 
     They are written beside the training's state, so that a killed training goes on with those it has.
     """
 
     def __init__(self, folder: Path, spec: dict[str, Any], every: int, epochs: int) -> None:
-        """Args: `spec`, the description of the backbone at the end of `epochs`; `every` 0: no snapshots."""
+        """Keep the settings.
+
+        Args:
+            folder: folder to write to.
+            spec: description of the backbone at the end of `epochs`.
+            every: number of epochs between two snapshots; 0 for none.
+            epochs: number of epochs of the training.
+        """
         self.folder, self.spec, self.every, self.epochs = folder, spec, every, epochs
 
     def take(self, epoch: int, method: Method) -> None:
@@ -32,12 +39,12 @@ class Snapshots:
         return self.every > 0 and (epoch % self.every == 0 or epoch == self.epochs)
 
     def publish(self, target: Path) -> None:
-        """Copy all snapshots to the folder `target`, whole or not at all. It is empty if there are none."""
+        """Copy all snapshots to the folder `target`, whole or not at all; it is empty if there are none."""
         with atomic_folder(target) as folder:
             _copy(self.folder.glob("epoch-*"), folder)
 
     def adopt(self, source: Path, epochs: int) -> None:
-        """Keep what another training took in its first `epochs` epochs, which this one goes on from.
+        """Keep the snapshots of the first `epochs` epochs of another training, which this one goes on from.
 
         Args:
             source: folder of that training's snapshots; it need not exist.
@@ -51,8 +58,8 @@ class Snapshots:
 
 
 def _copy(snapshots: Iterable[Path], target: Path) -> None:
-    # Not shutil.copytree, whose error hides that the disk is full.
+    # shutil.copytree is not used, because its error hides that the disk is full.
     for snapshot in snapshots:
-        for file in snapshot.glob("[!.]*"):  # no leftovers of killed processes
+        for file in snapshot.glob("[!.]*"):  # leaves out files of killed processes
             (target / snapshot.name).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target / snapshot.name / file.name)

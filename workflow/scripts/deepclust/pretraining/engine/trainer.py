@@ -1,4 +1,4 @@
-"""The training loop that all pretraining methods share."""
+"""Training loop that all pretraining methods share."""
 
 import math
 import signal
@@ -30,27 +30,27 @@ from deepclust.pretraining.engine.snapshots import Snapshots
 from deepclust.pretraining.engine.training_log import TrainingLog
 from deepclust.pretraining.views.base import part_of_batch
 
-CHECK_EVERY = 100  # steps between two looks at the loss; each makes the device finish its work
+CHECK_EVERY = 100  # steps between two looks at the loss, each of which waits for the device
 MONITORED = 256  # images whose features are watched
 
 
 @dataclass
 class Position:
-    """Where a training stands."""
+    """Position of a training in its epochs and steps."""
 
     epoch: int = 0
     step: int = 0
-    """Steps done in this epoch."""
+    """Number of steps done in this epoch."""
     micro_batch: int = 0
-    """Images sent through the network at a time, at most."""
+    """Largest number of images sent through the network at a time."""
     seconds: float = 0.0
     """Time spent on this epoch by earlier processes."""
     sums: dict[str, Tensor] = field(default_factory=dict)
-    """Sums over this epoch's steps of what the method's loss returned."""
+    """Sums over this epoch's steps of the scalars that the method's loss returned."""
 
 
 class Trainer:
-    """Trains one method, from its last checkpoint to its end.
+    """Trainer of one method, from its last checkpoint to its end.
 
     Every random draw comes from a seed derived from its purpose and place, so there is no generator to save.
     """
@@ -68,11 +68,13 @@ class Trainer:
         snapshots: Snapshots | None,
         team: Team = ALONE,
     ) -> None:
-        """Args:
-            method: on the images' device.
+        """Prepare the optimizer and the first position.
+
+        Args:
+            method: method on the images' device.
             model: its backbone with the preparation of images.
-            states: where checkpoints are written; None: another process of the team does.
-            snapshots: where snapshots are written; None: another process of the team does.
+            states: folder for checkpoints; None if another process of the team writes them.
+            snapshots: snapshots to take; None if another process of the team takes them.
 
         Raises:
             DeepclustError: there are more processes than images in a batch.
@@ -83,7 +85,7 @@ class Trainer:
         self.device = store.device
         self.bf16 = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(self.device))
         if should_compile(options.compile, self.device, team):
-            method.backbone.compile(dynamic=False)  # in place: the names in its state stay the same
+            method.backbone.compile(dynamic=False)  # in place, so that the names in its state stay the same
         torch.backends.cudnn.benchmark = self.device.type == "cuda"  # steps are all of the same shapes
         self.optimizer = build_optimizer(method.parameter_groups(), options)
         self.batch = min(options.batch_size, store.count)
@@ -93,7 +95,7 @@ class Trainer:
         self.position = Position(micro_batch=self.batch)
         self._rehearsed = team.count == 1
         self._signal = 0  # received by this process
-        self._stopped_by = 0  # what all processes know of
+        self._stopped_by = 0  # signal that all processes know of
         self._clock = self._saved = time.perf_counter()
 
     def stop(self, signal_number: int) -> None:
@@ -101,7 +103,9 @@ class Trainer:
         self._signal = signal_number
 
     def restore(self, state: State) -> None:
-        """Go on from a checkpoint. One of other options may fit too; its epoch then starts anew if its steps differ.
+        """Go on from a checkpoint.
+
+        A checkpoint of other options may fit too; its epoch starts anew if the steps differ.
 
         Raises:
             DeepclustError: the checkpoint is of another network or optimizer.
@@ -112,7 +116,7 @@ class Trainer:
             )
         try:
             self.method.load_state_dict(state["method"])
-            # What the optimizer remembers, under the options of now.
+            # The optimizer keeps its state but takes the present options.
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
         except (RuntimeError, ValueError) as error:
@@ -147,7 +151,7 @@ class Trainer:
                 self._run_epoch(task)
                 if self._due() and self.position.epoch < self.options.epochs:
                     self._save()
-        self._write_state()  # the result may yet be refused, if the code changed meanwhile
+        self._write_state()  # the result may still be refused if the code changed meanwhile
 
     def _run_epoch(self, task: Task) -> None:
         position = self.position
@@ -155,7 +159,7 @@ class Trainer:
         self.method.train()
         if position.step == 0:
             self._start_epoch()
-            # Rounding may tell things apart, a label for instance, and so change batches.
+            # Rounding may differ between processes, and a label that differs would change batches.
             self.team.broadcast_module(self.method)
         order = self.method.order(self.store.count, self._seed("order", position.epoch))
         batches = order[: self.steps * self.batch * self.method.images_per_item].view(self.steps, self.batch, -1)
@@ -175,10 +179,12 @@ class Trainer:
         self._end_epoch(rates)
 
     def _start_epoch(self) -> None:
-        """Let the method start the epoch; a signal ends that, and the state is saved as one in which it did not start.
+        """Let the method start the epoch.
+
+        After a signal the state is saved as one in which the epoch did not start.
 
         Raises:
-            DeepclustError: it was stopped by a signal.
+            DeepclustError: a signal stopped it.
         """
         try:
             self.method.start_epoch(self._epoch(replace(self.team, signal=lambda: self._signal)))
@@ -202,11 +208,11 @@ class Trainer:
         return rates
 
     def _backward(self, images: Tensor, indices: Tensor, seed: int) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
-        """Gradients of one batch, in micro-batches as small as the device's memory asks for."""
+        """Compute the gradients of one batch, in micro-batches that fit into the device's memory."""
         if not self._rehearsed:
             self._rehearse(images, indices, seed)
         while (result := self._attempt(images, indices, seed, self.team)) is None:
-            if self.team.count > 1:  # the others wait for what this process cannot compute
+            if self.team.count > 1:  # the others wait for the part that this process cannot compute
                 raise DeepclustError(f"out of memory on {self.device} in the middle of training: lower batch_size")
             self._halve()
         return result
@@ -214,7 +220,7 @@ class Trainer:
     def _attempt(
         self, images: Tensor, indices: Tensor, seed: int, team: Team
     ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]] | None:
-        """Gradients of one batch; None if they do not fit into memory."""
+        """Compute the gradients of one batch; return None if they do not fit into memory."""
         self.optimizer.zero_grad(set_to_none=True)
         try:
             with part_of_batch(*team.bounds(self.batch), self.batch):
@@ -232,7 +238,7 @@ class Trainer:
         self._rehearsed = True
 
     def _halve(self) -> None:
-        """Go on with smaller micro-batches. What did not fit is free by now."""
+        """Go on with smaller micro-batches, after the memory of the failed attempt is free."""
         pieces, most = (count_pieces(self.batch, size, self.team) for size in (self.position.micro_batch, 1))
         if pieces == most:
             raise DeepclustError(f"out of memory on {self.device} even for two or three images at a time")
@@ -268,7 +274,7 @@ class Trainer:
         self._take_snapshot(self.position.epoch)
 
     def _means(self) -> dict[str, float]:
-        """Means over this epoch's steps so far; waits for the device."""
+        """Return the means over this epoch's steps so far; this waits for the device."""
         means = {name: (total / self.position.step).item() for name, total in self.position.sums.items()}
         check_finite(means, self.position.epoch)
         return means
@@ -283,7 +289,7 @@ class Trainer:
 
     @torch.no_grad()
     def _features(self, indices: Tensor, team: Team = ALONE) -> Tensor:
-        """Features without augmentation: float32 [n, D] on the CPU; unless the team is asked to end."""
+        """Compute features without augmentation, float32 [n, D] on the CPU, unless the team is asked to end."""
         features = [torch.empty(0, self.method.backbone.feature_dim)]  # type: ignore[call-overload]
         self.method.eval()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
@@ -309,7 +315,7 @@ class Trainer:
         return derive_seed(self.options.seed, purpose, number)
 
     def _due(self) -> bool:
-        """Whether it is time for a checkpoint, or a signal asked for the end; all processes agree."""
+        """Return whether it is time for a checkpoint or a signal asked for the end; all processes agree on it."""
         late = time.perf_counter() - self._saved >= self.checkpoint_seconds
         self._stopped_by, anyone_late = self.team.all_reduce_max(self._signal, late)
         return self._stopped_by != 0 or anyone_late != 0
@@ -318,7 +324,7 @@ class Trainer:
         """Write the state, and end if a signal asked for it."""
         self._write_state()
         if self._stopped_by:
-            self.team.barrier()  # whoever ends first ends all
+            self.team.barrier()  # the first process to end ends all
             reason = "by its time limit" if self._stopped_by == signal.SIGALRM else f"by signal {self._stopped_by}"
             raise DeepclustError(
                 f"stopped {reason} in epoch {self.position.epoch + 1}: the state is saved, run again to continue"

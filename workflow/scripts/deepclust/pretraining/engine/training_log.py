@@ -1,4 +1,4 @@
-"""The log of a training: one JSON object per line and epoch, and the same for TensorBoard."""
+"""Log of a training: one JSON object per line and epoch, and the same for TensorBoard."""
 
 import json
 from pathlib import Path
@@ -9,25 +9,29 @@ from deepclust.pretraining.engine.event_log import EventLog
 
 
 class TrainingLog:
-    """Collects the records of a training; copies on disk can be watched while it runs.
+    """Records of a training, with copies on disk that can be watched while it runs.
 
     Attributes:
-        lines: the records so far, as JSON.
+        lines: records so far, as JSON.
     """
 
     NAME = "training.jsonl"
 
     def __init__(self, folder: Path | None) -> None:
-        """Args: `folder` for the copies: a file `NAME`, and `tensorboard` with an event file; None: no copies."""
+        """Start an empty log.
+
+        Args:
+            folder: folder for the copies (a file `NAME`, and `tensorboard` with an event file); None for no copies.
+        """
         self.folder = folder
         self.events: EventLog | None = None
         self.restore([])
 
     def restore(self, lines: list[str]) -> None:
-        """Continue after `lines`: what an interrupted process logged beyond them is dropped.
+        """Continue after `lines`; later records of an interrupted process are dropped.
 
         Raises:
-            DeepclustError: the disk is full or the folder cannot be written; so do all methods that write.
+            DeepclustError: the disk is full or the folder cannot be written. All methods that write raise this.
         """
         self.close()
         self.lines = list(lines)
@@ -38,7 +42,7 @@ class TrainingLog:
                 self.events = EventLog(self.folder / "tensorboard", self.records())
 
     def records(self) -> list[dict[str, Any]]:
-        """The records so far."""
+        """Return the records so far."""
         return [json.loads(line) for line in self.lines]
 
     def add(self, record: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What each task of a submitted job does: train as one process of a team, save the state when asked to stop."""
+"""Task of a submitted job: it trains as one process of a team and saves the state when asked to stop."""
 
 import contextlib
 import os
@@ -7,11 +7,11 @@ import subprocess
 import time
 from typing import Any
 
-PATIENCE = 600  # seconds that a task waits to be ended after its training was
+PATIENCE = 600  # seconds that a task waits for its own end after its training was ended
 
 
 class TrainingTask:
-    """Runs a command of one process of a team; submitit calls it in every task, and `checkpoint` when time is up."""
+    """Command of one process of a team; submitit calls it in every task, and `checkpoint` when time is up."""
 
     def __init__(self, command: list[str]) -> None:
         self.command = command
@@ -22,7 +22,7 @@ class TrainingTask:
         """Train to the end.
 
         Raises:
-            RuntimeError: the process ended with an error, which it has told.
+            RuntimeError: the process ended with an error, which it has reported.
         """
         from submitit.helpers import TorchDistributedEnvironment
 
@@ -34,13 +34,13 @@ class TrainingTask:
         while (code := self._process.poll()) is None:
             time.sleep(0.2)
         if code and self._terminated and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
-            # Slurm ends or requeues the job in a moment. A result now would be taken for that of the requeued one.
+            # Slurm ends or requeues the job in a moment. A result now would be taken for that of the requeued job.
             time.sleep(PATIENCE)
         if code and team.rank == 0:
             raise RuntimeError(f"{' '.join(self.command[:2])} ended with status {code}")
 
     def checkpoint(self) -> Any:
-        """Called by submitit, in the first task, when the time is up or the job is preempted: save the state."""
+        """Save the state; submitit calls this in the first task when the time is up or the job is preempted."""
         from submitit.helpers import DelayedSubmission
 
         if self._process is not None:
@@ -50,7 +50,7 @@ class TrainingTask:
         return DelayedSubmission(TrainingTask(self.command))
 
     def _terminate(self, number: int, _frame: Any) -> None:
-        """Slurm signals all processes of a job; a task of this machine is alone with it."""
+        """Pass a signal on to the training, because on this machine, unlike under Slurm, only the task gets it."""
         self._terminated = True
         if self._process is not None:
             self._process.send_signal(number)

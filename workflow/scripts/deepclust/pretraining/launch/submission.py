@@ -1,9 +1,9 @@
 """Pretraining as a job of its own, on one or several nodes, submitted and watched through submitit.
 
-The command that submits is the driver. It does not train: it waits, shows what the job prints, and takes the result.
-What it needs to find the job again is kept beside the training's state, so a driver that was killed and is started
-again attaches to its job instead of submitting a second one. The job survives preemption and the end of its time:
-training saves its state and the job goes back into the queue.
+The command that submits is the driver. It does not train: it waits, shows the output of the job, and takes the result.
+A record to find the job again is kept beside the training's state. So a driver that was killed and is started again
+attaches to its job instead of submitting a second one. The job survives preemption and the end of its time: training
+saves its state and the job goes back into the queue.
 """
 
 import contextlib
@@ -26,20 +26,25 @@ from deepclust.pretraining.launch.launcher_options import LauncherOptions
 FOLDER = ".state-submitit"  # beside the backbone
 POLL = 5.0  # seconds between two looks at the job
 CANCEL_PATIENCE = 90.0  # seconds that a cancelled job has to save its state
-SIGNAL_SECONDS = 120  # before its time limit the job is told to save its state
+SIGNAL_SECONDS = 120  # seconds before its time limit at which the job is told to save its state
 GPU_REQUESTS = frozenset({"gpus", "gpus-per-node", "gpus-per-task"})  # options of sbatch, beside gres
-# Arguments of the driver that mean nothing to the processes that train, or something else.
+# Arguments of the driver that have no meaning, or another one, for the processes that train.
 DRIVERS_OWN = ("minutes", "memory_mb", "threads", "processes", "keep_state", "launcher")
 
 
 class Submission:
-    """The job of one backbone."""
+    """Job that trains one backbone."""
 
     def __init__(self, options: LauncherOptions, model_json: Path, command: Sequence[str]) -> None:
-        """Args: `command` that one process of the training runs, as words.
+        """Choose the cluster and the name of the job.
+
+        Args:
+            options: options of the launcher.
+            model_json: file that the training will write.
+            command: command that one process of the training runs, as words.
 
         Raises:
-            DeepclustError: there is no submitit, or not the cluster that is asked for.
+            DeepclustError: submitit, or the cluster that is asked for, is not there.
         """
         self.options = options
         self.folder = model_json.absolute().parent / FOLDER
@@ -64,7 +69,7 @@ class Submission:
             listen: called with the function that a termination signal is to call; the job is then cancelled.
 
         Raises:
-            DeepclustError: it cannot be submitted, it failed, or it was cancelled.
+            DeepclustError: the job cannot be submitted, it failed, or it was cancelled.
         """
         job = self._attached() or self._submitted()
         stops: list[int] = []
@@ -87,11 +92,11 @@ class Submission:
         self._judge(job)
 
     def remove(self) -> None:
-        """Remove what was kept to find the job again, and submitit's files."""
+        """Remove the record of the job, and submitit's files."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _attached(self) -> Any:
-        """The job that runs already, if any."""
+        """Return the job that runs already, if any."""
         known = read_json(self.record) if self.record.exists() else {}
         number = known.get("id")
         if number is None or not self._in_queue(number):
@@ -110,7 +115,7 @@ class Submission:
         return kind(folder=self.folder, job_id=number)
 
     def _found_by_name(self) -> str | None:
-        """A job that was submitted by a driver that did not live to note it."""
+        """Return a job whose driver was killed before it could record it, or None."""
         if self.cluster != "slurm":
             return None
         found = _ask("squeue", "--noheader", "--me", f"--name={self.name}-{self.key}", "--format=%A")
@@ -120,7 +125,7 @@ class Submission:
         import submitit
 
         options = self.options
-        # The task is unpickled by name in the job, which has to find the library.
+        # The job unpickles the task by name, so it has to find the library.
         library = str(Path(__file__).resolve().parents[3])
         os.environ["PYTHONPATH"] = os.pathsep.join([library, *filter(None, [os.environ.get("PYTHONPATH")])])
         timeouts = options.time_slices - 1
@@ -155,7 +160,7 @@ class Submission:
         return f"Slurm job {number}" if self.cluster == "slurm" else f"job {number}"
 
     def _in_queue(self, number: str) -> bool:
-        """Whether a job waits or runs; also where that cannot be known at the moment."""
+        """Return whether a job waits or runs; also true if that cannot be known at the moment."""
         if self.cluster == "slurm":
             found = _ask("squeue", "--noheader", f"--jobs={number}", "--format=%T")
             return found is None or bool(found.strip())
@@ -174,10 +179,10 @@ class Submission:
             _kill(int(number))
 
     def _judge(self, job: Any) -> None:
-        """Make sure that the job trained to the end.
+        """Check that the job trained to the end.
 
         Raises:
-            DeepclustError: it did not.
+            DeepclustError: the job ended before.
         """
         if job.paths.result_pickle.exists() and job.exception() is None:
             return
@@ -188,7 +193,7 @@ class Submission:
 
 
 def task_arguments(argv: Sequence[str], options: LauncherOptions) -> list[str]:
-    """The arguments of a process that trains, from those of the driver."""
+    """Return the arguments of a process that trains, from those of the driver."""
     words: list[str] = []
     skipped = False
     for word in argv:
@@ -200,13 +205,13 @@ def task_arguments(argv: Sequence[str], options: LauncherOptions) -> list[str]:
 
 
 def _gpus_per_node(options: LauncherOptions) -> int | None:
-    """What sbatch is told, unless it is told otherwise: Slurm refuses a job that asks for GPUs in two ways."""
+    """Return the GPUs to ask for, or None if `sbatch` asks for them: Slurm refuses a job that asks in two ways."""
     told_otherwise = {name.replace("_", "-") for name in options.sbatch} & GPU_REQUESTS
     return None if told_otherwise or "gpu" in options.sbatch.get("gres", "") else options.gpus_per_node or None
 
 
 def _ask(*command: str) -> str | None:
-    """What a command of Slurm answers; nothing for a job that it does not know, None if it cannot answer now."""
+    """Return the answer of a Slurm command; empty for a job that it does not know, None if it cannot answer now."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0 or "Invalid job id" in done.stderr:
         return done.stdout
@@ -215,12 +220,12 @@ def _ask(*command: str) -> str | None:
 
 
 def _is_alive(number: int, folder: Path) -> bool:
-    """Whether a process of this machine runs a job from `folder`; numbers are used again."""
+    """Return whether a process of this machine runs a job from `folder`; numbers of processes are used again."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(number, os.WNOHANG)  # a child that ended counts until it is waited for
     process, deadline = Path(f"/proc/{number}"), time.monotonic() + 5
     try:
-        # A process that is just being started has no words yet, one that ended and is not waited for has none any more.
+        # A process that is just being started has no words yet. One that ended and is not waited for has none any more.
         while not (words := (process / "cmdline").read_text()) and time.monotonic() < deadline:
             if "\nState:\tZ" in (process / "status").read_text():
                 break
@@ -231,9 +236,9 @@ def _is_alive(number: int, folder: Path) -> bool:
 
 
 def _kill(number: int) -> None:
-    """Kill a process of this machine, then those that it started, so that it starts none in their place."""
+    """Kill a process of this machine, then those that it started, so that it cannot replace them."""
     with contextlib.suppress(OSError):
-        os.kill(number, signal.SIGSTOP)  # from now on it has no new ones
+        os.kill(number, signal.SIGSTOP)  # from now on it starts no new ones
         children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
         os.kill(number, signal.SIGKILL)
         for child in children:
@@ -241,7 +246,7 @@ def _kill(number: int) -> None:
 
 
 def _show(log: Path, start: int) -> int:
-    """Print what a job said since `start`, a position in its log, without what submitit says; returns the new one."""
+    """Print the lines of a job's log from position `start`, except submitit's, and return the new position."""
     if not log.exists():
         return start
     with log.open(encoding="utf-8", errors="replace") as file:

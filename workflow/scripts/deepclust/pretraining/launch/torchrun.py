@@ -1,4 +1,4 @@
-"""Starting several processes of a command on this machine, with torchrun's agent."""
+"""Start of several processes of a command on this machine, with torchrun's agent."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ PATIENCE = 600  # seconds that processes have to save their state before they ar
 def run(command: Sequence[str], count: int) -> None:
     """Run a Python command in `count` processes that know of each other, to its end.
 
-    Signals are passed on. An error is told by the process that met it, so this one then ends without a word.
+    Signals are passed on. The process that meets an error reports it, so this one then ends silently.
 
     Raises:
         DeepclustError: a process was killed.

@@ -1,4 +1,4 @@
-"""What methods share that train the backbone together with a linear layer to clusters."""
+"""Base of the methods that train the backbone together with a linear layer to clusters."""
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,8 @@ class Classifier(Method):
     """Backbone, a linear layer to k clusters, and the cluster of every image when it was last seen.
 
     Attributes:
-        projector: layers before the linear one; none, unless a method puts them there.
-        normalize: whether what comes out of it is scaled to length 1.
+        projector: layers before the linear one; none unless a method puts them there.
+        normalize: whether the projector's outputs are scaled to length 1.
     """
 
     labels: Tensor
@@ -31,28 +31,28 @@ class Classifier(Method):
         self.register_buffer("epoch_labels", torch.full((images.count,), -1, dtype=torch.int32))
 
     def logits(self, view: Tensor) -> Tensor:
-        """Scores [B, k] of one view."""
+        """Return the scores [B, k] of one view."""
         values: Tensor = self.projector(self.backbone(view))
         scores: Tensor = self.head(F.normalize(values, dim=1) if self.normalize else values)
         return scores
 
     def after_step(self, embeddings: tuple[Tensor, ...], indices: Tensor) -> None:
-        """Note the clusters of the images by the first view."""
+        """Keep the clusters of the images by the first view."""
         self.labels[indices] = embeddings[0].argmax(1).int()
 
     def start_epoch(self, epoch: Epoch) -> None:
-        """Remember the clusters, to see how many images move."""
+        """Keep the clusters at the start, to count the images that move."""
         self.epoch_labels.copy_(self.labels)
 
     def end_epoch(self, epoch: Epoch) -> dict[str, float]:
-        """Sizes of clusters, and how many images stayed in theirs."""
+        """Return the sizes of clusters, and the share of images that stayed in theirs."""
         return cluster_record(self.labels, self.epoch_labels, self.head.out_features)
 
     def native_head(self) -> NativeHead:
-        """The layers after the backbone."""
+        """Return the layers after the backbone."""
         return NativeHead(self.projector, self.head.weight, self.head.bias, self.normalize)
 
     def learning_rates(self, position: float) -> list[float]:
-        """Constant after a linear warm-up."""
+        """Return the learning rate, which is constant after a linear warm-up."""
         warmup = self.options.warmup_epochs
         return [self.options.learning_rate * (position / warmup if position < warmup else 1)]

@@ -1,24 +1,24 @@
-"""An order of an epoch in which every cluster comes up equally often (DeepCluster, arXiv 1807.05520, section 3.2)."""
+"""Order of an epoch in which every cluster comes up equally often (DeepCluster, arXiv 1807.05520, section 3.2)."""
 
 import torch
 from torch import Tensor
 
 
 def uniform_order(labels: Tensor, count: int, seed: int) -> Tensor:
-    """Draw images so that all clusters that have any are drawn from alike; the numbers of clusters do not matter.
+    """Draw equally many images from all clusters that have any; the numbers of the clusters do not matter.
 
-    Each of the m clusters gives floor(count / m) + 1 images, with replacement if it has no more than these; of all of
-    them, shuffled, the first `count` are kept.
+    Each of the m clusters gives floor(count / m) + 1 images, with replacement if it has no more than these. They are
+    shuffled, and the first `count` are kept.
 
     Args:
-        labels: int [N] on the CPU, cluster of each image, -1: none, never drawn.
+        labels: cluster of each image, int [N] on the CPU; images with -1 are never drawn.
         count: length of the order.
 
     Returns:
-        int64 [count], indices of images.
+        Indices of images, int64 [count].
     """
     generator = torch.Generator().manual_seed(seed)
-    # A random order within each cluster, one cluster after the other.
+    # Shuffle the images within each cluster, one cluster after the other.
     shuffled = torch.randperm(len(labels), generator=generator)
     shuffled = shuffled[labels[shuffled] >= 0]
     clusters = _numbered_by_appearance(labels[shuffled].long())
@@ -33,7 +33,7 @@ def uniform_order(labels: Tensor, count: int, seed: int) -> Tensor:
 
 
 def _numbered_by_appearance(clusters: Tensor) -> Tensor:
-    """Clusters int64 [n] with new numbers from 0 in the order in which they come up first."""
+    """Give clusters int64 [n] new numbers from 0, in the order in which they come up first."""
     places = torch.arange(len(clusters))
     first = torch.full((int(clusters.max()) + 1,), len(clusters)).scatter_reduce_(0, clusters, places, "amin")
     return first.argsort().argsort()[clusters]

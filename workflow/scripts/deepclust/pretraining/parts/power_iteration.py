@@ -1,10 +1,10 @@
 """Power iteration clustering (Lin & Cohen 2010) in the variant of DeepCluster (arXiv 1807.05520, appendix).
 
-On the graph of nearest neighbors a little of each image's value flows to its neighbors until values have settled; from
-each image one climbs to the neighbor to which the weighted rise is steepest, and images that reach the same summit are
-a cluster. How many there are comes out of the data.
+On the graph of nearest neighbors a little of each image's value flows to its neighbors until values have settled. From
+each image the path leads to the neighbor to which the weighted rise is steepest, and so on. Images whose paths end at
+the same summit are a cluster. The number of clusters comes out of the data.
 
-Departure: values are float64. In float32, as in the authors' code, what flows between images that are not very close is
+Departure: values are float64. In float32, as in the authors' code, the flow between images that are not very close is
 lost in rounding, and they stay clusters of their own.
 """
 
@@ -15,7 +15,7 @@ from deepclust.pretraining.engine.distributed import ALONE, Team
 
 NEIGHBORS = 5
 SIGMA = 0.2  # width of the kernel: weights are exp(-squared distance / sigma²)
-ALPHA = 0.001  # share of what flowed in each iteration; the rest is the start
+ALPHA = 0.001  # weight of the flow in each iteration; the rest is the start
 ITERATIONS = 200
 SCORES = {"cpu": 2**24, "cuda": 2**28}  # products of rows that are held at once
 
@@ -25,11 +25,11 @@ def power_iteration_clusters(rows: Tensor, most: int, device: torch.device, team
 
     Args:
         rows: float [N, D] on the CPU.
-        most: clusters that are kept, the largest ones.
+        most: number of the largest clusters, which are kept.
         team: processes that all do this, on the same rows.
 
     Returns:
-        int32 [N] on the CPU: clusters from the largest on; -1 beyond `most`.
+        Clusters int32 [N] on the CPU, numbered from the largest on; -1 beyond `most`.
     """
     neighbors, squared = nearest(rows, min(NEIGHBORS, len(rows) - 1), device, team)
     clusters = climb(*_flow(neighbors, torch.exp(-squared / SIGMA**2), team))
@@ -41,14 +41,14 @@ def power_iteration_clusters(rows: Tensor, most: int, device: torch.device, team
 
 
 def nearest(rows: Tensor, count: int, device: torch.device, team: Team = ALONE) -> tuple[Tensor, Tensor]:
-    """The `count` nearest others of each row and their squared distances: int64 and float32 [N, count] on the CPU."""
+    """Return the `count` nearest others of each row and squared distances, int64 and float32 [N, count] on the CPU."""
     whole = rows.to(device).float()
     found, squared = [], []
     for start in range(0, len(rows), size := max(1, SCORES[device.type] // len(rows))):
         team.end_if_asked()
         cosines = whole[start : start + size] @ whole.T
         places = torch.arange(len(cosines), device=device)
-        cosines[places, start + places] = -torch.inf  # not itself
+        cosines[places, start + places] = -torch.inf  # a row is not its own neighbor
         best = cosines.topk(count, dim=1)
         found.append(best.indices.cpu())
         squared.append((2 - 2 * best.values).clamp(min=0).cpu())
@@ -56,7 +56,7 @@ def nearest(rows: Tensor, count: int, device: torch.device, team: Team = ALONE) 
 
 
 def _flow(neighbors: Tensor, weights: Tensor, team: Team) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Edges of the symmetric graph and what has settled: sources, targets, weights [2 N n], values [N]."""
+    """Return edges of the symmetric graph and the settled values: sources, targets, weights [2 N n], values [N]."""
     count, width = neighbors.shape
     here, there = torch.arange(count).repeat_interleave(width), neighbors.flatten()
     source, target = torch.cat([here, there]), torch.cat([there, here])
@@ -65,6 +65,7 @@ def _flow(neighbors: Tensor, weights: Tensor, team: Team) -> tuple[Tensor, Tenso
     values = start
     for _ in range(ITERATIONS):
         team.end_if_asked()
+        # v ← α W v + (1 - α) / N, scaled to sum 1 (DeepCluster's variant of Lin & Cohen 2010).
         flowed = torch.zeros_like(values).index_add_(0, target, weight * values[source])
         values = ALPHA * flowed + (1 - ALPHA) * start
         values = values / values.sum()
@@ -72,8 +73,8 @@ def _flow(neighbors: Tensor, weights: Tensor, team: Team) -> tuple[Tensor, Tenso
 
 
 def climb(source: Tensor, target: Tensor, weight: Tensor, values: Tensor) -> Tensor:
-    """The summit that each image leads to, int64 [N], along the edges of the steepest weighted rise."""
-    # An edge that is in the graph both ways weighs as much as both.
+    """Return the summit that each image leads to, int64 [N], along the edges of the steepest weighted rise."""
+    # An edge that is in the graph twice has the weight of both.
     count = len(values)
     edges, place = (source * count + target).unique(return_inverse=True)
     weight = torch.zeros(len(edges), dtype=weight.dtype).index_add_(0, place, weight)
@@ -93,7 +94,7 @@ def climb(source: Tensor, target: Tensor, weight: Tensor, values: Tensor) -> Ten
 
 
 def _merge_singletons(clusters: Tensor, neighbors: Tensor) -> Tensor:
-    """Clusters of one image go to that of their nearest neighbor that has company."""
+    """Merge every cluster of one image into that of its nearest neighbor that is not alone."""
     alone = clusters.bincount(minlength=len(clusters))[clusters] == 1
     accompanied = ~alone[neighbors]
     first = neighbors.gather(1, accompanied.byte().argmax(1, keepdim=True)).squeeze(1)

@@ -1,9 +1,9 @@
-"""k-means for training: one start, many clusters, rows that need not fit into memory nor lie in one process.
+"""k-means for training: one start, many clusters, and rows that need not fit into memory nor lie in one process.
 
 Each process has its part of the rows and reads it block by block, from memory or a mapped file, in each of a fixed
-number of Lloyd's iterations (Lloyd 1982); scores of all clusters are held for one block only, and sums are added up
-over the processes. Where faiss is faster (Johnson et al. 2017, arXiv 1702.08734) it looks up nearest centroids; its way
-with empty clusters is ours, too: a large cluster is split.
+number of Lloyd's iterations (Lloyd 1982). Scores of all clusters are held for one block only, and sums are added up
+over the processes. faiss (Johnson et al. 2017, arXiv 1702.08734) looks up nearest centroids if it is faster. A large
+cluster is split for each empty one, as in faiss.
 """
 
 import importlib.util
@@ -19,21 +19,21 @@ from deepclust.core.device import has_fast_bf16
 from deepclust.pretraining.engine.distributed import ALONE, Team
 
 SCORES = {"cpu": 2**22, "cuda": 2**27}  # scores of rows against centroids that are held at once
-ROWS = {"cpu": 2**14, "cuda": 2**17}  # rows that are read at once, at most
-SPLIT = 1 / 1024  # by how much the halves of a cluster that is split differ
+ROWS = {"cpu": 2**14, "cuda": 2**17}  # largest number of rows that are read at once
+SPLIT = 1 / 1024  # relative change of the centroids of the halves of a cluster that is split
 
 Backend = Literal["faiss", "torch"]
-Nearest = Callable[[Tensor], Tensor]  # rows on the device to the numbers of their nearest centroids, int64
+Nearest = Callable[[Tensor], Tensor]  # from rows on the device to the numbers of their nearest centroids, int64
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """What k-means found."""
+    """Result of k-means."""
 
     centroids: Tensor
     """Float32 [k, D], on the device."""
     labels: Tensor
-    """The nearest centroid of each row of all processes, int32 [N] on the CPU."""
+    """Nearest centroid of each row of all processes, int32 [N] on the CPU."""
     objective: float
     """Sum of squared distances of all rows to their centroids."""
 
@@ -49,13 +49,15 @@ def kmeans(
     backend: Backend | None = None,
     team: Team = ALONE,
 ) -> Clusters:
-    """Cluster N rows from `k` of them, drawn at random; how many processes share them matters to rounding only.
+    """Cluster N rows, starting from `k` of them that are drawn at random.
+
+    The number of processes that share the rows changes the result by rounding only.
 
     Args:
-        rows: those that fall to this process (`Team.bounds`), float16 or float32 [n, D] on the CPU; lengths around 1.
+        rows: rows of this process (`Team.bounds`), float16 or float32 [n, D] on the CPU; lengths around 1.
         spherical: whether centroids have length 1 and a cluster without rows keeps its centroid; otherwise it gets one
             half of a large cluster.
-        backend: None: the faster one here.
+        backend: library that looks up nearest centroids; None for the faster one here.
     """
     count = torch.tensor(len(rows))
     team.all_reduce([count])
@@ -71,7 +73,7 @@ def kmeans(
 
 
 def _some_rows(rows: Tensor, k: int, total: int, seed: int, team: Team) -> Tensor:
-    """`k` of the rows of all processes, in their order, float32 [k, D] on the CPU."""
+    """Draw `k` of the rows of all processes, in their order, float32 [k, D] on the CPU."""
     chosen = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:k].sort().values
     first, last = team.bounds(total)
     own = (chosen >= first) & (chosen < last)
@@ -92,13 +94,13 @@ def iterate(
     backend: Backend = "torch",
     team: Team = ALONE,
 ) -> Tensor:
-    """Lloyd's iterations from `centroids` [k, D], the same in every process; returns the last ones.
+    """Run Lloyd's iterations from `centroids` [k, D], the same in every process, and return the last ones.
 
     Sums of float16 numbers are exact in float64, so that neither the order of the rows nor the number of processes
     changes a bit.
 
     Args:
-        rows: those of this process.
+        rows: rows of this process.
     """
     k, dimension = centroids.shape
     generator = torch.Generator().manual_seed(seed)
@@ -148,7 +150,7 @@ def split_large(centroids: Tensor, counts: Tensor, generator: torch.Generator) -
 
 
 def assign(rows: Tensor, centroids: Tensor, device: torch.device, team: Team = ALONE) -> tuple[Tensor, float]:
-    """Labels int32 [n] on the CPU and the sum of squared distances of these rows, computed in float32."""
+    """Return labels int32 [n] on the CPU and the sum of squared distances of these rows, computed in float32."""
     nearest = _by_products(centroids, torch.float32)
     labels = torch.empty(len(rows), dtype=torch.int32)
     objective = torch.zeros((), dtype=torch.float64, device=device)
@@ -162,7 +164,7 @@ def assign(rows: Tensor, centroids: Tensor, device: torch.device, team: Team = A
 
 
 def _blocks(rows: Tensor, k: int, device: torch.device, team: Team = ALONE) -> Iterator[Tensor]:
-    """The rows on the device, so many at a time that their scores for k clusters can be held."""
+    """Yield the rows on the device, in blocks whose scores for k clusters can be held."""
     size = min(ROWS[device.type], max(256, SCORES[device.type] // k))
     for block in rows.split(size):
         team.end_if_asked(together=False)
@@ -170,8 +172,9 @@ def _blocks(rows: Tensor, k: int, device: torch.device, team: Team = ALONE) -> I
 
 
 def _by_products(centroids: Tensor, number: torch.dtype) -> Nearest:
-    """Looks nearest centroids up by scores of that type."""
-    # What all clusters have in common changes no order, but costs precision.
+    """Look nearest centroids up by scores of this type."""
+    # The nearest centroid maximises x·c - |c|²/2. A part that all clusters share changes no order but costs precision,
+    # so it is subtracted.
     offsets = -centroids.square().sum(1) / 2
     matrix = (centroids - centroids.mean(0)).to(number)
     bias = (offsets - offsets.mean()).to(number)
@@ -179,14 +182,14 @@ def _by_products(centroids: Tensor, number: torch.dtype) -> Nearest:
 
 
 def _by_faiss(centroids: Tensor, index: Any) -> Nearest:
-    """Looks nearest centroids up in an index of faiss."""
+    """Look nearest centroids up in an index of faiss."""
     index.reset()
     index.add(centroids.cpu().numpy())
     return lambda block: torch.from_numpy(index.search(block.float().cpu().numpy(), 1)[1][:, 0]).to(block.device)
 
 
 def _faiss_index(dimension: int) -> Any:
-    """An exact index."""
+    """Make an exact index."""
     import faiss
 
     faiss.omp_set_num_threads(torch.get_num_threads())  # the share of this process
@@ -194,21 +197,21 @@ def _faiss_index(dimension: int) -> Any:
 
 
 def _coarse(device: torch.device) -> torch.dtype:
-    """In what numbers nearest centroids are looked for, where rows and centroids have lengths around 1."""
+    """Return the type in which nearest centroids are looked up, for rows and centroids of lengths around 1."""
     if device.type == "cuda":
         return torch.float16
     return torch.bfloat16 if has_fast_bf16(device) else torch.float32
 
 
 def _resident(rows: Tensor, device: torch.device) -> Tensor:
-    """The rows on the device, if they take no more than half of what is free there."""
+    """Move the rows to the device if they take no more than half of its free memory."""
     if device.type == "cuda" and rows.nbytes <= torch.cuda.mem_get_info(device)[0] // 2:
         return rows.to(device)
     return rows
 
 
 def _fastest(device: torch.device) -> Backend:
-    """The backend: faiss on a CPU without fast bf16 products."""
+    """Return the faster backend: faiss on a CPU without fast bf16 products, else torch."""
     if device.type == "cuda" or has_fast_bf16(device) or importlib.util.find_spec("faiss") is None:
         return "torch"
     return "faiss"

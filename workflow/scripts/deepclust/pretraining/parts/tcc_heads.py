@@ -1,4 +1,4 @@
-"""What TCC attaches to a backbone, from features to assignments, set vectors and embeddings."""
+"""Layers that TCC attaches to a backbone, from features to assignments, set vectors and embeddings."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,42 +14,50 @@ Condition = Literal["concatenate", "add"]
 
 @dataclass(frozen=True)
 class Twin:
-    """One view of a batch as the losses see it."""
+    """View of a batch as the losses see it."""
 
     vectors: Tensor
-    """v, of length 1: [B, D]."""
+    """Projections v of length 1, [B, D]."""
     log_assignments: Tensor
-    """log q(k|x): [B, K]."""
+    """Logarithms of the assignments, log q(k|x), [B, K]."""
     sets: Tensor
-    """r, of length 1: [K, D]."""
+    """Set vectors r of length 1, [K, D]."""
     embeddings: Tensor
-    """e, of length 1: [B, D]."""
+    """Embeddings e of length 1, [B, D]."""
 
 
 class Heads(nn.Module):
-    """Projector, cluster keys, and what makes the embedding of an image from its projection and its assignment.
+    """Projector, cluster keys, and the network for the embedding of an image.
 
     Attributes:
-        projector: features to projections [B, D], whose directions are compared with those of the keys.
+        projector: network from features to projections [B, D], whose directions are compared with those of the keys.
         keys: one row per cluster, [K, D].
-        instance: with `concatenate` from projection and assignment [B, D + K], with `add` from features, to [B, D].
+        instance: network to [B, D], with `concatenate` from projection and assignment [B, D + K], with `add` from
+            features.
     """
 
     def __init__(self, width: int, dim: int, clusters: int, condition: Condition) -> None:
-        """Args: `width` of the features, `dim` of projections, keys and embeddings."""
+        """Build the layers.
+
+        Args:
+            width: dimension of the features.
+            dim: dimension of projections, keys and embeddings.
+            clusters: number of clusters.
+            condition: way in which an embedding is made of projection and assignment.
+        """
         super().__init__()
         self.condition = condition
-        # Centred, or all images would start in the cluster that the projections' mean points to.
+        # Projections are centred, or all images would start in the cluster that their mean points to.
         self.projector = _mlp(width, width, dim).append(nn.BatchNorm1d(dim, affine=False))
         self.keys = nn.Parameter(F.normalize(torch.randn(clusters, dim), dim=1))
         if condition == "concatenate":
             self.instance = _mlp(dim + clusters, dim, dim)
         else:
-            # Centred, or the own part becomes the same for all images, and their clusters must tell them apart.
+            # It is centred, or the own part becomes the same for all images, and only clusters would tell them apart.
             self.instance = _mlp(width, width, dim).append(nn.BatchNorm1d(dim, affine=False))
 
     def project(self, features: Tensor) -> list[Tensor]:
-        """What the network gives for each image: the projection, and with `add` the image's own part: [B, D] each."""
+        """Return the projection of each image, and with `add` the image's own part, [B, D] each."""
         layers = [self.projector] if self.condition == "concatenate" else [self.projector, self.instance]
         return [layer(features) for layer in layers]
 
@@ -61,14 +69,14 @@ class Heads(nn.Module):
         gumbel_temperature: Tensor,
         instance_weight: float,
     ) -> Twin:
-        """Assignments, set vectors and embeddings of a batch.
+        """Return assignments, set vectors and embeddings of a batch.
 
         Args:
-            projected: from `project`, for all images of the batch.
-            noise: Gumbel-distributed [B, K]; None: the probabilities themselves take the sample's place.
-            temperature: of the assignments.
-            gumbel_temperature: of the sample.
-            instance_weight: with `add`, the weight of the image's own part beside its cluster's key.
+            projected: outputs of `project` for all images of the batch.
+            noise: Gumbel-distributed numbers [B, K]; None if the probabilities take the place of a sample.
+            temperature: temperature of the assignments.
+            gumbel_temperature: temperature of the sample.
+            instance_weight: weight of the image's own part beside its cluster's key, with `add`.
         """
         vectors, keys = F.normalize(projected[0], dim=1), F.normalize(self.keys, dim=1)
         log_assignments = F.log_softmax(vectors @ keys.T / temperature, dim=1)

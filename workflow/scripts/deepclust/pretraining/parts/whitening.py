@@ -1,7 +1,7 @@
-"""Principal components with equal variance and length 1: what DeepCluster clusters (arXiv 1807.05520, section 3.3).
+"""Principal components of equal variance, scaled to length 1, for DeepCluster (arXiv 1807.05520, section 3.3).
 
-The components are those of at most `SAMPLE` images; the features of all images are never held at once. Each process
-computes its part of them: moments are added up, and what comes out stays where it is.
+The components are those of at most `SAMPLE` images. The features of all images are never held at once. Each process
+computes its part of them: moments are added up, and the results stay in the process.
 """
 
 import os
@@ -18,31 +18,31 @@ from deepclust.core.errors import DeepclustError
 from deepclust.pretraining.engine.distributed import ALONE, Team
 
 SAMPLE = 2**17  # images that the components are computed from
-CHUNK = 2**15  # images whose features a process holds at once, beyond those
+CHUNK = 2**15  # images whose features a process holds at once beside those
 MEMORY = 2**32  # bytes of reduced features in a process's memory; more are kept in a file
 ROWS = 2**14  # rows on the device at once
-LEAST = 1e-6  # variance of a component, as a share of the largest, below which it is rounding
+LEAST = 1e-6  # a component is rounding if its variance is below this share of the largest
 
 
 @dataclass(frozen=True)
 class Whitening:
-    """An affine map to components of variance 1."""
+    """Affine map to components of variance 1."""
 
     mean: Tensor
-    """Float32 [D]."""
+    """Mean of the features, float32 [D]."""
     matrix: Tensor
-    """Float32 [D, d]."""
+    """Scaled components, float32 [D, d]."""
 
     def components(self, features: Tensor) -> Tensor:
-        """[n, D] → [n, d] on the same device; a component that has no variance is 0."""
+        """Map features [n, D] to components [n, d] on the same device; a component without variance is 0."""
         return (features - self.mean) @ self.matrix
 
 
 def fit_whitening(features: Tensor, components: int, device: torch.device, team: Team = ALONE) -> Whitening:
-    """Components of the largest variance, at most D of them; equal in all processes.
+    """Find the components of the largest variance, at most D of them, equal in all processes.
 
     Args:
-        features: float [n, D] on the CPU, of the images that fall to this process.
+        features: features of this process's images, float [n, D] on the CPU.
     """
     dimension = features.shape[1]
     mean = torch.zeros(dimension, dtype=torch.float64, device=device)
@@ -61,7 +61,7 @@ def fit_whitening(features: Tensor, components: int, device: torch.device, team:
     values, vectors = torch.linalg.eigh(covariance / max(1, count - 1))
     largest = values.flip(0)[:components]
     scales = torch.where(largest > LEAST * largest[0], largest.clamp(min=1e-30).rsqrt(), 0)
-    # The sign of an eigenvector is arbitrary; clusters do not depend on it, if it is that of one process for all.
+    # The sign of an eigenvector is arbitrary. Clusters do not depend on it if all processes take that of one.
     whitening = Whitening(mean.float(), (vectors.flip(1)[:, :components] * scales).float())
     team.broadcast([whitening.mean, whitening.matrix])
     return whitening
@@ -75,17 +75,17 @@ def whitened_features(
     device: torch.device,
     team: Team = ALONE,
 ) -> Tensor:
-    """Whitened features of the images that fall to this process (`Team.bounds`), each scaled to length 1.
+    """Return whitened features of this process's images (`Team.bounds`), each scaled to length 1.
 
     Args:
-        features: gives features float32 [n, D] of the images with the given indices, on the CPU.
+        features: function from indices of images to their features, float32 [n, D] on the CPU.
         count: number of images of all processes, N.
 
     Returns:
         float16 [n, d] with d = min(components, D) on the CPU, in a file without a name if it is large.
 
     Raises:
-        DeepclustError: there is no room for that file.
+        DeepclustError: the disk has no space for that file.
     """
     own = sample = torch.arange(*team.bounds(count))
     if count > SAMPLE:
@@ -105,7 +105,7 @@ def whitened_features(
 
 
 def _chunks(own: Tensor, count: int, team: Team) -> Iterator[Tensor]:
-    """Parts of a process's share of `count` images; before each it ends if asked to."""
+    """Yield parts of a process's share of `count` images; before each part the process ends if asked to."""
     everyones = count // team.count // CHUNK  # chunks that every process has
     for number, chunk in enumerate(own.split(CHUNK)):
         team.end_if_asked(together=number < everyones)
@@ -113,13 +113,13 @@ def _chunks(own: Tensor, count: int, team: Team) -> Iterator[Tensor]:
 
 
 def _allocate(count: int, dimension: int) -> Tensor:
-    """Float16 [count, dimension] in memory, or in a file that is gone as soon as nothing uses it."""
+    """Allocate float16 [count, dimension] in memory, or in a file that is gone as soon as nothing uses it."""
     size = 2 * count * dimension
     if size <= MEMORY:
         return torch.empty(count, dimension, dtype=torch.float16)
     with tempfile.TemporaryFile() as file:
         try:
-            os.posix_fallocate(file.fileno(), 0, size)  # a mapped file that finds no room later kills the process
+            os.posix_fallocate(file.fileno(), 0, size)  # a mapped file that runs out of space later kills the process
         except OSError as error:
             raise DeepclustError(
                 f"the reduced features of {count} images need {size / 1e9:.3g} GB in {tempfile.gettempdir()} "

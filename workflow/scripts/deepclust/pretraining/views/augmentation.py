@@ -1,4 +1,4 @@
-"""Random views of a batch of images, drawn on the device without a loop over images and without waiting for it."""
+"""Random views of a batch of images, drawn on the device without a loop over images or a wait for the device."""
 
 from collections.abc import Callable
 
@@ -15,22 +15,22 @@ SOLARIZE_THRESHOLD = 128 / 255  # as Pillow's default
 
 
 class Augmentation(Views):
-    """Crop, flip, colour jitter, grey, blur, solarisation, normalisation: uint8 images to one random view of each.
+    """Crop, flip, colour jitter, grey, blur, solarisation and normalisation, from uint8 images to one view of each.
 
-    Every image has its own crop and factors. The order of the four colour changes is random too, but common to a batch:
-    for each single image it is distributed as in torchvision's ColorJitter.
+    Every image has its own crop and factors. The order of the four colour changes is random too, but common to a batch.
+    For each single image it is distributed as in torchvision's ColorJitter.
     """
 
     def __init__(
         self, options: AugmentationOptions, size: tuple[int, int], mean: list[float], std: list[float]
     ) -> None:
-        """Args: see `Views`."""
+        """Keep the options; see `Views` for the other arguments."""
         super().__init__(size, mean, std)
         self.options = options
 
     @torch.no_grad()
     def forward(self, images: Tensor, seed: int) -> Tensor:
-        """One view of each image; the same seed gives the same views.
+        """Draw one view of each image; the same seed gives the same views.
 
         Args:
             images: uint8 [B, C, H, W] with C 1 or 3.
@@ -66,7 +66,7 @@ class Augmentation(Views):
         if images.shape[1] == 3:
             changes += [(color.adjust_saturation, options.saturation, 1), (color.adjust_hue, options.hue, 0)]
         applied = self._chance(count, options.jitter_probability, generator)
-        # The order is needed here and now: drawn on the CPU, it does not wait for the device.
+        # The order is needed at once. It is drawn on the CPU, so that nothing waits for the device.
         order = torch.randperm(len(changes), generator=torch.Generator().manual_seed(seed)).tolist()
         for change, strength, neutral in (changes[i] for i in order):
             offset = strength * (2 * random_numbers(count, generator) - 1)

@@ -1,4 +1,4 @@
-"""What all ways of drawing views of images have in common."""
+"""Base of all ways of drawing views of images."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -9,34 +9,40 @@ from torch import Tensor, nn
 
 
 class Views(nn.Module):
-    """Draws views of one size and normalises them."""
+    """Base of augmentations that draw views of one size and normalise them."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, size: tuple[int, int], mean: list[float], std: list[float]) -> None:
-        """Args: `size` of a view (height, width) in pixels; `mean` and `std` per channel of pixels in [0, 1]."""
+        """Keep the size and the normalisation.
+
+        Args:
+            size: height and width of a view in pixels.
+            mean: mean per channel of pixels in [0, 1].
+            std: standard deviation per channel of pixels in [0, 1].
+        """
         super().__init__()
         self.size = size
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def in_planes(self, images: Tensor) -> Tensor:
-        """Images uint8 [B, C, H, W] in any memory format as float32 in [0, 1], one channel after the other."""
+        """Bring uint8 images [B, C, H, W] in any memory format to float32 in [0, 1], one channel after the other."""
         return images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
     def normalized(self, views: Tensor) -> Tensor:
-        """Views [B, C, H, W] in [0, 1] as a network takes them, channels last."""
+        """Normalise views [B, C, H, W] in [0, 1] for a network, channels last."""
         return ((views - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
-# First and last + 1 of the images of a batch that this process draws views of, and how many the batch has.
+# First and last + 1 of the images of a batch that this process draws views of, and the number of images in the batch.
 _PART: ContextVar[tuple[int, int, int] | None] = ContextVar("part", default=None)
 
 
 @contextlib.contextmanager
 def part_of_batch(start: int, stop: int, total: int) -> Iterator[None]:
-    """Within this block views are drawn of images `start` to `stop` - 1 of a batch of `total`."""
+    """Let views within this block be drawn of images `start` to `stop` - 1 of a batch of `total`."""
     token = _PART.set((start, stop, total))
     try:
         yield
@@ -45,15 +51,15 @@ def part_of_batch(start: int, stop: int, total: int) -> Iterator[None]:
 
 
 def for_each_image(draw: Callable[[int], Tensor], count: int, dim: int = 0) -> Tensor:
-    """Random numbers for `count` images, whatever part of a batch they are.
+    """Draw random numbers for `count` images, whatever part of a batch they are.
 
     An image's numbers must not depend on how many processes share a batch. So they are drawn for the whole batch, and
-    those of this process's images are kept: draw little per image.
+    those of this process's images are kept. This is meant for few numbers per image.
 
     Args:
-        draw: given a number of images, draws for all of them.
-        count: number of images that are here, or a multiple of it where each image has several draws in a row.
-        dim: dimension of what `draw` returns that runs over images.
+        draw: function that draws for a given number of images.
+        count: number of images of this process, or a multiple of it if each image has several draws in a row.
+        dim: dimension of the drawn numbers that runs over images.
     """
     part = _PART.get()
     if part is None:
@@ -65,5 +71,5 @@ def for_each_image(draw: Callable[[int], Tensor], count: int, dim: int = 0) -> T
 
 
 def random_numbers(count: int, generator: torch.Generator) -> Tensor:
-    """One for each image, float32 [count] in [0, 1), on the generator's device."""
+    """Draw one number for each image, float32 [count] in [0, 1), on the generator's device."""
     return for_each_image(lambda total: torch.rand(total, generator=generator, device=generator.device), count)

@@ -17,7 +17,7 @@ def gaussian_blur(images: Tensor, sigmas: Tensor, largest: float, applied: Tenso
         images: float [B, C, H, W].
         sigmas: float [B], standard deviations in pixels, above 0.
         largest: upper bound of `sigmas`; the kernel reaches `kernel_radius(largest, side)` pixels to each side.
-        applied: bool [B], which images to blur; None: all.
+        applied: mask of the images to blur, bool [B]; None blurs all.
 
     Returns:
         float [B, C, H, W].
@@ -27,12 +27,12 @@ def gaussian_blur(images: Tensor, sigmas: Tensor, largest: float, applied: Tenso
 
 
 def kernel_radius(largest: float, side: int) -> int:
-    """Pixels that the kernel reaches to each side: `REACH` standard deviations, and less than the image has."""
+    """Return how far the kernel reaches to each side: `REACH` standard deviations, and less than `side` pixels."""
     return min(math.ceil(REACH * largest), side - 1)
 
 
 def _blur_matrices(sigmas: Tensor, radius: int, side: int, applied: Tensor | None) -> Tensor:
-    """Weights [B, side, side] of every pixel of an axis in every blurred one."""
+    """Return the weights [B, side, side] of every pixel of an axis in every blurred one."""
     offsets = torch.arange(-radius, radius + 1, device=sigmas.device)
     kernel = torch.exp(-0.5 * (offsets / sigmas.view(-1, 1)) ** 2)
     kernel = kernel / kernel.sum(1, keepdim=True)

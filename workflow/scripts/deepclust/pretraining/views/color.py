@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def grayscale(images: Tensor) -> Tensor:
-    """Luma (ITU-R BT.601), [B, 1, H, W]."""
+    """Return the luma (ITU-R BT.601), [B, 1, H, W]."""
     if images.shape[1] == 1:
         return images
     red, green, blue = images.split(1, 1)
@@ -38,19 +38,19 @@ def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Rotate the colours of RGB images around the HSV circle; shift is a share of the circle, 0 changes nothing."""
+    """Rotate the colours of RGB images around the HSV circle by a share of the circle; 0 changes nothing."""
     red, green, blue = images.split(1, 1)
     value = images.amax(1, keepdim=True)
     chroma = value - images.amin(1, keepdim=True)
     safe = torch.where(chroma == 0, 1, chroma)
-    # Sextants of the circle, 0 (red) to 6.
+    # The hue counts sextants of the circle, from 0 (red) to 6.
     hue = torch.where(
         value == red,
         (green - blue) / safe,
         torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
     hue = hue + 6 * shift
-    # Back to RGB without cases: each channel falls from `value` by `chroma` over the sextants that are not its own.
+    # The way back to RGB needs no cases: a channel falls from `value` by `chroma` over sextants that are not its own.
     offsets = 5 - 2 * torch.arange(3, device=images.device).view(1, 3, 1, 1)
     sextant = torch.remainder(offsets + hue, 6)
     return value - chroma * torch.minimum(sextant, 4 - sextant).clamp_(0, 1)

@@ -21,7 +21,7 @@ def random_boxes(
     ratio: tuple[float, float],
     generator: torch.Generator,
 ) -> Tensor:
-    """Boxes as torchvision's RandomResizedCrop draws them.
+    """Draw boxes as torchvision's RandomResizedCrop does.
 
     Args:
         image_size: height and width in pixels.
@@ -29,8 +29,8 @@ def random_boxes(
         ratio: range of its aspect ratio (width / height), drawn log-uniformly.
 
     Returns:
-        int64 [count, 4] on the generator's device: top, left, height, width. Where no attempt fits into the image, the
-        largest central box of an allowed ratio.
+        int64 [count, 4] on the generator's device: top, left, height, width. If no attempt fits into the image, it is
+        the largest central box of an allowed ratio.
     """
     height, width = image_size
     random = for_each_image(
@@ -55,7 +55,7 @@ def random_boxes(
 
 
 def resampling_matrices(start: Tensor, length: Tensor, total: int, size: int) -> Tensor:
-    """Weights that resample `length` pixels from `start` on to `size` pixels: antialiased, linear.
+    """Return the antialiased linear weights that resample `length` pixels from `start` to `size` pixels.
 
     Args:
         start, length: integers [B], in pixels of an axis of `total` pixels.
@@ -67,7 +67,7 @@ def resampling_matrices(start: Tensor, length: Tensor, total: int, size: int) ->
     scale = length / size
     centers = start + (torch.arange(size, device=start.device).view(1, -1, 1) + 0.5) * scale
     pixels = torch.arange(total, device=start.device).view(1, 1, -1) + 0.5
-    # A triangle as wide as the step between two output pixels, and never narrower than two input pixels.
+    # The weights form a triangle that reaches one output step, and at least one input pixel, to each side.
     weights = (1 - (pixels - centers).abs() / scale.clamp(min=1)).clamp(min=0)
     weights = weights * ((pixels > start) & (pixels < start + length))
     return weights / weights.sum(2, keepdim=True)
@@ -80,7 +80,7 @@ def resized_crop(images: Tensor, boxes: Tensor, size: tuple[int, int], flip: Ten
         images: float [B, C, H, W].
         boxes: int64 [B, 4]: top, left, height, width.
         size: height and width of the result in pixels.
-        flip: bool [B], which results to mirror left to right; None: none.
+        flip: mask of the results to mirror left to right, bool [B]; None mirrors none.
 
     Returns:
         float [B, C, *size].
@@ -94,7 +94,7 @@ def resized_crop(images: Tensor, boxes: Tensor, size: tuple[int, int], flip: Ten
 
 
 def apply_separable(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """`rows @ image @ columns.T` for every channel of every image, as two batched matrix products.
+    """Compute `rows @ image @ columns.T` for every channel of every image, as two batched matrix products.
 
     Args:
         images: float [B, C, H, W].

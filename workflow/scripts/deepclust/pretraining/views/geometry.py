@@ -6,11 +6,11 @@ from torch.nn import functional as F
 
 
 def affine(images: Tensor, matrices: Tensor) -> Tensor:
-    """Move pixels without interpolation (the nearest one is taken); what comes from outside is black.
+    """Move pixels without interpolation: the nearest one is taken, and pixels from outside are black.
 
     Args:
         images: float [B, C, H, W].
-        matrices: float [B, 2, 3]; a matrix takes a pixel's place in the result, (x, y, 1) in pixels from the image's
+        matrices: float [B, 2, 3]; a matrix maps a pixel's place in the result, (x, y, 1) in pixels from the image's
             centre, to its place in the image.
     """
     height, width = images.shape[-2:]
@@ -22,22 +22,22 @@ def affine(images: Tensor, matrices: Tensor) -> Tensor:
 
 
 def rotation(degrees: Tensor) -> Tensor:
-    """Matrices [B, 2, 3] that turn images counter-clockwise about their centre."""
+    """Return the matrices [B, 2, 3] that turn images counter-clockwise about their centre."""
     radians = torch.deg2rad(degrees)
     cos, sin, zero = torch.cos(radians), torch.sin(radians), torch.zeros_like(degrees)
     return torch.stack([cos, -sin, zero, sin, cos, zero], 1).view(-1, 2, 3)
 
 
 def shear(x: Tensor, y: Tensor, size: tuple[int, int]) -> Tensor:
-    """Matrices [B, 2, 3] that push rows sideways by `x` pixels per row and columns down by `y` per column.
+    """Return the matrices [B, 2, 3] that push rows sideways by `x` pixels per row and columns down by `y` per column.
 
-    The pixel at the top left stays, as in torchvision's AutoAugment. `size`: height and width.
+    The pixel at the top left stays, as in torchvision's AutoAugment. `size` is height and width.
     """
     one = torch.ones_like(x)
     return torch.stack([one, x, x * size[0] / 2, y, one, y * size[1] / 2], 1).view(-1, 2, 3)
 
 
 def shift(x: Tensor, y: Tensor) -> Tensor:
-    """Matrices [B, 2, 3] that take the result from `x` pixels further right and `y` further down."""
+    """Return the matrices [B, 2, 3] that take the result from `x` pixels further right and `y` further down."""
     one, zero = torch.ones_like(x), torch.zeros_like(x)
     return torch.stack([one, zero, x, zero, one, y], 1).view(-1, 2, 3)

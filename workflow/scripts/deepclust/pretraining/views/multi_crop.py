@@ -1,4 +1,4 @@
-"""Multi-crop: some views of the usual size, and more small ones (Caron et al. 2020, arXiv 2006.09882, section 3.3)."""
+"""Multi-crop: views of the usual size and more small ones (Caron et al. 2020, arXiv 2006.09882, section 3.3)."""
 
 from itertools import groupby
 
@@ -11,12 +11,19 @@ from deepclust.pretraining.engine.options import AugmentationOptions, SmallCropO
 
 
 class MultiCrop(nn.Module):
-    """Draws several views of each image, of two sizes."""
+    """Augmentation that draws several views of each image, of two sizes."""
 
     def __init__(
         self, images: ImageFacts, augmentation: AugmentationOptions, small: SmallCropOptions, views: int = 2
     ) -> None:
-        """Args: `views` of the usual size; small ones are drawn like these but for size and crop."""
+        """Make both augmentations, which differ in size and crop only.
+
+        Args:
+            images: facts about the images; their `size` is the usual size of a view.
+            augmentation: options of the views.
+            small: number, size and crop of the small views.
+            views: number of views of the usual size.
+        """
         super().__init__()
         self.views, self.small_views = views, small.count
         self.large = images.augmentation(augmentation)
@@ -24,13 +31,13 @@ class MultiCrop(nn.Module):
         self.small = square.augmentation(augmentation.model_copy(update={"crop_scale": small.crop_scale}))
 
     def forward(self, images: Tensor, seed: int) -> list[Tensor]:
-        """Views float [B, C, h, w] of images uint8 [B, C, H, W]: the large ones, then the small ones."""
+        """Draw views, float [B, C, h, w], of images uint8 [B, C, H, W]: the large ones, then the small ones."""
         large = [self.large(images, derive_seed(seed, view)) for view in range(self.views)]
         return large + [self.small(images, derive_seed(seed, "small", view)) for view in range(self.small_views)]
 
 
 def embed_by_size(network: nn.Module, views: list[Tensor]) -> list[Tensor]:
-    """Outputs [B, D] of `network` for each view; neighbouring views of equal size go through it together."""
+    """Return the outputs [B, D] of `network` for each view; neighbouring views of equal size are computed together."""
     outputs: list[Tensor] = []
     for _, group in groupby(views, key=lambda view: view.shape[2:]):
         same = list(group)

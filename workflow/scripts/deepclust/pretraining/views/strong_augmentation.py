@@ -1,8 +1,8 @@
-"""Strong views for SCAN: flip, random operations as in RandAugment, cutout; drawn on the device.
+"""Strong views for SCAN: flip, random operations as in RandAugment, and cutout, drawn on the device.
 
 Cubuk et al. 2020, arXiv 1909.13719; DeVries & Taylor 2017, arXiv 1708.04552; operations and ranges are SCAN's (Van
-Gansbeke et al. 2020). Each image draws its own operations and magnitudes. Which operations is drawn on the
-CPU, so that each runs on its own images alone, without waiting for the device.
+Gansbeke et al. 2020). Each image draws its own operations and magnitudes. The operations are drawn on the CPU, so that
+each runs on its own images alone, without waiting for the device.
 """
 
 import numpy as np
@@ -37,7 +37,7 @@ OPERATIONS = {
 
 
 class StrongAugmentationOptions(Options):
-    """How a strong view of an image is drawn."""
+    """Options of a strong view of an image."""
 
     flip_probability: Probability = 0.5
     """Probability of a horizontal flip."""
@@ -48,24 +48,24 @@ class StrongAugmentationOptions(Options):
 
 
 class StrongAugmentation(Views):
-    """Uint8 images to one strong view of each."""
+    """Strong augmentation, from uint8 images to one view of each."""
 
     def __init__(
         self, options: StrongAugmentationOptions, size: tuple[int, int], mean: list[float], std: list[float]
     ) -> None:
-        """Args: see `Views`."""
+        """Keep the options; see `Views` for the other arguments."""
         super().__init__(size, mean, std)
         self.options = options
 
     @torch.no_grad()
     def forward(self, images: Tensor, seed: int) -> Tensor:
-        """One view of each image; the same seed gives the same views.
+        """Draw one view of each image; the same seed gives the same views.
 
         Args:
             images: uint8 [B, C, H, W] with C 1 or 3.
 
         Returns:
-            float32 [B, C, *size], normalised, channels last; what was cut out is 0.
+            float32 [B, C, *size], normalised, channels last; the square that was cut out is 0.
         """
         options, count = self.options, len(images)
         generator = torch.Generator(images.device).manual_seed(seed)
@@ -80,7 +80,7 @@ class StrongAugmentation(Views):
 
 
 def draw_operations(count: int, number: int, seed: int) -> list[Tensor]:
-    """For `number` turns, which of `OPERATIONS` each of `count` images goes through: int64 [count] on the CPU."""
+    """Draw indices into `OPERATIONS` for `count` images in each of `number` turns, int64 [count] on the CPU."""
     generator = torch.Generator().manual_seed(seed)
     return [(random_numbers(count, generator) * len(OPERATIONS)).long() for _ in range(number)]
 
@@ -90,7 +90,7 @@ def apply_operations(images: Tensor, chosen: Tensor, position: Tensor) -> Tensor
 
     Args:
         images: float [B, C, H, W] in [0, 1].
-        chosen: int64 [B] on the CPU, index into `OPERATIONS`.
+        chosen: index into `OPERATIONS` for each image, int64 [B] on the CPU.
         position: float [B], from 0 (smallest magnitude) to 1 (largest).
     """
     operations = chosen.numpy()
@@ -107,7 +107,7 @@ def apply_operations(images: Tensor, chosen: Tensor, position: Tensor) -> Tensor
 
 
 def _apply(name: str, images: Tensor, magnitude: Tensor) -> Tensor:
-    """One operation on float [B, C, H, W] in [0, 1], at magnitudes [B]."""
+    """Apply one operation to float images [B, C, H, W] in [0, 1], at magnitudes [B]."""
     factor, zero = magnitude.view(-1, 1, 1, 1), torch.zeros_like(magnitude)
     height, width = images.shape[-2:]
     match name:
@@ -144,7 +144,7 @@ def _apply(name: str, images: Tensor, magnitude: Tensor) -> Tensor:
 def cutout(images: Tensor, largest: int, generator: torch.Generator) -> Tensor:
     """Set a square around a random pixel of each image to 0; it may reach over the border.
 
-    Its side is twice half of a whole number from 1 to `largest`, rounded down.
+    Half of its side is a whole number from 1 to `largest`, halved and rounded down.
     """
     count, (height, width) = len(images), images.shape[-2:]
     half = ((random_numbers(count, generator) * largest).long() + 1) // 2

@@ -1,6 +1,6 @@
 """Changes of tone and sharpness by torchvision's definitions, batched.
 
-Images are float [B, C, H, W] in [0, 1]. Those that depend on grey levels see 256 of them.
+Images are float [B, C, H, W] in [0, 1]. Changes that depend on grey levels use 256 of them.
 """
 
 import torch
@@ -22,7 +22,7 @@ def equalize(images: Tensor) -> Tensor:
     channels = _levels(images).flatten(2).flatten(0, 1)  # [B * C, H * W]
     ones = torch.ones_like(channels, dtype=images.dtype)
     histogram = images.new_zeros(len(channels), LEVELS).scatter_add_(1, channels, ones)
-    last = histogram.gather(1, channels.amax(1, keepdim=True))  # how many have the highest level
+    last = histogram.gather(1, channels.amax(1, keepdim=True))  # number of pixels that have the highest level
     step = ((channels.shape[1] - last) / (LEVELS - 1)).floor()
     before = histogram.cumsum(1) - histogram
     table = ((before + (step / 2).floor()) / step.clamp(min=1)).floor().clamp(0, LEVELS - 1)
@@ -38,11 +38,11 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 
 
 def adjust_sharpness(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with a slightly blurred image; factor [B, 1, 1, 1], where 1 changes nothing and 0 is the blurred one."""
+    """Blend with a slightly blurred image; a factor [B, 1, 1, 1] of 1 changes nothing, 0 gives the blurred image."""
     if min(images.shape[-2:]) < 3:
         return images
     blurred = images.clone()
-    # Weights of 5 in the middle and 1 around it: the mean of all nine and the middle, 9 to 4.
+    # The kernel weighs the middle 5 and its eight neighbors 1: 9 parts of the mean of all nine, and 4 of the middle.
     blurred[..., 1:-1, 1:-1].mul_(4 / 13).add_(F.avg_pool2d(images, 3, 1), alpha=9 / 13)
     return torch.lerp(blurred, images, factor).clamp_(0, 1)
 
