@@ -115,7 +115,9 @@ def test_harmless_modules_exist():
 
 
 def test_init_files_are_empty():
-    for path in Path(SCRIPTS, "deepclust").rglob("__init__.py"):
+    """But that of the whole, which only says where its functions are, and is in no fingerprint."""
+    package = Path(SCRIPTS, "deepclust")
+    for path in {*package.rglob("__init__.py")} - {package / "__init__.py"}:
         assert path.read_bytes() == b"", path
 
 

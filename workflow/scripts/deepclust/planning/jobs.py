@@ -178,7 +178,7 @@ OPTIONS: dict[str, Callable[[Jobs, Wildcards], Flags]] = {
 """The options of a job, as the experiment has them."""
 
 
-class State(NamedTuple):
+class Watched(NamedTuple):
     """Something that a job depends on beside its code and its options.
 
     Attributes:
@@ -190,11 +190,11 @@ class State(NamedTuple):
     digests: Callable[[Jobs, Wildcards], list[str]]
 
 
-STATES: dict[str, State] = {
-    "download": State("source of {file}", lambda jobs, w: jobs.parameters.local_sources(f"{w.key}/{w.file}")),
-    "prepare": State("images of {dataset}", lambda jobs, w: jobs._listings(w.dataset)),
-    "fetch_weights": State("weights of {backbone}", lambda jobs, w: jobs.parameters.weights_states(w.backbone)),
-    "list_runs": State("list of runs", lambda jobs, w: [json_digest(jobs.graph.lists())]),
-    "write_experiment": State("experiment", lambda jobs, w: [json_digest(jobs.parameters.config)]),
+STATES: dict[str, Watched] = {
+    "download": Watched("source of {file}", lambda jobs, w: jobs.parameters.local_sources(f"{w.key}/{w.file}")),
+    "prepare": Watched("images of {dataset}", lambda jobs, w: jobs._listings(w.dataset)),
+    "fetch_weights": Watched("weights of {backbone}", lambda jobs, w: jobs.parameters.weights_states(w.backbone)),
+    "list_runs": Watched("list of runs", lambda jobs, w: [json_digest(jobs.graph.lists())]),
+    "write_experiment": Watched("experiment", lambda jobs, w: [json_digest(jobs.parameters.config)]),
 }
 """The user's files, since Snakemake sees only newer ones, and texts that are too long to be parameters."""
