@@ -20,7 +20,7 @@ def run(*words, cwd=ROOT):
 def test_help_lists_every_command_and_loads_little(tmp_path):
     done = run("--help", cwd=tmp_path)
     listed = {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")}
-    assert listed >= {"plan", "accept", "generate", *commands()}
+    assert listed >= {"plan", "accept", "generate", "predict", *commands()}
     assert {path.stem for path in (ROOT / "workflow" / "scripts").glob("*.py")} == set(commands())
     code = "import sys; from deepclust.cli.main import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS, capture_output=True, text=True).stderr.split()
@@ -28,7 +28,9 @@ def test_help_lists_every_command_and_loads_little(tmp_path):
     assert not {"torch", "numpy", "pydantic", "snakemake"} & set(loaded)
 
 
-@pytest.mark.parametrize(("words", "flag"), [(["plan"], "--images-per-second"), (["accept"], "--why")])
+@pytest.mark.parametrize(
+    ("words", "flag"), [(["plan"], "--images-per-second"), (["accept"], "--why"), (["predict"], "--output")]
+)
 def test_help_of_a_command(words, flag):
     done = run(*words, "--help")
     assert done.returncode == 0 and flag in done.stdout, done.stderr

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import os
 import sys
@@ -153,7 +154,8 @@ def extract_files(
     names = list(names)
     files = [EncodedFile.stored(printable(name), UNKNOWN, root / name) for name in opaque_order(dict.fromkeys(names))]
     split = EncodedSplit([], channels, files, skip_unreadable=on_error == "skip")
-    write_split(split, folder, folder, progress=Progress(hidden=True))
+    with contextlib.redirect_stderr(io.StringIO()):  # a warning that names a temporary file
+        write_split(split, folder, folder, progress=Progress(hidden=True))
     features = _features(folder, model, options)
     rows = {name: row for row, name in enumerate(_column(folder / "ids.csv", "path"))}
     kept = [name for name in map(printable, names) if name in rows]

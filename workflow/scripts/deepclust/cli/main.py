@@ -14,6 +14,7 @@ WITH_A_CLONE = {
     "accept": "Keep results under code that changed without changing what it computes.",
     "generate": "Write the files that are derived from the code.",
 }
+WITH_A_RUN = {"predict": "Tell the clusters of new images by a run."}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -27,10 +28,11 @@ def main(words: Sequence[str] | None = None) -> int:
     if name in ("-h", "--help"):
         print(usage())
         return 0
-    if name in WITH_A_CLONE:
-        from deepclust.cli.clone import use_library_of_clone
+    if name in WITH_A_CLONE or name in WITH_A_RUN:
+        if name in WITH_A_CLONE:
+            from deepclust.cli.clone import use_library_of_clone
 
-        use_library_of_clone(words)
+            use_library_of_clone(words)
         sys.argv = [f"deepclust {name}", *words[1:]]
         status: int = importlib.import_module(f"deepclust.cli.{name}").main()
         return status
@@ -38,15 +40,20 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.argv = [str(command_path(name)), *words[1:]]
         runpy.run_path(sys.argv[0], run_name="__main__")
         return 0
-    print(f"error: unknown command {name!r}{did_you_mean(name, [*WITH_A_CLONE, *commands()])}", file=sys.stderr)
+    known = [*WITH_A_CLONE, *WITH_A_RUN, *commands()]
+    print(f"error: unknown command {name!r}{did_you_mean(name, known)}", file=sys.stderr)
     return 1
 
 
 def usage() -> str:
     """Return all commands, one on a line."""
     rules = {name: _first_line(name) for name in commands()}
-    width = max(map(len, [*WITH_A_CLONE, *rules]))
-    groups = {"With a clone of the workflow:": WITH_A_CLONE, "The commands of the rules:": rules}
+    width = max(map(len, [*WITH_A_CLONE, *WITH_A_RUN, *rules]))
+    groups = {
+        "With a clone of the workflow:": WITH_A_CLONE,
+        "With a run:": WITH_A_RUN,
+        "The commands of the rules:": rules,
+    }
     lines = ["usage: deepclust COMMAND [--help] ..."]
     for title, group in groups.items():
         lines += ["", title, *(f"  {name:{width}}  {text}" for name, text in group.items())]
