@@ -77,13 +77,13 @@ class Jobs:
         self.digests = digests
         self._listings = functools.cache(parameters.listings)
         self._fingerprint = functools.cache(code_params)
-        self._method_code = functools.cache(self._code_of_methods)
 
     def params(self, rule: str) -> dict[str, Any]:
         """Return the parameters of a rule, constants and functions of Snakemake's names for a job's properties."""
-        params: dict[str, Any] = {item.partition(":")[0].replace(".", "_"): item for item in self._fingerprint(rule)}
+        # All code is one parameter: of many, Snakemake handles every one for every job.
+        params: dict[str, Any] = {"code": self._fingerprint(rule)}
         if rule in METHODS:
-            params["method_code"] = lambda wildcards: self._method_code(rule, self._methods(rule, wildcards))
+            params["code"] = lambda wildcards: self._fingerprint(rule, self._methods(rule, wildcards))
         if rule in OPTIONS:
             params["options"] = functools.partial(self._options, rule)
         if rule in STATES:
@@ -99,10 +99,6 @@ class Jobs:
 
     def _methods(self, rule: str, wildcards: Wildcards) -> tuple[str, ...]:
         return METHODS[rule](self.parameters, wildcards) if rule in METHODS else ()
-
-    def _code_of_methods(self, rule: str, methods: tuple[str, ...]) -> list[str]:
-        """Return the items of the fingerprint that are there only because of the methods."""
-        return sorted({*self._fingerprint(rule, methods)} - {*self._fingerprint(rule)})
 
     def _options(self, rule: str, wildcards: Wildcards) -> Flags:
         return OPTIONS[rule](self, wildcards)
