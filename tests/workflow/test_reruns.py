@@ -1,5 +1,6 @@
 """Exactly what a change invalidates runs again: for every key of the config and every module of the library."""
 
+import ast
 import contextlib
 import copy
 import io
@@ -15,6 +16,7 @@ import grimp
 import pytest
 import yaml
 
+from deepclust.core.figures import figures
 from deepclust.core.fingerprint import HARMLESS
 from small_experiment import EXPERIMENT, ROOT, deepclust, environment, name, snakemake
 
@@ -433,13 +435,20 @@ def reaches(imports, start):
 
 
 def imported_by_script(script, imports):
-    text = re.sub(
-        r"\(\s*([^()]*?),?\s*\)", lambda match: " ".join(match[1].split()), (LIBRARY / f"{script}.py").read_text()
-    )
     found = set()
-    for package, names in re.findall(r"^ *from (deepclust[\w.]*) import ([\w, ]+)$", text, re.MULTILINE):
-        found |= {package} | {f"{package}.{item.strip()}" for item in names.split(",")}
-    return {module for module in found if (LIBRARY / module.replace(".", "/")).with_suffix(".py").is_file()}
+    for node in ast.walk(ast.parse((LIBRARY / f"{script}.py").read_text())):
+        if isinstance(node, ast.ImportFrom):
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found & imports.keys() - {"deepclust"}
+
+
+def jobs_of_methods(graph):
+    """The jobs that load a module by name, by the module."""
+    jobs = dict(METHOD_JOBS)
+    for figure in figures().values():
+        drawn = "plot_run " if figure.facts.scope == "run" else f" {figure.name} "
+        jobs[figure.module] = [job for job in graph if drawn in f"{job} "]
+    return jobs
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -448,7 +457,7 @@ def test_a_changed_module_reruns_what_reaches_it(dry_runs, graph, project, impor
     for script in {job.split()[0] for job in graph} - {"list_runs", "write_experiment"}:  # these have no script
         if module == script or module in reaches(imports, imported_by_script(script, imports)):
             roots.add(script)
-    for method, jobs in METHOD_JOBS.items():
+    for method, jobs in jobs_of_methods(graph).items():
         if module in reaches(imports, [method]):
             roots |= set(jobs)
     path = (project / "workflow" / "scripts" / module.replace(".", "/")).with_suffix(".py")
@@ -484,9 +493,9 @@ def test_code_of_downloads(project, dry_runs):
     checked = {**config, "datasets": {**config["datasets"], "cifar10": {**config["datasets"]["cifar10"]}}}
     checked["datasets"]["cifar10"]["sha256"] = "0" * 64
     assert waiting(checked) == {"download", "prepare"}
-    expected = {module: {"download", "prepare"} for module in ("downloading", "sources", "pins")}
-    expected |= {module: {"prepare"} for module in ("cifar", "archives", "names", "loaders/cifar10")}
-    expected |= {module: set() for module in ("loaders/cifar100", "idx", "wnids", "zips")}
+    expected = {module: {"download", "prepare"} for module in ("downloading", "transfer", "checksums")}
+    expected |= {module: {"prepare"} for module in ("formats/cifar", "formats/archives", "names", "loaders/cifar10")}
+    expected |= {module: set() for module in ("loaders/cifar100", "formats/idx", "wnids", "formats/zips")}
     for module, jobs in expected.items():
         path = project / "workflow" / "scripts" / "deepclust" / "data" / f"{module}.py"
         source = path.read_bytes()

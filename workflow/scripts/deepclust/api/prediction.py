@@ -18,7 +18,7 @@ from deepclust.planning.layout import RULES
 
 @dataclass(frozen=True)
 class ImageCluster:
-    """What became of one file.
+    """The outcome for one file.
 
     Attributes:
         path: relative to the folder or list that it came from.
