@@ -1,15 +1,20 @@
 # Deep image clustering: dataset -> backbone -> features -> clustering heads -> scores -> report.
 # Options are in config.yaml or experiments/*.yaml (docs/options.md); how results hang together is in docs/architecture.md.
 
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.20")
+
+HOME = Path(str(workflow.current_basedir))  # another workflow that uses this one as a module has a basedir of its own
+IS_MODULE = not workflow.modifier.is_main_snakefile()
 
 
 include: "workflow/rules/common.smk"
 
 
-if PLANNED is None and not workflow.overwrite_configfiles:
+if PLANNED is None and not given_experiment():
 
     configfile: default_experiment()
 
@@ -17,7 +22,7 @@ if PLANNED is None and not workflow.overwrite_configfiles:
 report: "workflow/report/workflow.rst"
 
 
-JOBS = planned_jobs(config, workflow.configfiles)
+JOBS = planned_jobs(config)
 
 
 # Only for --sdm apptainer: apptainer build envs/deepclust.sif envs/deepclust.def
@@ -46,7 +51,8 @@ rule all:
         "All results of the experiment"
 
 
-stop_with(profile_errors(workflow.resource_settings, [rule.name for rule in workflow.rules], ["extract_features"]))
+if not IS_MODULE:
+    stop_with(profile_errors(workflow.resource_settings, [rule.name for rule in workflow.rules], ["extract_features"]))
 
 
 onstart:

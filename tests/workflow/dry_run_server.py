@@ -44,6 +44,9 @@ def dry_run(request):
         collector = Collector()
         logger.handlers[:] = [collector]
         dag.execute_workflow(executor="dryrun")
+        if request.get("code"):
+            code = {str(job.output[0]): job.params.get("code", []) for job in workflow._workflow.dag.jobs if job.output}
+            return [job | {"code": code[job["output"][0]]} for job in collector.jobs if job["output"]]
         return collector.jobs
 
 

@@ -6,7 +6,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
+sys.path.insert(0, str(HOME / "workflow" / "scripts"))
 
 from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
@@ -18,7 +18,7 @@ from deepclust.planning.environment import place_errors, prefer_this_python
 from deepclust.planning.frozen import freeze, thaw
 from deepclust.planning.graph import JobGraph
 from deepclust.planning.jobs import COMMAND, Jobs, other_parts, shown
-from deepclust.planning.layout import RULES, SPLITS_READ_TOGETHER, WILDCARDS, file, log_of
+from deepclust.planning.layout import RULES, SPLITS_READ_TOGETHER, WILDCARDS, file, log_of, rule_of
 from deepclust.planning.parameters import Parameters
 from deepclust.planning.plan import make_plan
 from deepclust.planning.reasons import ReasonsInWords
@@ -32,17 +32,21 @@ STARTED = time.time()
 def default_experiment():
     """Return `config.yaml` of the working directory, else the one beside the Snakefile."""
     here = Path("config.yaml")
-    path = here if here.exists() else Path(workflow.basedir) / here
+    path = here if here.exists() else HOME / here
     stop_with(check_file(path))  # before Snakemake reads it, whose messages do not say where
     return str(path)
 
 
+def given_experiment():
+    """Tell whether somebody named an experiment: --configfile, or the `config` of a workflow that uses this one."""
+    return workflow.modifier.skip_configfile if IS_MODULE else bool(workflow.overwrite_configfiles)
+
+
 @ending
-def planned_jobs(config, configfiles):
+def planned_jobs(config):
     """Return the jobs of the experiment; a job that plans again goes by the frozen plan, not by the present files."""
-    if PLANNED is not None:
-        config, configfiles = PLANNED.config, []
-    parameters = Parameters(make_plan(dict(config), [Path(file) for file in configfiles]))
+    files = [] if PLANNED or IS_MODULE else [Path(file) for file in workflow.configfiles]
+    parameters = Parameters(make_plan(PLANNED.config if PLANNED else dict(config), files))
     return Jobs(parameters, JobGraph(parameters), dict(PLANNED.code) if PLANNED else {})
 
 
@@ -56,7 +60,7 @@ def image():
     """Return the container of all jobs, if they run in one: Snakemake refuses blanks even in a path it does not use."""
     if DeploymentMethod.APPTAINER not in workflow.deployment_settings.deployment_method:
         return None
-    path = shown(Path(workflow.basedir) / "envs" / "deepclust.sif")
+    path = shown(HOME / "envs" / "deepclust.sif")
     if not re.fullmatch(r"[\w/.@%+=:,-]+", path):
         stop_with(
             [f"Snakemake cannot name {path} to Apptainer: run it in the folder of the clone, without --directory"]
@@ -106,12 +110,13 @@ def before_the_first_job():
     """End if results cannot be written or jobs do not fit the cluster; freeze the plan; say what comes."""
     jobs = list(workflow.dag.needrun_jobs())
     stop_with(folder_errors([Path("results"), Path("logs"), Path("resources")]))
-    stop_with(launcher_errors(JOBS.parameters.config["launcher"], jobs))
+    if any(rule_of(each) == "pretrain" for each in jobs):
+        stop_with(launcher_errors(JOBS.parameters.config["launcher"]))
     if type(workflow.executor_settings).__module__ == "snakemake_executor_plugin_slurm":
         stop_with(submit_to_slurm(workflow.executor_settings, jobs, Path.cwd(), workflow.nodes))
     for each in jobs:
         each.params  # they are not made before they are asked for, and ask for the digests
-    extracted = [each for each in jobs if each.rule.name == "extract_features"]
+    extracted = [each for each in jobs if rule_of(each) == "extract_features"]
     parts_of = {str(each.output.features): list(map(str, each.input.parts)) for each in extracted}
     freeze(JOBS.parameters.config, JOBS.digests, parts_of, Path(".snakemake") / "deepclust")
     wanted = workflow.resource_settings.overwrite_scatter.get("extract_features", 1)

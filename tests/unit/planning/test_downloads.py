@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from deepclust.core.fingerprint import SCRIPTS
 from deepclust.planning.downloads import announcement, planned_downloads, readable, size_of
 
 
@@ -40,9 +41,14 @@ def test_one_line_says_it_all(server, tmp_path):
     assert announcement([]) == []
 
 
+RULES_FILE = str(SCRIPTS.parent / "rules" / "data.smk")
+
+
 def job(rule, **options):
     output = SimpleNamespace(archive=options.pop("archive", None))
-    return SimpleNamespace(rule=SimpleNamespace(name=rule), output=output, params=SimpleNamespace(options=options))
+    return SimpleNamespace(
+        rule=SimpleNamespace(name=rule, snakefile=RULES_FILE), output=output, params=SimpleNamespace(options=options)
+    )
 
 
 def test_weights_from_the_hub_are_named():

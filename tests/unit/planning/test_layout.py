@@ -4,6 +4,7 @@ import importlib
 import re
 from collections import Counter
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from deepclust.core.command import Files
 from deepclust.core.errors import DeepclustError
 from deepclust.core.fingerprint import SCRIPTS
 from deepclust.planning.graph import JobGraph
-from deepclust.planning.layout import RULES, File, file
+from deepclust.planning.layout import RULES, File, file, rule_of
 from deepclust.planning.parameters import Parameters
 from deepclust.planning.plan import make_plan
 
@@ -140,3 +141,14 @@ def test_a_file_whose_manifest_is_there_is_not_hashed(tmp_path):
     files = Read(images=[images], manifests=[manifest], snapshots=tmp_path / "snapshots")
     snapshot = tmp_path / "snapshots" / "epoch-2" / "model.json"
     assert files.recorded() == {"manifests.0": manifest, "snapshots.epoch-2": snapshot}
+
+
+@pytest.mark.parametrize("name", ["{}", "dc_{}", "{}_of_photos"])
+def test_a_rule_is_known_under_another_name(name):
+    def job(rule, snakefile):
+        return SimpleNamespace(rule=SimpleNamespace(name=rule, snakefile=str(snakefile)))
+
+    rules = SCRIPTS.parent / "rules"
+    assert [rule_of(job(name.format(rule), rules / "any.smk")) for rule in RULES] == list(RULES)
+    assert rule_of(job(name.format("prepare"), "/elsewhere/Snakefile")) is None
+    assert rule_of(job("all", rules / "any.smk")) is None

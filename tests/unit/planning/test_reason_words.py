@@ -4,6 +4,7 @@ import pytest
 from snakemake.jobs import Reason
 from snakemake.persistence import ParamsChange
 
+from deepclust.core.fingerprint import SCRIPTS
 from deepclust.planning.jobs import STATES
 from deepclust.planning.layout import RULES
 from deepclust.planning.reasons import LONGEST, changes, told
@@ -12,8 +13,11 @@ HASH, OTHER = "0123456789abcdef", "fedcba9876543210"
 WILDCARDS = {"dataset": "photos", "backbone": "dino", "file": "archive.tar"}
 
 
+RULES_FILE = str(SCRIPTS.parent / "rules" / "data.smk")
+
+
 def job(rule):
-    return SimpleNamespace(rule=SimpleNamespace(name=rule), wildcards_dict=WILDCARDS)
+    return SimpleNamespace(rule=SimpleNamespace(name=rule, snakefile=RULES_FILE), wildcards_dict=WILDCARDS)
 
 
 def words(old, new, rule="cluster"):

@@ -142,12 +142,9 @@ def test_the_launcher_is_held_against_the_cluster_where_it_submits(tmp_path, mon
     for name, program in answers.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{program}\n")
         (tmp_path / name).chmod(0o755)
-    there = SimpleNamespace(rule=SimpleNamespace(name="prepare"))
 
-    training = job()
-
-    def errors(jobs=(there, training), **options):
-        return launcher_errors(LauncherOptions(**options).model_dump(), jobs)
+    def errors(**options):
+        return launcher_errors(LauncherOptions(**options).model_dump())
 
     monkeypatch.setenv("PATH", "/nowhere")
     assert errors(method="submitit", gpus_per_node=3) == []
@@ -158,4 +155,3 @@ def test_the_launcher_is_held_against_the_cluster_where_it_submits(tmp_path, mon
     ]
     assert errors(method="submitit", gpus_per_node=2) == errors(gpus_per_node=3) == []
     assert errors(method="submitit", cluster="local", gpus_per_node=3) == []
-    assert errors([there], method="submitit", gpus_per_node=3) == []

@@ -12,11 +12,13 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from deepclust.cli.dry_run import dry_run
 from deepclust.cli.plan_disk import disk_lines
 from deepclust.core.errors import some_of
+from deepclust.planning.layout import rule_of
 from deepclust.planning.plan import splits_of
 from deepclust.planning.reasons import changes
 from deepclust.slurm.checks import request_of
@@ -75,7 +77,7 @@ def training_lines(experiment: Any, jobs: list[Any], speed: float | None) -> lis
     """Return how long each pretraining takes at the given or at a measured speed."""
     lines, total, unknown = [], 0.0, 0
     for job in jobs:
-        if job.rule.name != "pretrain":
+        if rule_of(job) != "pretrain":
             continue
         name = job.wildcards.backbone
         options = experiment.config["backbones"][name]
@@ -118,6 +120,12 @@ def limit_lines(jobs: Iterable[Any]) -> list[str]:
     return [f"  at most {hours:,.0f} GPU-hours by the profile's time limits"] if hours else []
 
 
+def experiment_of(workflow: Any) -> Any:
+    """Return the experiment of Snakemake's workflow, or of the module of that workflow that is this project."""
+    modules = [vars(value) for value in workflow.globals.values() if isinstance(value, ModuleType)]
+    return next(names["JOBS"].parameters for names in (workflow.globals, *modules) if "JOBS" in names)
+
+
 def main() -> int:
     """Run `deepclust plan`."""
     parser = argparse.ArgumentParser(
@@ -127,7 +135,7 @@ def main() -> int:
     own, words = parser.parse_known_args()
     with dry_run(words) as workflow:
         dag = workflow.dag
-        experiment = workflow.globals["JOBS"].parameters
+        experiment = experiment_of(workflow)
         jobs = [job for job in dag.needrun_jobs(exclude_finished=False) if job.output]
         print(f"{len(jobs)} jobs would run", *job_lines(dag, jobs), sep="\n")
         gpu = training_lines(experiment, jobs, own.images_per_second) + limit_lines(jobs)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepclust.planning.downloads import announcement, planned_downloads, readable
+from deepclust.planning.layout import rule_of
 from deepclust.planning.plan import Run, splits_of
 
 COPIES = 2  # of assignments
@@ -56,7 +57,7 @@ def split_size(experiment: Any, dataset: str, split: str) -> int | None:
 def prepared(experiment: Any, jobs: list[Any]) -> Iterator[int | None]:
     """Yield the bytes of each prepared split; None if its images stay encoded, or if their number is not known."""
     for job in jobs:
-        if job.rule.name == "prepare":
+        if rule_of(job) == "prepare":
             shape = experiment.plan.dataset_facts(job.wildcards.dataset).get("shape")
             images = split_size(experiment, job.wildcards.dataset, job.wildcards.split)
             yield math.prod(shape) * images if shape and images else None
@@ -65,7 +66,7 @@ def prepared(experiment: Any, jobs: list[Any]) -> Iterator[int | None]:
 def features(experiment: Any, jobs: list[Any]) -> Iterator[int | None]:
     """Yield the bytes of each file of features; None if images or the backbone are not there."""
     for job in jobs:
-        if job.rule.name == "extract_features":
+        if rule_of(job) == "extract_features":
             images = split_size(experiment, job.wildcards.dataset, job.wildcards.split)
             model = Path("results/backbones") / job.wildcards.backbone / "model.json"
             columns = json.loads(model.read_text())["feature_dim"] if model.exists() else None
@@ -78,7 +79,7 @@ def snapshots(experiment: Any, jobs: list[Any]) -> list[str]:
     """Return lines on the number of copies of networks that trainings keep."""
     count = 0
     for job in jobs:
-        if job.rule.name == "pretrain":
+        if rule_of(job) == "pretrain":
             options = experiment.config["backbones"][job.wildcards.backbone]
             every, epochs = options.get("snapshot_every"), options["epochs"]
             count += 1 + math.ceil(epochs / every) if every else 0  # the first is that of the start
@@ -91,7 +92,7 @@ def assignments(experiment: Any, jobs: list[Any]) -> Iterator[int | None]:
     They are there twice: in `clusters.safetensors`, and in the seeds that are kept beside it so that more can be added.
     """
     for job in jobs:
-        if job.rule.name == "cluster":
+        if rule_of(job) == "cluster":
             words = job.wildcards
             yield _run_bytes(
                 experiment,

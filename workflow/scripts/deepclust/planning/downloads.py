@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from deepclust.core.addresses import hub_address, is_on_hub, local_path
+from deepclust.planning.layout import rule_of
 
 PATIENCE = 5.0  # seconds to wait for a server to tell a size
 
@@ -20,9 +21,9 @@ def planned_downloads(jobs: Iterable[Any]) -> tuple[list[tuple[Path, Sequence[st
     """Return the downloads of Snakemake's jobs: files with their place and sources, and addresses on the hub."""
     files, hub = [], []
     for job in jobs:
-        if job.rule.name == "download":
+        if rule_of(job) == "download":
             files.append((Path(job.output.archive), job.params.options["sources"]))
-        elif job.rule.name == "fetch_weights":
+        elif rule_of(job) == "fetch_weights":
             options = job.params.options
             weights = options["weights"] or hub_address(f"timm/{options['model']}")
             hub += [weights] if is_on_hub(weights) else []

@@ -5,8 +5,11 @@ The inputs of jobs are in `planning/graph.py`. Both know a file as `File`, a pat
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from deepclust.core.figures import figures
+from deepclust.core.fingerprint import SCRIPTS
 from deepclust.planning.experiment_options import NAME_PATTERN, PROTOCOLS
 
 NAME = NAME_PATTERN.strip("^$")
@@ -169,6 +172,16 @@ RULES: dict[str, RuleFiles] = {
 def log_of(rule: str) -> str:
     """Return the pattern of a rule's logs."""
     return "/".join(filter(None, ["logs", rule, RULES[rule].place])) + ".log"
+
+
+def rule_of(job: Any) -> str | None:
+    """Return the name here of the rule of one of Snakemake's jobs, or None if it is none of these rules.
+
+    A workflow that uses this one may have renamed it (`use rule * from deepclust as dc_*`).
+    """
+    if Path(job.rule.snakefile).parent != SCRIPTS.parent / "rules":
+        return None
+    return max((rule for rule in RULES if rule in job.rule.name), key=len, default=None)
 
 
 @dataclass(frozen=True)

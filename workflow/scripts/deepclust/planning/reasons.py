@@ -16,6 +16,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from deepclust.core.errors import some_of
 from deepclust.planning.jobs import STATES
+from deepclust.planning.layout import rule_of
 
 LONGEST = 500  # characters of a reason
 _FILES, _CHANGES = 2, 4  # that a reason names
@@ -107,12 +108,9 @@ def _cut(text: str, most: int) -> str:
 
 
 def _watched(job: Job) -> str:
-    """Return the name of the things whose digests are among a job's parameters.
-
-    A workflow that uses this one may have renamed the rule.
-    """
-    whats = (state.what for rule, state in STATES.items() if job.rule.name.endswith(rule))
-    return next(whats, "parameters").format(**job.wildcards_dict)
+    """Return the name of the things whose digests are among a job's parameters."""
+    rule = rule_of(job)
+    return STATES[rule].what.format(**job.wildcards_dict) if rule in STATES else "parameters"
 
 
 def told(dag: Any, job: Job) -> str:

@@ -182,14 +182,14 @@ def request_of(job: Any) -> Request:
     )
 
 
-def launcher_errors(launcher: Mapping[str, Any], jobs: Iterable[Any]) -> list[str]:
+def launcher_errors(launcher: Mapping[str, Any]) -> list[str]:
     """Return what the cluster cannot give of the requests of the section `launcher`, one line each.
 
-    Its jobs are submitted by their rule, which Snakemake would try again in vain.
+    The jobs of these requests are submitted by their rule, which Snakemake would try again in vain.
     """
     installed = shutil.which("sbatch") is not None
     wanted = launcher["method"] == "submitit" and (launcher["cluster"] or ("slurm" if installed else "")) == "slurm"
-    if not wanted or not any(job.rule.name == "pretrain" for job in jobs):
+    if not wanted:
         return []
     if not installed:
         return ["launcher.cluster is slurm, but there is no sbatch on the PATH: start on a login node"]
