@@ -29,6 +29,7 @@ class JobGraph:
 
     parameters: Parameters
     _inputs: dict[PlannedJob, Inputs] = field(default_factory=dict, repr=False)
+    _jobs: list[PlannedJob] = field(default_factory=list, repr=False)
 
     def inputs(self, rule: str, wildcards: Mapping[str, str]) -> Inputs:
         """Return the inputs of a job, by the names that its command has for them; no files are an empty list.
@@ -44,6 +45,8 @@ class JobGraph:
 
     def jobs(self) -> list[PlannedJob]:
         """Return all jobs behind the report but downloads, found by walking over inputs from the report."""
+        if self._jobs:
+            return self._jobs
         seen: dict[PlannedJob, None] = {}
         waiting = [PlannedJob("report_page", ())]
         while waiting:
@@ -53,7 +56,8 @@ class JobGraph:
                 for value in self.inputs(job.rule, dict(job.wildcards)).values():
                     paths = [value] if isinstance(value, str) else value
                     waiting += [path.job for path in paths if isinstance(path, File)]
-        return list(seen)
+        self._jobs.extend(seen)
+        return self._jobs
 
     def records(self) -> list[str]:
         """Return the provenance of every job behind the report, without its own."""
