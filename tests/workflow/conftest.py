@@ -10,8 +10,8 @@ from small_experiment import EXPERIMENT, DryRuns, copy_project, draw_shapes, sna
 
 
 def pytest_itemcollected(item):
-    """All tests here share one project, which takes minutes: one process runs them while another runs the units."""
-    item.add_marker(pytest.mark.xdist_group("project"))
+    """Tests that share a project, which takes minutes to make, run in one process while another runs the others."""
+    item.add_marker(pytest.mark.xdist_group("project" if "project" in item.fixturenames else item.path.stem))
     item.add_marker(pytest.mark.timeout(1500))
 
 
