@@ -49,6 +49,8 @@ HEADS: dict[str, tuple[str, dict[str, Any]]] = {
     "consensus-published": ("consensus", {"members": ["kmeans-whiten", "two_stage", "scan"]}),
     "consensus-random": ("consensus", {"members": [RANDOM]}),
     "temi": ("temi", {}),
+    "umap": ("umap", {}),
+    "consensus-umap": ("consensus", {"members": ["two_stage-half", "scan-half", "umap"]}),
 }
 METHODS = {name: load_head(method) for name, (method, _) in HEADS.items()}  # as they are now, however long this runs
 

@@ -24,7 +24,7 @@ ENVIRONMENTS = {
         "torch",
         "torchvision",
     ],
-    "clustering": [*FRAME, "faiss-cpu", "scikit-learn", "scipy", "torch"],
+    "clustering": [*FRAME, "faiss-cpu", "scikit-learn", "scipy", "torch", "umap-learn"],
     "evaluation": [*FRAME, "faiss-cpu", "scikit-learn", "scipy"],
     "snapshots": [
         *FRAME,
