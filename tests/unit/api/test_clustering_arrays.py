@@ -24,6 +24,7 @@ QUICK = {
     "temi": {**TRAINED, "heads": 2},
     "turtle": {"steps": 3},
     "two_stage": TRAINED,
+    "umap": {"neighbors": 5, "epochs": 20},
 }
 ONLY_IN_THE_WORKFLOW = {"consensus", "native"}
 

@@ -123,6 +123,7 @@ IMBALANCED = {
     "gmm": {},
     "agglomerative": {},
     "spectral": {},
+    "umap": {},
     "temi": {"beta": 0.9},
     "turtle": {"gamma": 1},
 }

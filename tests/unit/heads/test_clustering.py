@@ -148,7 +148,7 @@ def test_fitting_on_two_splits(splits, tmp_path):
     assert log["seeds"][0]["sizes"] == [35] * 4
 
 
-@pytest.mark.parametrize("method", ["spectral", "agglomerative"])
+@pytest.mark.parametrize("method", ["spectral", "agglomerative", "umap"])
 def test_a_graph_of_two_splits_joins_them(splits, tmp_path, method):
     """Neighbors of images of both: clusters are those of the classes, not those of the splits."""
     joined = np.concatenate([np.load(splits[split][0]) for split in ("train", "unlabeled")])
@@ -185,7 +185,7 @@ def test_a_head_that_wants_more_neighbors_than_there_are_says_so(splits, tmp_pat
         execute(make_run(files, method, options, **changes), tmp_path / "run")
 
 
-@pytest.mark.parametrize("method", ["spectral", "agglomerative"])
+@pytest.mark.parametrize("method", ["spectral", "agglomerative", "umap"])
 def test_training_images_have_the_cluster_that_the_method_gave_them(tmp_path, monkeypatch, method):
     """Not that of the vote, in which fewer images take part than there are; over two splits."""
     monkeypatch.setattr(voting, "LANDMARKS", 60)

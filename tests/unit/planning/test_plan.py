@@ -400,7 +400,7 @@ def test_a_backbones_own_clusters_need_a_method_that_has_some():
     assert line.startswith("backbones.secu.features.pooling: own needs avg")
 
 
-@pytest.mark.parametrize("method", ["scan", "temi", "two_stage", "spectral", "agglomerative", "consensus"])
+@pytest.mark.parametrize("method", ["scan", "temi", "two_stage", "spectral", "agglomerative", "umap", "consensus"])
 def test_heads_that_want_more_neighbors_than_there_are_images_say_so(method, tmp_path):
     for number in range(31):
         (tmp_path / f"{number}.png").touch()
