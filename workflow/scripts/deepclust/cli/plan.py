@@ -18,7 +18,7 @@ from typing import Any
 from deepclust.cli.dry_run import dry_run
 from deepclust.cli.plan_disk import disk_lines
 from deepclust.core.errors import some_of
-from deepclust.planning.layout import rule_of
+from deepclust.planning.layout import file, rule_of
 from deepclust.planning.plan import splits_of
 from deepclust.planning.reasons import changes
 from deepclust.slurm.checks import request_of
@@ -104,7 +104,7 @@ def training_lines(experiment: Any, jobs: list[Any], speed: float | None) -> lis
 
 def measured_speed(architecture: str) -> tuple[float | None, str]:
     """Return the images per second of the newest finished training of a network here."""
-    logs = sorted(Path("results/backbones").glob("*/training.jsonl"), key=lambda path: path.stat().st_mtime)
+    logs = sorted(Path().glob(file("pretrain", "log", backbone="*")), key=lambda path: path.stat().st_mtime)
     for log in reversed(logs):
         model = log.with_name("model.json")
         if model.exists() and json.loads(model.read_text())["architecture"].get("name") == architecture:

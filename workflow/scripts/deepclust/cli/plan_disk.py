@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepclust.planning.downloads import announcement, planned_downloads, readable
-from deepclust.planning.layout import rule_of
+from deepclust.planning.layout import file, rule_of
 from deepclust.planning.plan import Run, splits_of
 
 COPIES = 2  # of assignments
@@ -68,7 +68,7 @@ def features(experiment: Any, jobs: list[Any]) -> Iterator[int | None]:
     for job in jobs:
         if rule_of(job) == "extract_features":
             images = split_size(experiment, job.wildcards.dataset, job.wildcards.split)
-            model = Path("results/backbones") / job.wildcards.backbone / "model.json"
+            model = Path(file("pretrain", "model", backbone=job.wildcards.backbone))
             columns = json.loads(model.read_text())["feature_dim"] if model.exists() else None
             options = experiment.config["backbones"][job.wildcards.backbone]["features"]
             width = {"float16": 2, "float32": 4}[options["dtype"]]

@@ -54,7 +54,10 @@ class Options(HeadOptions):
     """Options of UMAP clustering."""
 
     normalize: Literal["none", "l2", "center", "standardize", "whiten", "half_whiten"] = "half_whiten"
+    """Preparation of the features; see the other heads. Neighbors are searched among half-whitened features with
+    `half_whiten` only, else among the features as they are."""
     components: int = Field(512, ge=1)
+    """Largest number of principal components that `normalize: whiten` and `half_whiten` keep."""
     neighbors: int = Field(15, ge=2)
     """Nearest neighbors of an image (of each backbone) that it is drawn to; umap-learn counts the image itself."""
     dimensions: int = Field(5, ge=1)
