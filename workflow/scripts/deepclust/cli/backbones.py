@@ -1,14 +1,16 @@
 """Texts derived from the presets and from timm: the table of docs/backbones.md and the list of timm's networks."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
 from deepclust.cli.clone import CLONE
+from deepclust.core.addresses import hub_file
 
-ROOM = CLONE / "workflow" / "scripts" / "deepclust" / "backbones"
+PACKAGE = CLONE / "workflow" / "scripts" / "deepclust" / "backbones"
 PAGE = CLONE / "docs" / "backbones.md"
-NETWORKS = ROOM / "timm_models.txt"
+NETWORKS = PACKAGE / "timm_models.txt"
 START, END = "<!-- generated from presets.yaml: begin -->\n", "<!-- generated from presets.yaml: end -->\n"
 
 
@@ -26,7 +28,7 @@ def page_with_table() -> str:
     """Return docs/backbones.md with its table made anew."""
     before, rest = PAGE.read_text(encoding="utf-8").split(START)
     _, after = rest.split(END)
-    presets = yaml.safe_load((ROOM / "presets.yaml").read_text(encoding="utf-8"))
+    presets = yaml.safe_load((PACKAGE / "presets.yaml").read_text(encoding="utf-8"))
     lines = [
         "| preset | network | saw | supervision | pixels, crop | reads | weights | licence, paper |",
         "|---|---|---|---|---|---|---|---|",
@@ -38,8 +40,8 @@ def page_with_table() -> str:
 def _row(name: str, preset: dict[str, Any]) -> str:
     arguments = ", ".join(f"{key} {value}" for key, value in preset.get("arguments", {}).items())
     weights = preset["weights"]
-    host = weights.split("/")[2]
-    where = f"hub: {'/'.join(weights.split('/')[2:4])}" if weights.startswith("hf://") else f"[{host}]({weights})"
+    on_hub = hub_file(weights)
+    where = f"hub: {on_hub.repository}" if on_hub else f"[{urlsplit(weights).hostname}]({weights})"
     cells = [
         f"`{name}`",
         f"`{preset['model']}`" + (f" ({arguments})" if arguments else ""),
