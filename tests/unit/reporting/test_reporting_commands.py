@@ -10,8 +10,7 @@ from commands import run_command
 from deepclust.core.files import write_array, write_tensors
 from deepclust.reporting import page
 
-ROOM = Path(page.__file__).parent
-SCRIPTS = ROOM.parents[1]
+SCRIPTS = Path(page.__file__).parents[2]
 
 
 def run(command, *arguments, code=0):

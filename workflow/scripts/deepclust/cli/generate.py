@@ -42,11 +42,11 @@ SECTION_TITLES = {
 }
 
 
-def methods(rooms: list[str]) -> list[ModuleType]:
+def methods(packages: list[str]) -> list[ModuleType]:
     """Return all modules of these packages that define a class `Options` of their own."""
     found = []
-    for room in rooms:
-        package = importlib.import_module(f"deepclust.{room}")
+    for name in packages:
+        package = importlib.import_module(f"deepclust.{name}")
         for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
             module = importlib.import_module(f"{package.__name__}.{info.name}")
             options = getattr(module, "Options", None)
@@ -98,8 +98,8 @@ def config_schema() -> Json:
     """Return the JSON schema of experiment files."""
     definitions: Json = {}
     properties: Json = {}
-    for kind, (section, key, rooms) in KINDS.items():
-        names = [method_schema(kind, key, module, definitions) for module in methods(rooms)]
+    for kind, (section, key, packages) in KINDS.items():
+        names = [method_schema(kind, key, module, definitions) for module in methods(packages)]
         mapping = {name.split(".", 1)[1]: f"#/$defs/{name}" for name in names}
         definitions[kind] = {
             "type": "object",

@@ -14,13 +14,13 @@ def files(package: str) -> list[Path]:
     return sorted(path for path in LIBRARY.joinpath(*package.split(".")).glob("*.py") if path.stem != "__init__")
 
 
-def load(room: str, name: str) -> ModuleType:
+def load(package: str, name: str) -> ModuleType:
     """Import the module of a package's method, e.g. `load("heads", "kmeans")`.
 
     Raises:
         DeepclustError: there is no such method.
     """
-    module_name = f"deepclust.{room}.{name}"
+    module_name = f"deepclust.{package}.{name}"
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -29,5 +29,5 @@ def load(room: str, name: str) -> ModuleType:
         module = None
     options = getattr(module, "Options", None)
     if module is None or options is None or options.__module__ != module_name:  # helpers import others' options
-        raise DeepclustError(f"unknown method {name!r} in {room}")
+        raise DeepclustError(f"unknown method {name!r} in {package}")
     return module
