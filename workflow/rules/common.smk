@@ -9,6 +9,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(HOME / "workflow" / "scripts"))
 
+from deepclust.core.errors import DeepclustError
+from deepclust.core.figures import figures
+
+try:
+    figures()  # the paths of the rules are made from them
+except DeepclustError as error:
+    sys.exit(str(error))
+
 from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 

@@ -58,8 +58,6 @@ def main(arguments: Arguments, job: Job) -> None:
     from deepclust.heads.kit.clustering import ClusteringJob, cluster
 
     files, names, members = arguments.input, arguments.backbones, getattr(arguments.options, "members", [])
-    if arguments.k is None and files.chosen_k is None:
-        raise DeepclustError("cluster: give the number of clusters (--k), or the result of choose_k (--input.chosen_k)")
     for found, wanted, kind in ((files.neighbors, names, "backbones"), (files.members, members, "members")):
         if (found and len(found) != len(wanted)) or (kind == "members" and len(found) != len(wanted)):
             raise DeepclustError(f"cluster: {len(found)} files for {len(wanted)} {kind}: give one for each")

@@ -1,5 +1,6 @@
 """Clusters of arrays are those that the workflow finds; bad input is one line."""
 
+import json
 import subprocess
 import sys
 import warnings
@@ -10,9 +11,10 @@ from sklearn.datasets import load_digits, make_blobs
 
 import deepclust
 from deepclust.core.errors import DeepclustError
+from deepclust.core.files import write_tensors
 from deepclust.core.fingerprint import SCRIPTS
 from deepclust.core.registry import files
-from deepclust.heads.kit.store import read_tensors
+from deepclust.heads.kit.store import METADATA, read_tensors
 
 FEATURES, CLASSES = make_blobs(90, 6, centers=3, random_state=1, cluster_std=0.5)
 FEATURES = FEATURES.astype(np.float32)
@@ -51,6 +53,25 @@ def test_same_clusters_as_the_command(tmp_path):
     with pytest.raises(DeepclustError, match=r"does not say what pixels was"):  # nothing told whose features they are
         loaded.predict(tmp_path / "f.npy")
     assert set(deepclust.load(tmp_path, seed=1).predict(features)) == set(range(10))
+
+
+def test_a_chosen_seed_reads_files_as_arrays(tmp_path):
+    features = load_digits().data.astype(np.float32)
+    found = deepclust.cluster(features, 10, seeds=1)
+    path = tmp_path / "features.npy"
+    np.save(path, features)
+    (tmp_path / "features.provenance.json").write_text('{"options": {"identity": "mine"}}')
+    weights = {
+        f"seed{seed}/weights/{name}": array[:: 1 - 2 * seed].copy()
+        for seed in (0, 1)
+        for name, array in found.weights.items()
+    }  # the second has its clusters in the opposite order
+    description = found.description | {"identities": ["mine"], "selected": 0}
+    write_tensors(tmp_path / "clusters.safetensors", weights, {METADATA: json.dumps(description)})
+    for seed, expected in ((None, found.labels_), (0, found.labels_), (1, 9 - found.labels_)):
+        head = deepclust.load(tmp_path, seed=seed)
+        assert np.array_equal(head.predict(str(path)), head.predict(features))
+        assert np.array_equal(head.predict(path), expected)
 
 
 @pytest.mark.parametrize("head", [path.stem for path in files("heads")])

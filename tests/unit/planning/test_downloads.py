@@ -7,6 +7,7 @@ import pytest
 
 from deepclust.core.fingerprint import SCRIPTS
 from deepclust.planning.downloads import announcement, planned_downloads, readable, size_of
+from deepclust.planning.layout import log_of
 
 
 @pytest.fixture
@@ -46,9 +47,8 @@ RULES_FILE = str(SCRIPTS.parent / "rules" / "data.smk")
 
 def job(rule, **options):
     output = SimpleNamespace(archive=options.pop("archive", None))
-    return SimpleNamespace(
-        rule=SimpleNamespace(name=rule, snakefile=RULES_FILE), output=output, params=SimpleNamespace(options=options)
-    )
+    named = SimpleNamespace(name=rule, snakefile=RULES_FILE, log=[log_of(rule)])
+    return SimpleNamespace(rule=named, output=output, params=SimpleNamespace(options=options))
 
 
 def test_weights_from_the_hub_are_named():

@@ -13,7 +13,7 @@ from deepclust.core.command import Files
 from deepclust.core.errors import DeepclustError
 from deepclust.core.fingerprint import SCRIPTS
 from deepclust.planning.graph import JobGraph
-from deepclust.planning.layout import RULES, File, file, rule_of
+from deepclust.planning.layout import RULES, File, file, log_of, rule_of
 from deepclust.planning.parameters import Parameters
 from deepclust.planning.plan import make_plan
 
@@ -143,12 +143,13 @@ def test_a_file_whose_manifest_is_there_is_not_hashed(tmp_path):
     assert files.recorded() == {"manifests.0": manifest, "snapshots.epoch-2": snapshot}
 
 
-@pytest.mark.parametrize("name", ["{}", "dc_{}", "{}_of_photos"])
-def test_a_rule_is_known_under_another_name(name):
-    def job(rule, snakefile):
-        return SimpleNamespace(rule=SimpleNamespace(name=rule, snakefile=str(snakefile)))
+@pytest.mark.parametrize("name", ["{}", "cluster_{}", "{}_of_photos"])
+def test_a_rule_is_known_under_another_name_and_by_a_link(name, tmp_path):
+    def job(rule, snakefile, *log):
+        return SimpleNamespace(rule=SimpleNamespace(name=name.format(rule), snakefile=str(snakefile), log=log))
 
-    rules = SCRIPTS.parent / "rules"
-    assert [rule_of(job(name.format(rule), rules / "any.smk")) for rule in RULES] == list(RULES)
-    assert rule_of(job(name.format("prepare"), "/elsewhere/Snakefile")) is None
-    assert rule_of(job("all", rules / "any.smk")) is None
+    (tmp_path / "link").symlink_to(ROOT)
+    for rules in (ROOT / "workflow" / "rules", tmp_path / "link" / "workflow" / "rules"):
+        assert [rule_of(job(rule, rules / "any.smk", log_of(rule))) for rule in RULES] == list(RULES)
+        assert rule_of(job("all", rules / "any.smk")) is None
+    assert rule_of(job("prepare", "/elsewhere/Snakefile", log_of("prepare"))) is None

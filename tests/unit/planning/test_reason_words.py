@@ -6,7 +6,7 @@ from snakemake.persistence import ParamsChange
 
 from deepclust.core.fingerprint import SCRIPTS
 from deepclust.planning.jobs import STATES
-from deepclust.planning.layout import RULES
+from deepclust.planning.layout import RULES, log_of
 from deepclust.planning.reasons import LONGEST, changes, told
 
 HASH, OTHER = "0123456789abcdef", "fedcba9876543210"
@@ -16,8 +16,10 @@ WILDCARDS = {"dataset": "photos", "backbone": "dino", "file": "archive.tar"}
 RULES_FILE = str(SCRIPTS.parent / "rules" / "data.smk")
 
 
-def job(rule):
-    return SimpleNamespace(rule=SimpleNamespace(name=rule, snakefile=RULES_FILE), wildcards_dict=WILDCARDS)
+def job(rule, alias=None):
+    log = [log_of(rule)] if rule in RULES else []
+    named = SimpleNamespace(name=alias or rule, snakefile=RULES_FILE, log=log)
+    return SimpleNamespace(rule=named, wildcards_dict=WILDCARDS)
 
 
 def words(old, new, rule="cluster"):
@@ -54,7 +56,6 @@ def test_options_are_told_with_their_values():
     ("rule", "what"),
     [
         ("prepare", "images of photos"),
-        ("dc_prepare", "images of photos"),  # as a workflow calls it that uses this one as a module
         ("download", "source of archive.tar"),
         ("fetch_weights", "weights of dino"),
         ("write_experiment", "experiment"),

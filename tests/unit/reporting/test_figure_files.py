@@ -40,8 +40,11 @@ def test_figures_come_in_their_order():
     assert [name for name in figures() if name in figures("experiment")] == list(figures("experiment"))
 
 
+RUNS = "FACTS = FigureFacts(title='x', scope='runs', reads=())"
+
+
 @pytest.mark.parametrize(
-    "text", ["", "FACTS = 3", "FACTS = FigureFacts(title=name)", "FACTS = FigureFacts(title='x')", "FACTS = ("]
+    "text", ["", "FACTS = 3", "FACTS = FigureFacts(title=name)", "FACTS = FigureFacts(title='x')", "FACTS = (", RUNS]
 )
 def test_a_file_that_does_not_say_what_it_draws_is_named(tmp_path, text):
     path = tmp_path / "figure.py"
@@ -49,6 +52,13 @@ def test_a_file_that_does_not_say_what_it_draws_is_named(tmp_path, text):
     with pytest.raises(DeepclustError, match=r"figure\.py") as raised:
         read_figure(path)
     assert "\n" not in str(raised.value)
+
+
+def test_options_begin_with_the_name_of_their_figure(tmp_path):
+    path = tmp_path / "sizes.py"
+    path.write_text(f"{RUNS.replace('runs', 'run')}\nclass Options:\n    bars: int = 3\n")
+    with pytest.raises(DeepclustError, match="call its option bars sizes_bars"):
+        read_figure(path)
 
 
 def rendered(text, **more):

@@ -49,7 +49,7 @@ class FittedHead:
         Raises:
             DeepclustError: these are not features that the head can read.
         """
-        return self._predict(features).assignments
+        return self.assign(features).assignments
 
     def predict_proba(self, features: Any) -> npt.NDArray[np.float16] | None:
         """Return how probable each cluster is for each image, float16 [N, k]; None if a head gives no probabilities.
@@ -60,12 +60,20 @@ class FittedHead:
         Raises:
             DeepclustError: these are not features that the head can read.
         """
-        return self._predict(features).probabilities
+        return self.assign(features).probabilities
 
-    def _predict(self, features: Any) -> Prediction:
+    def assign(self, features: Any) -> Prediction:
+        """Return the clusters of images and their probabilities together.
+
+        Args:
+            features: as `predict` takes them.
+
+        Raises:
+            DeepclustError: these are not features that the head can read.
+        """
         given = [features] if isinstance(features, str | Path) else features
         if self.path is not None and isinstance(given, list | tuple) and given and isinstance(given[0], str | Path):
-            return predict(self.path, given)
+            return predict(self.path, given, self.description["selected"])
         arrays = feature_arrays(features)
         check_dimensions(arrays, self.description["dimensions"])
         head = load_head(self.description["method"])

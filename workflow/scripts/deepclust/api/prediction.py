@@ -133,8 +133,9 @@ class _Results:
 
 def _clusters(head: FittedHead, found: list[Extracted]) -> Iterator[ImageCluster]:
     features = [each.features for each in found]
-    clusters, probabilities = head.predict(features), head.predict_proba(features)
-    for row, (name, cluster) in enumerate(zip(found[0].names, clusters.tolist())):
+    assigned = head.assign(features)
+    probabilities = assigned.probabilities
+    for row, (name, cluster) in enumerate(zip(found[0].names, assigned.assignments.tolist())):
         probability = None if probabilities is None else float(probabilities[row, cluster])
         yield ImageCluster(name, cluster, probability)
 

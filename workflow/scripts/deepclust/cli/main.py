@@ -6,7 +6,7 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-from deepclust.core.errors import did_you_mean
+from deepclust.core.errors import DeepclustError, did_you_mean
 from deepclust.core.fingerprint import command_path, commands
 
 WITH_A_CLONE = {
@@ -34,7 +34,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
             use_library_of_clone(words)
         sys.argv = [f"deepclust {name}", *words[1:]]
-        status: int = importlib.import_module(f"deepclust.cli.{name}").main()
+        try:
+            status: int = importlib.import_module(f"deepclust.cli.{name}").main()
+        except DeepclustError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
         return status
     if name in commands():
         sys.argv = [str(command_path(name)), *words[1:]]

@@ -9,7 +9,7 @@ import ast
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from deepclust.core import registry
 from deepclust.core.errors import DeepclustError
@@ -25,8 +25,8 @@ class FigureFacts:
     Attributes:
         title: its heading on the page.
         scope: it is drawn once per run, once per setting (dataset, backbones and protocol) or once per experiment.
-        reads: names of the files that it is drawn from, among those that `Layout` has for its scope. Without one of
-            them there is nothing to draw.
+        reads: names of the files that it is drawn from, among those that `planning/graph.py` has for its scope. Without
+            one of them there is nothing to draw.
         section: heading of its section on the page, by default its title; figures of runs stand with their run.
         explanation: what is shown, on the page and in Snakemake's report.
         reading: what to look for, in Snakemake's report.
@@ -95,6 +95,8 @@ def read_figure(path: Path) -> FigureFile:
         body = ast.parse(path.read_bytes()).body
         assigned = {node.targets[0].id: node.value for node in body if _names_one(node)}  # type: ignore[attr-defined]
         facts = FigureFacts(**{word.arg: ast.literal_eval(word.value) for word in assigned["FACTS"].keywords})
+        if facts.scope not in get_args(Scope):
+            raise ValueError(f"scope {facts.scope!r} is none of {', '.join(get_args(Scope))}")
     except SyntaxError as error:
         raise DeepclustError(f"{path}, line {error.lineno}: {error.msg}") from error
     except (KeyError, AttributeError, TypeError, ValueError) as error:
@@ -102,7 +104,13 @@ def read_figure(path: Path) -> FigureFile:
         raise DeepclustError(f"{path} does not say what it draws ({error}): write {wanted}") from error
     models = [node for node in body if isinstance(node, ast.ClassDef) and node.name == "Options"]
     fields = [item.target for model in models for item in model.body if isinstance(item, ast.AnnAssign)]
-    return FigureFile(path.stem, facts, tuple(field.id for field in fields if isinstance(field, ast.Name)))
+    options = tuple(field.id for field in fields if isinstance(field, ast.Name))
+    for name in options:
+        if not name.startswith(f"{path.stem}_"):  # those of all figures are together in the section `report`
+            raise DeepclustError(
+                f"{path}: call its option {name} {path.stem}_{name}, since all figures share a section"
+            )
+    return FigureFile(path.stem, facts, options)
 
 
 def _names_one(node: ast.stmt) -> bool:

@@ -3,6 +3,7 @@
 The inputs of jobs are in `planning/graph.py`. Both know a file as `File`, a path that knows the job that writes it.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,11 +178,17 @@ def log_of(rule: str) -> str:
 def rule_of(job: Any) -> str | None:
     """Return the name here of the rule of one of Snakemake's jobs, or None if it is none of these rules.
 
-    A workflow that uses this one may have renamed it (`use rule * from deepclust as dc_*`).
+    A workflow that uses this one may have renamed it (`use rule * from deepclust as dc_*`); its log keeps the name.
     """
-    if Path(job.rule.snakefile).parent != SCRIPTS.parent / "rules":
+    if not job.rule.log or not _is_ours(job.rule.snakefile):
         return None
-    return max((rule for rule in RULES if rule in job.rule.name), key=len, default=None)
+    name = Path(str(job.rule.log[0])).with_suffix("").parts[1]
+    return name if name in RULES else None
+
+
+@functools.cache
+def _is_ours(snakefile: str) -> bool:
+    return Path(snakefile).resolve().parent == SCRIPTS.parent / "rules"  # SCRIPTS has no links in it
 
 
 @dataclass(frozen=True)

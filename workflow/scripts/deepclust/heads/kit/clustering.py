@@ -119,12 +119,14 @@ def _check(run: ClusteringJob, facts: HeadFacts, features: Arrays) -> None:
     if most is not None and len(run.backbones) > most:
         raise DeepclustError(f"{run.method} reads at most {most} backbones, got {', '.join(run.backbones)}")
     if facts.needs_neighbors and not run.neighbors:
-        raise DeepclustError(f"{run.method} needs the neighbors among the training splits (--neighbor_files)")
+        raise DeepclustError(f"{run.method} needs the neighbors among the training splits (--input.neighbors)")
     if facts.needs_native and run.native is None:
-        raise DeepclustError(f"{run.method} needs the clusters of the backbone's method: give its file (--native)")
+        raise DeepclustError(
+            f"{run.method} needs the clusters of the backbone's method: give its file (--input.native)"
+        )
     if isinstance(run.options, CombiningOptions) and set(run.options.members) != set(run.members):
         names = ", ".join(run.options.members)
-        raise DeepclustError(f"{run.method} needs the clusters of its members {names} (--member_clusters)")
+        raise DeepclustError(f"{run.method} needs the clusters of its members {names} (--input.members)")
     if unknown := [split for split in run.train if split not in features]:
         raise DeepclustError(f"no features of the training splits {', '.join(unknown)}: name them among the splits")
     for split, arrays in features.items():
