@@ -10,7 +10,7 @@ import pytest
 from deepclust.core.fingerprint import HARMLESS, SCRIPTS, reachable_modules
 
 ROOT = SCRIPTS.parents[1]
-NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "faiss": "faiss-cpu"}
+NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "faiss": "faiss-cpu", "umap": "umap-learn"}
 NAMES["snakemake_interface_logger_plugins"] = "snakemake"  # comes with it  # others are alike
 FONTS = {"manimgx-fonts", "noto-cjk-sans-otc"}  # are read, not imported
 # They import torch where a device is asked for, which only code does that imports it itself.

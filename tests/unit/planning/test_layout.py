@@ -72,10 +72,15 @@ def test_no_path_stands_twice():
     patterns = Counter(pattern for rule, files in RULES.items() for pattern in files.outputs.values())
     backbone = set(RULES["pixels"].outputs.values())  # made in one of three ways
     assert {pattern for pattern, count in patterns.items() if count > 1} == backbone
-    written = re.compile(r'"(?:results|logs)/[^" ]*"')
-    for path in [*(ROOT / "workflow" / "rules").glob("*.smk"), ROOT / "Snakefile"]:
+    written = re.compile(r"""["'](?:results|logs)/[^"' ]*["']""")
+    library = [path for path in SCRIPTS.rglob("*.py") if path.name != "layout.py"]
+    for path in [*(ROOT / "workflow" / "rules").glob("*.smk"), ROOT / "Snakefile", *library]:
         found = [text for text in written.findall(path.read_text()) if text != '"logs/clean_states.log"']
         assert not found, path
+    runs = [
+        path for path in library if "-{self.protocol}" in path.read_text() or "-{words.protocol}" in path.read_text()
+    ]
+    assert not runs
 
 
 def test_a_rule_is_short():

@@ -619,3 +619,9 @@ def test_the_length_of_names():
     assert plan(joining([100 * "a"])).runs
     (line,) = (line for line in errors(joining([101 * "a"])) if line.startswith("backbones."))
     assert "101" in line and "100" in line
+
+
+def test_a_method_that_is_not_generated_yet(monkeypatch):
+    monkeypatch.setattr("deepclust.core.registry.files", lambda package: [Path(f"{package}/mine.py")])
+    (line,) = errors(changed(("heads", "own"), {"method": "mine"}))
+    assert line.endswith("though its file is there: run `make generate`, which writes it into the schema")

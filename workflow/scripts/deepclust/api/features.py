@@ -7,10 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from deepclust.core.errors import DeepclustError
+from deepclust.core.rows import LARGEST
 
 Features = npt.NDArray[np.floating]
-
-LARGEST = 1e15  # squares of larger values, summed, leave float32
 
 
 def feature_arrays(features: Any) -> list[Features]:

@@ -13,7 +13,7 @@ from deepclust.core.errors import DeepclustError
 from deepclust.core.files import read_json
 from deepclust.features.options import ExtractionOptions
 from deepclust.models.identity import features_identity
-from deepclust.planning.layout import RULES
+from deepclust.planning.layout import RULES, backbone_model
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class _Results:
             DeepclustError: it is gone, or makes other features than those that the run was fitted on.
         """
         name = self.backbones[number]
-        path = self.folder / RULES["pixels"].outputs["model"].format(backbone=name)
+        path = self.folder / backbone_model(name)
         if not path.is_file():
             raise DeepclustError(f"{path} is missing: the run cannot read images without its backbone")
         reading = self.reading(number).model_dump(mode="json")

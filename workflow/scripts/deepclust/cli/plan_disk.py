@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from deepclust.core.run_path import run_path
 from deepclust.planning.downloads import announcement, planned_downloads, readable
-from deepclust.planning.layout import file, rule_of
+from deepclust.planning.layout import backbone_model, rule_of
 from deepclust.planning.plan import Run, splits_of
 
 COPIES = 2  # of assignments
@@ -68,7 +69,7 @@ def features(experiment: Any, jobs: list[Any]) -> Iterator[int | None]:
     for job in jobs:
         if rule_of(job) == "extract_features":
             images = split_size(experiment, job.wildcards.dataset, job.wildcards.split)
-            model = Path(file("pretrain", "model", backbone=job.wildcards.backbone))
+            model = Path(backbone_model(job.wildcards.backbone))
             columns = json.loads(model.read_text())["feature_dim"] if model.exists() else None
             options = experiment.config["backbones"][job.wildcards.backbone]["features"]
             width = {"float16": 2, "float32": 4}[options["dtype"]]
@@ -94,10 +95,8 @@ def assignments(experiment: Any, jobs: list[Any]) -> Iterator[int | None]:
     for job in jobs:
         if rule_of(job) == "cluster":
             words = job.wildcards
-            yield _run_bytes(
-                experiment,
-                experiment.run(f"{words.dataset}/{words.backbones}/{words.head}/k{words.k}-{words.protocol}"),
-            )
+            path = run_path(words.dataset, words.backbones, words.head, words.k, words.protocol)
+            yield _run_bytes(experiment, experiment.run(path))
 
 
 def _run_bytes(experiment: Any, run: Run) -> int | None:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 BLOCK = 8192  # rows converted at once
 CONSTANT = 1e-7  # a dimension whose deviation is less than this share of its mean is constant, but for rounding
 WIDE, SAMPLED = 4096, 2048  # beyond so many dimensions (raw pixels), principal axes are those of so many images
+LARGEST = 1e15  # sums of the squares of larger values leave float32
 RANK = 1e-10  # principal components with less than this share of the largest variance are rounding
 
 Float32 = npt.NDArray[np.float32]

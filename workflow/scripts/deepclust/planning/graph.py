@@ -11,7 +11,8 @@ from pathlib import Path
 
 from deepclust.core.errors import DeepclustError
 from deepclust.core.figures import FigureFile, Scope, figures
-from deepclust.planning.layout import RULES, RUN, File, PlannedJob, file
+from deepclust.core.run_path import RUN
+from deepclust.planning.layout import RULES, File, PlannedJob, file
 from deepclust.planning.parameters import HALF_WHITENED, Parameters
 from deepclust.planning.plan import Run
 
@@ -23,7 +24,7 @@ Inputs = Mapping[str, str | Sequence[str]]
 _SETTING = ("dataset", "backbones", "protocol")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class JobGraph:
     """The jobs of one experiment, each with its inputs."""
 

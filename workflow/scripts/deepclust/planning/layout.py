@@ -11,11 +11,11 @@ from typing import Any
 
 from deepclust.core.figures import figures
 from deepclust.core.fingerprint import SCRIPTS
+from deepclust.core.run_path import RUN
 from deepclust.planning.experiment_options import NAME_PATTERN, PROTOCOLS
 
 NAME = NAME_PATTERN.strip("^$")
 SPLIT = "train|test|unlabeled"
-RUN = "{dataset}/{backbones}/{head}/k{k}-{protocol}"
 SETTING = "{dataset}/{backbones}/{protocol}"
 
 WILDCARDS = {
@@ -168,6 +168,11 @@ RULES: dict[str, RuleFiles] = {
     "write_experiment": RuleFiles("", below("results", experiment="experiment.yaml")),
     "report_page": RuleFiles("", below("results", page="report.html", provenance="report.provenance.json")),
 }
+
+
+def backbone_model(backbone: str) -> str:
+    """Return the description of a backbone, whichever rule makes it."""
+    return _MODEL["model"].format(backbone=backbone)
 
 
 def log_of(rule: str) -> str:

@@ -12,11 +12,12 @@ from deepclust.core.addresses import local_path
 from deepclust.core.errors import DeepclustError, did_you_mean
 from deepclust.core.image_files import image_paths
 from deepclust.core.limits import LONGEST_FILE_NAME, most_clusters, shorter_side
+from deepclust.core.run_path import run_path
 from deepclust.planning import pretrained
 from deepclust.planning.class_folders import meant_splits
 from deepclust.planning.downloads import looked_in
 from deepclust.planning.experiment_options import PROTOCOLS
-from deepclust.planning.layout import file
+from deepclust.planning.layout import backbone_model
 from deepclust.planning.overlaps import check_overlap
 from deepclust.planning.problems import Keys, Problem, ProblemError
 from deepclust.planning.schema import Schema, check_and_fill, undefined
@@ -53,7 +54,7 @@ class Run:
     @property
     def path(self) -> str:
         """Return the path of its results, below the folder of a stage."""
-        return f"{self.dataset}/{'+'.join(self.backbones)}/{self.head}/k{self.k}-{self.protocol}"
+        return run_path(self.dataset, "+".join(self.backbones), self.head, self.k, self.protocol)
 
 
 @dataclass(frozen=True)
@@ -341,7 +342,7 @@ class _Checker:
             yield from self.check_training_clusters(where, dataset, options)
             yield from self.check_nearest(where, dataset, options)
         state = options.get("resume_from")
-        made = Path(file("pretrain", "model", backbone=name)).exists()
+        made = Path(backbone_model(name)).exists()
         if isinstance(state, str) and not made and not Path(state).exists():
             yield Problem((*where, "resume_from"), f"there is no state {state}")
         start = options.get("start_from")

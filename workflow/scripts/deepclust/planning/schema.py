@@ -13,10 +13,12 @@ from typing import Any
 
 import jsonschema
 
+from deepclust.core import registry
 from deepclust.core.errors import did_you_mean
 from deepclust.planning.experiment_options import LONGEST_NAME
 from deepclust.planning.problems import Keys, Problem
 
+PACKAGES = {"datasets": "data.loaders", "backbones": "pretraining", "heads": "heads"}  # whose files are all methods
 SCHEMA_PATH = Path(__file__).resolve().parents[3] / "schemas" / "config.schema.json"
 
 
@@ -132,7 +134,7 @@ def _problems(value: Any, node: dict[str, Any], schema: Schema, path: Keys) -> I
             yield Problem(path, f"needs '{key}' (one of {', '.join(known)})")
             return
         if value[key] not in known:
-            yield Problem((*path, key), f"unknown {key} {value[key]!r}{did_you_mean(value[key], known)}")
+            yield Problem((*path, key), f"unknown {key} {value[key]!r}{_advice(path, value[key], known)}")
             return
         node = _choose(value, node, schema)
     if isinstance(value, dict) and ("properties" in node or isinstance(node.get("additionalProperties"), dict)):
@@ -147,6 +149,13 @@ def _problems(value: Any, node: dict[str, Any], schema: Schema, path: Keys) -> I
         yield from _descriptions(error, path)
     if not errors and len(node.get("prefixItems", [])) == 2 and value[0] > value[1]:
         yield Problem(path, f"must be [smallest, largest], got {json.dumps(value)}")
+
+
+def _advice(path: Keys, name: object, known: list[str]) -> str:
+    """Return what to do about an unknown method: one whose file is there has only not been generated yet."""
+    if path[0] in PACKAGES and name in {file.stem for file in registry.files(PACKAGES[path[0]])}:
+        return ", though its file is there: run `make generate`, which writes it into the schema"
+    return did_you_mean(name, known)
 
 
 def _mapping_problems(value: dict[str, Any], node: dict[str, Any], schema: Schema, path: Keys) -> Iterator[Problem]:

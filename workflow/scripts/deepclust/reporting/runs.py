@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 
 from deepclust.core.errors import DeepclustError
 from deepclust.core.files import read_json
+from deepclust.core.run_path import run_path
 from deepclust.core.scores import show
 
 NO_CLASS = -1
@@ -98,7 +99,7 @@ class ScoredRun:
     def path(self) -> str:
         """Return the path of its results, below the folder of a stage."""
         k = "auto" if self.k_by == "auto" else self.k
-        return f"{self.dataset}/{'+'.join(self.backbones)}/{self.head}/k{k}-{self.protocol}"
+        return run_path(self.dataset, "+".join(self.backbones), self.head, k, self.protocol)
 
     @property
     def skipped_text(self) -> str:

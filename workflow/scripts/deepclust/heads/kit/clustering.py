@@ -13,7 +13,7 @@ import numpy.typing as npt
 from deepclust.core.errors import DeepclustError
 from deepclust.core.files import json_digest, sha256_file, write_json
 from deepclust.core.progress import Progress
-from deepclust.core.rows import blocks
+from deepclust.core.rows import LARGEST, blocks
 from deepclust.heads.kit.head import (
     CombiningOptions,
     Head,
@@ -32,7 +32,6 @@ from deepclust.models.identity import identity_beside
 
 CRITERION = "objective on the training splits (label-free)"
 
-LARGEST = 1e15  # sums of the squares of larger values leave float32
 
 Arrays = dict[str, list[npt.NDArray[Any]]]
 
