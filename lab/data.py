@@ -1,4 +1,4 @@
-"""How fast CIFAR-10 is prepared from its archive, opened, and read in random batches.
+"""Speed of preparing CIFAR-10 from its archive, of opening it, and of reading random batches.
 
 Baselines: unpacking the same archive and hashing it; batches from an array in memory. Uses the archive named on the
 command line or in DEEPCLUST_CIFAR10; without one, an archive of the same layout and size with random pixels.

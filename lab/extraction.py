@@ -1,8 +1,8 @@
-"""How fast features are extracted: against the obvious loop, against the network alone, against decoding alone.
+"""Speed of extracting features: against the obvious loop, against the network alone, against decoding alone.
 
 The obvious loop is a network of timm in fp32 and a DataLoader with timm's own transform. The network alone gets batches
 that are ready, in bf16. Decoding alone is the fastest decoder at hand, at the full size of the images, on all cores.
-What is compared takes turns, so that the ratios hold on a busy machine, too; the rates are medians.
+Candidates take turns, so that the ratios hold on a busy machine, too; the rates are medians.
 
     python lab/extraction.py [--threads 2] [--rounds 5] [--images N] [--busy] [--decoders]
 
@@ -246,7 +246,7 @@ def obvious_reading(files: list[bytes], size: int, threads: int) -> None:
 
 
 def read(images: Images, size: int) -> None:
-    """What extraction does before the network."""
+    """The work of extraction before the network."""
     with closing(read_batches(images, 0, BATCH * SIDE**2 // size**2, size, "bicubic", 1.0)) as batches:
         for _ in batches:
             pass

@@ -1,4 +1,4 @@
-"""Whether a head is as accurate as a straightforward implementation of it: shared by benchmarks of TEMI and TURTLE.
+"""A head's accuracy beside that of a straightforward implementation of it: shared by benchmarks of TEMI and TURTLE.
 
 Both are trained on the same features with the same options and seeds, and scored on the test split.
 """
@@ -19,12 +19,12 @@ from deepclust.evaluation.metrics import Comparison
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for."""
+    """The requests of the command line."""
 
     source: str | None
-    """Of the features; see `heads_on_features.read`."""
+    """Name of the features; see `heads_on_features.read`."""
     accuracy: bool
-    """Whether accuracies are compared, rather than times."""
+    """True if accuracies are compared, rather than times."""
     seeds: list[int]
     length: int
     """Epochs or steps of a training whose accuracy is compared."""

@@ -1,4 +1,4 @@
-"""How fast the classical heads and the neighbor search are, and how much memory they take.
+"""Speed and memory of the classical heads and of the neighbor search.
 
 Baselines: scikit-learn's k-means with 10 restarts, exact neighbor search. They and the project's own work on 50,000
 features of 384 dimensions, centred and of length 1: those named on the command line (an .npz with `x_train`), else
@@ -33,7 +33,7 @@ GRAPH = 60_000
 
 @dataclass
 class Measured:
-    """What a process took, and the number that its work gave."""
+    """Time and memory of a process, and the number that its work gave."""
 
     seconds: float
     cpu: float

@@ -86,7 +86,7 @@ def read(source: str) -> Data:
 
 
 def half_whitens(name: str) -> bool:
-    """Whether a head of `HEADS` half-whitens the features."""
+    """Tell whether a head of `HEADS` half-whitens the features."""
     return bool(METHODS[name].Options(**HEADS[name][1]).normalize == "half_whiten")
 
 
@@ -131,7 +131,7 @@ class Fitted:
     test: npt.NDArray[np.int32]
     """Clusters of the test split, [N]."""
     scores: dict[str, float]
-    """Of the test split."""
+    """Scores of the test split."""
     objective: float
     cpu: float
     """Seconds of all threads, fit and predictions."""

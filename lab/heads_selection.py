@@ -1,4 +1,4 @@
-"""Whether self-training on selected images improves a consensus: those that are sure, and agree with their neighbors.
+"""Self-training of a consensus on selected images: those that are sure, and agree with their neighbors.
 
     python lab/heads_selection.py FEATURES.npz TABLE.csv [--head consensus] [--seeds 0 1 2 3 4]
 
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def accuracy(data: Data, clusters: npt.NDArray[np.integer]) -> float:
-    """Of the test split, in percent."""
+    """Scores of the test split, in percent."""
     return 100 * Comparison.of(data.test_labels, clusters).score()["acc"]
 
 

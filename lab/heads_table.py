@@ -64,7 +64,7 @@ class Table:
         print(", ".join(f"{name} {value}" for name, value in row.items() if value != ""), flush=True)
 
     def clusters(self, data: Data, head: str, seed: int) -> Path:
-        """Where the clusters of a row are kept."""
+        """Return the file that keeps the clusters of a row."""
         return self.folder / f"{data.name}-{head}-{seed}.npz"
 
 
@@ -104,7 +104,7 @@ def keep(path: Path, result: Fitted) -> None:
 
 
 def partitions(table: Table, data: Data, member: str, seed: int, seeds: Sequence[int]) -> list[Partition]:
-    """What a member gives one seed of a consensus: the clusters of the training split of all its own `seeds`.
+    """Return a member's share in one seed of a consensus: the clusters of the training split of all its own `seeds`.
 
     A seed that failed gives none.
     """
@@ -135,7 +135,7 @@ def summary(rows: list[Row]) -> str:
 
 
 def gaps(rows: list[Row]) -> str:
-    """How much of the gap between the best single head and the linear probe the consensus closes, in Markdown."""
+    """Return the share of the gap from best single head to linear probe that the consensus closes, in Markdown."""
     lines = [
         "| features | best of | head | ACC | consensus | linear probe | share of the gap |",
         "|---|---|---|---|---|---|---|",
@@ -159,7 +159,7 @@ def _gap(features: str, among: str, heads: dict[str, float], means: dict[str, fl
 
 
 def choice(table: Table, data: Data) -> str:
-    """What the leaderboard would choose: modularity of the seed of each head with the lowest objective, in Markdown.
+    """Return the choice of the leaderboard: modularity of the seed of each head with the lowest objective, in Markdown.
 
     On the neighbors (20) among the half-whitened features of the test split.
     """

@@ -1,4 +1,4 @@
-"""How fast TEMI trains, and how accurately, against the obvious implementation and the machine's bf16 matrix products.
+"""Speed and accuracy of training TEMI, against the obvious implementation and the machine's bf16 matrix products.
 
     python lab/heads_temi.py [FEATURES]
     python lab/heads_temi.py FEATURES --accuracy [--seeds 0 1 2 3 4] [--epochs 100]
@@ -147,7 +147,7 @@ def matrix_rate(device) -> float:
 
 
 def operations(dimensions: int) -> int:
-    """Of the matrix products of one step: two for every image and parameter in each direction, see the comments."""
+    """Return the operations of one step's matrix products: two per image, parameter and direction, see the comments."""
     first, second, third = dimensions * 512, 512 * 256, 256 * K
     student = 2 * first + 3 * (second + third)  # nothing flows back into the features
     return 2 * 2 * OPTIONS.batch_size * OPTIONS.heads * (student + first + second + third)

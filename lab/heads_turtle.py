@@ -1,4 +1,4 @@
-"""How fast TURTLE trains, and how accurately, against the obvious implementation.
+"""Speed and accuracy of training TURTLE, against the obvious implementation.
 
     python lab/heads_turtle.py [FEATURES]
     python lab/heads_turtle.py FEATURES --accuracy [--seeds 0 1 2 3 4] [--steps 6000]

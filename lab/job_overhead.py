@@ -1,4 +1,4 @@
-"""What a head's job costs beside its work: from the start of its command to its end, with next to nothing to cluster.
+"""Cost of a head's job beside its work: from the start of its command to its end, with next to nothing to cluster.
 
 Baseline: a Python that imports PyTorch and ends. Times are the best of some rounds, both in turn; CPU time counts all
 threads, and is the better measure on a busy machine.

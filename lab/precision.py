@@ -1,4 +1,4 @@
-"""What bf16 gives in training: forward, backward and update of a network on ready views, in bf16 against fp32.
+"""The gain from bf16 in training: forward, backward and update of a network on ready views, in bf16 against fp32.
 
 SimCLR's networks on batches of 128 images of 32 x 32 pixels, two views each. Both take turns in one process; CPU time
 where there is no GPU.

@@ -1,4 +1,4 @@
-"""What DeepCluster costs on large sets, by arithmetic: the tables of lab/scaling.md. Nothing is measured here.
+"""Costs of DeepCluster on large sets, by arithmetic: the tables of lab/scaling.md. Nothing is measured here.
 
 Work is counted in operations, bytes and decoded images and divided by the rates below.
 """

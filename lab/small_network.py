@@ -1,4 +1,4 @@
-"""What pretraining methods learn in one small budget: 5,000 images of CIFAR-10, a small ResNet, 20 epochs of two views.
+"""Pretraining methods in one small budget: 5,000 images of CIFAR-10, a small ResNet, 20 epochs of two views.
 
     DEEPCLUST_CIFAR10=cifar-10-binary.tar.gz python lab/small_network.py simclr secu --output small_network.csv
 

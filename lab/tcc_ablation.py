@@ -1,4 +1,4 @@
-"""What the parts of TCC do: one option changed at a time, on a small network, judged without and with labels.
+"""Ablation of TCC: one option changed at a time, on a small network, judged without and with labels.
 
 The scikit-learn digits (1797 images of 8 x 8), or the first images of CIFAR-10 from its archive (`--cifar`). Clusters
 are the method's own. Constants were chosen by the columns that need no labels, ACC and NMI stand beside, to judge the
@@ -93,7 +93,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Outcome:
-    """What one training gave; clusters -1 and a record of nothing where it collapsed."""
+    """Result of one training; clusters -1 and a record of nothing where it collapsed."""
 
     clusters: np.ndarray
     record: dict[str, float]
@@ -150,7 +150,7 @@ def train(images: np.ndarray, options: dict[str, Any]) -> Outcome:
 
 @torch.inference_mode()
 def agreement(model: Model, images: np.ndarray, head: Path) -> tuple[float, float]:
-    """What two views of the images' clusters have in common, see `Outcome.views`."""
+    """Return the agreement of the clusters of two views of the images, see `Outcome.views`."""
     native_head = read_native(head)
     augment = Augmentation(VIEWS[images.shape[1]], images.shape[2:], model.spec["mean"], model.spec["std"])
     sides: list[list[torch.Tensor]] = [[], []]

@@ -1,4 +1,4 @@
-"""What a benchmark reports, and how long work takes."""
+"""Rows that a benchmark reports, and the time that work takes."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How much of a training step is the network: ResNet-18 on images of 32 x 32 pixels, in batches of 128, two views each.
+"""The network's share of a training step: ResNet-18 on images of 32 x 32 pixels, in batches of 128, two views each.
 
 Baseline of each method: forward, backward and update of its network on views that are ready, without augmentation, loss
 and the method's own state. Both are measured in turns in one process, as CPU time where there is no GPU, so that other

@@ -114,7 +114,7 @@ def engine(trainer, count: int) -> None:
 
 
 def setting_of_baseline(device: torch.device) -> str:
-    """What a reader has to know of the usual pipeline, whose settings are PyTorch's defaults."""
+    """Return notes on the usual pipeline, whose settings are PyTorch's defaults."""
     parts = {"convolutions": torch.backends.cudnn.allow_tf32, "products": torch.backends.cuda.matmul.allow_tf32}
     used = [name for name, on in parts.items() if on and device.type == "cuda"]
     tf32 = f"TF32 in {' and '.join(used)}" if used else "no TF32"

@@ -7,6 +7,7 @@ import pytest
 
 from deepclust.core.fingerprint import SCRIPTS
 
+LAB = SCRIPTS.parent.parent / "lab"
 OPENINGS = re.compile(r"(What|Where|Whether|Of)\b")
 SECTIONS = re.compile(r"(Args|Raises)\b")
 WORDS = re.compile(r"\b(rooms?|houses?)\b", re.IGNORECASE)
@@ -28,13 +29,13 @@ def faults(text):
     return found + [match[0] for match in [SECTIONS.match(flat)] if match] + WORDS.findall(flat)
 
 
-def test_docstrings_of_the_library_and_the_commands_are_read_once():
+def test_docstrings_of_the_library_the_commands_and_the_lab_are_read_once():
     read, faulty = 0, {}
-    for file in SCRIPTS.rglob("*.py"):
+    for file in [*SCRIPTS.rglob("*.py"), *LAB.glob("*.py")]:
         for line, text in docstrings(file.read_bytes()):
             read += 1
             if found := faults(text):
-                faulty[f"{file.relative_to(SCRIPTS)}:{line}"] = found
+                faulty[f"{file.name}:{line}"] = found
     assert not faulty
     assert read > 1000
 
