@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deepclust.core.errors import DeepclustError
 
-PROTOCOLS = ("held-out", "merged", "train", "not stated")
+PROTOCOLS = ("held-out", "merged", "train", "test", "not stated")
 METRICS = ("acc", "nmi", "ari")
 TABLE = Path(__file__).with_name("published.csv")
 _COLUMNS = ("dataset", "method", "backbone", "protocol", *METRICS, "source", "note")
@@ -20,7 +20,7 @@ class Published:
     Attributes:
         dataset: the name in the literature, e.g. `CIFAR-10`; `CIFAR-100-20` means the 20 superclasses.
         protocol: `held-out` (trained on the train split, scored on the test split), `merged` (trained and scored on
-            both together), `train` (trained and scored on the train split) or `not stated`.
+            both together), `train` or `test` (trained and scored on that split alone) or `not stated`.
         scores: `acc`, `nmi` and `ari` as fractions; scores that were not published are missing.
         source: the publication of the numbers.
         note: remark that a reader needs to compare with them; may be empty.
