@@ -15,7 +15,7 @@ from deepclust.core.figures import figures
 from deepclust.core.files import json_digest
 from deepclust.core.fingerprint import SCRIPTS, code_digest, code_params
 from deepclust.planning.graph import JobGraph
-from deepclust.planning.layout import file
+from deepclust.planning.layout import CHECKSUM, file
 from deepclust.planning.parameters import Flags, Parameters
 from deepclust.slurm.cluster import gpus_of
 
@@ -121,7 +121,7 @@ class Jobs:
     def _unrecorded(self, rule: str, wildcards: Wildcards, resources: Named) -> Iterable[str]:
         """Yield further arguments of a command, which belong to the run of a job and not to its result."""
         if rule == "download":
-            yield f"--pin {shlex.quote(f'resources/checksums/{wildcards.file}.sha256')}"
+            yield f"--pin {shlex.quote(CHECKSUM.format(file=wildcards.file))}"
         if rule == "extract_part":
             names = {name: getattr(wildcards, name) for name in ("dataset", "backbone", "split")}
             yield f"--part {wildcards.scatteritem}"

@@ -45,6 +45,10 @@ class RuleFiles:
     record_alone: bool = False
 
 
+CHECKSUM = "resources/checksums/{file}.sha256"
+"""The pattern of the file that holds the checksum of a first download; a new download must not lose it."""
+
+
 def below(folder: str, **files: str) -> dict[str, str]:
     """Return the patterns of files in a folder."""
     return {name: f"{folder}/{file}" for name, file in files.items()}
