@@ -258,14 +258,12 @@ def test_scripts_run_without_snakemake(project):
 
 
 @pytest.mark.parametrize("experiment", sorted(path.name for path in ROOT.glob("experiments/*.yaml")))
-def test_shipped_experiments_can_be_planned(project, experiment):
+def test_shipped_experiments_can_be_planned(dry_runs, project, experiment):
     if not (project / "my_images").exists():
         draw_shapes(project / "my_images")
     for split in ("train", "val"):
         (project / "data" / "imagenet" / split).mkdir(parents=True, exist_ok=True)
-    done = snakemake(project, "-n", "--quiet", "host", "--configfile", f"experiments/{experiment}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "report_page" in done.stdout + done.stderr
+    assert "report_page" in {job["rule"] for job in dry_runs(configfiles=[f"experiments/{experiment}"])}
 
 
 # --- things that go wrong --------------------------------------------------------------------------------------------
