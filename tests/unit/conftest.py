@@ -13,11 +13,29 @@ settings.register_profile("deepclust", deadline=None, max_examples=50, derandomi
 settings.load_profile("deepclust")
 
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
 @pytest.fixture(autouse=True)
 def same_random_numbers():
     """Whatever ran before, a test that draws from PyTorch's own generator draws the same."""
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+    """A test that runs a command in this process, which sets its threads, leaves those of the others as they were."""
+    before = dict(os.environ)
+    yield
+    threads = before.get("OMP_NUM_THREADS")
+    if os.environ.get("OMP_NUM_THREADS") != threads:
+        from deepclust.core.device import set_threads
+
+        set_threads(int(threads or os.cpu_count() or 1))
+        for name in THREADS:
+            os.environ.pop(name, None)
+        os.environ.update({name: before[name] for name in THREADS if name in before})
 
 
 @pytest.fixture
