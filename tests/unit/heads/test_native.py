@@ -93,7 +93,7 @@ def test_as_a_run(write, tmp_path):
     facts = {"method": "native", "options": native.Options(), "k": 4, "seeds": [0], "backbones": ["a"]}
     run = {**facts, "train": ["train"], "features": {"train": [data]}, "neighbors": {}}
     clusters = tmp_path / "clusters.safetensors"
-    with pytest.raises(DeepclustError, match="--native"):
+    with pytest.raises(DeepclustError, match="--input.native"):
         cluster(ClusteringJob(**run), clusters, tmp_path / "seeds.json", code="0", progress=Progress())
     cluster(ClusteringJob(**run, native=path), clusters, tmp_path / "seeds.json", code="0", progress=Progress())
     path.unlink()  # the result stands alone
