@@ -167,7 +167,7 @@ def test_labels_are_read_by_no_other_rule():
     for experiment in ("cifar10-scan-cpu", "cifar10-deepcluster-cpu", "cifar10-secu"):
         path = ROOT / "experiments" / f"{experiment}.yaml"
         graph = JobGraph(Parameters(make_plan(yaml.safe_load(path.read_text()), [path])))
-        for job in graph.jobs():
+        for job in graph.jobs:
             rules.add(job.rule)
             for value in graph.inputs(job.rule, dict(job.wildcards)).values():
                 for file in [value] if isinstance(value, str) else value:

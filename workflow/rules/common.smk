@@ -9,20 +9,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(HOME / "workflow" / "scripts"))
 
-from deepclust.core.errors import DeepclustError
 from deepclust.core.figures import figures
+from deepclust.planning.ending import ending, stop_with
 
-try:
-    figures()  # the paths of the rules are made from them
-except DeepclustError as error:
-    sys.exit(str(error))
+ending(figures)()  # before the paths of the rules are made from them
 
 from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 
 from deepclust.core.files import write_text
 from deepclust.planning.downloads import announcement, planned_downloads
-from deepclust.planning.ending import ending, stop_with
 from deepclust.planning.environment import place_errors, prefer_this_python
 from deepclust.planning.frozen import freeze, thaw
 from deepclust.planning.graph import JobGraph

@@ -52,7 +52,7 @@ def test_inputs_of_a_rule_are_those_of_its_command():
     """Over several experiments, in which every job of a rule has the same names."""
     names = {}
     for path in EXPERIMENTS:
-        for job in graph(path).jobs():
+        for job in graph(path).jobs:
             found = graph(path).inputs(job.rule, dict(job.wildcards))
             names.setdefault(job.rule, set()).update(found)
             if job.rule not in WRITTEN_IN_PYTHON:
@@ -94,7 +94,7 @@ def test_a_rule_is_short():
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_file_that_a_job_reads_is_written_by_another(path):
-    jobs = graph(path).jobs()
+    jobs = graph(path).jobs
     written = {job.file(name) for job in jobs for name in RULES[job.rule].outputs}
     for job in jobs:
         for value in graph(path).inputs(job.rule, dict(job.wildcards)).values():
@@ -108,7 +108,7 @@ def test_what_is_lost(tmp_path, monkeypatch):
     experiment = graph(EXPERIMENTS[0])
     assert experiment.lost() == []
     assert "results/report.html" not in experiment.records()
-    for job in experiment.jobs():
+    for job in experiment.jobs:
         for name in RULES[job.rule].outputs:
             path = tmp_path / job.file(name)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from deepclust.core.files import write_tensors
 from deepclust.core.progress import Progress
 from deepclust.features.options import NeighborOptions
 from deepclust.heads.kit.head import CombiningOptions, HeadOptions, Prediction, check_enough, load_head
-from deepclust.heads.kit.store import METADATA, predict, read_tensors
+from deepclust.heads.kit.store import METADATA, assign, read_head, read_tensors
 
 TRAIN = "train"
 DEFAULT_NEIGHBORS = 20
@@ -73,7 +73,7 @@ class FittedHead:
         """
         given = [features] if isinstance(features, str | Path) else features
         if self.path is not None and isinstance(given, list | tuple) and given and isinstance(given[0], str | Path):
-            return predict(self.path, given, self.description["selected"])
+            return assign(self.path, self.description, self.weights, given)
         arrays = feature_arrays(features)
         check_dimensions(arrays, self.description["dimensions"])
         head = load_head(self.description["method"])
@@ -182,14 +182,7 @@ def load(clusters: str | Path, seed: int | None = None) -> FittedHead:
         True
     """
     path = Path(clusters) / "clusters.safetensors" if Path(clusters).is_dir() else Path(clusters)
-    description, _ = read_tensors(path, "none/")
-    seed = description["selected"] if seed is None else seed
-    if seed is None:
-        raise DeepclustError(f"{path} has no clusters: every seed failed, seeds.json says why")
-    _, tensors = read_tensors(path, f"seed{seed}/weights/")
-    if not tensors:
-        raise DeepclustError(f"{path} has no result of seed {seed}")
-    return FittedHead({**description, "selected": seed}, tensors, path.absolute())
+    return FittedHead(*read_head(path, seed), path.absolute())
 
 
 def _head(name: str) -> Any:

@@ -29,19 +29,14 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, help="the table to write (.csv); without it, to the terminal")
     words = parser.parse_args()
     from deepclust.api.prediction import predict_images
-    from deepclust.core.errors import DeepclustError
     from deepclust.core.files import atomic_path
 
-    try:
-        found = predict_images(words.run, words.images)
-        if words.output is None:
-            write_table(found, sys.stdout)
-        else:
-            with atomic_path(words.output) as path, path.open("w", encoding="utf-8", newline="") as file:
-                write_table(found, file)
-    except DeepclustError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    found = predict_images(words.run, words.images)
+    if words.output is None:
+        write_table(found, sys.stdout)
+    else:
+        with atomic_path(words.output) as path, path.open("w", encoding="utf-8", newline="") as file:
+            write_table(found, file)
     skipped = sum(bool(image.skipped) for image in found)
     print(f"{len(found) - skipped:,} images, {skipped:,} files skipped", file=sys.stderr)
     return 0

@@ -21,7 +21,7 @@ sizes are far from that (`evened_out`): one of the members is better then.
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ from deepclust.heads.kit.head import (
     Features,
     HeadFacts,
     Prediction,
+    Preparation,
     SeedResult,
     TrainingData,
     Weights,
@@ -56,7 +57,7 @@ EVENED = 0.4  # sizes differ from a member's if more than this share would have 
 class Options(CombiningOptions):
     """Options of the consensus."""
 
-    normalize: Literal["none", "l2", "center", "standardize", "whiten", "half_whiten"] = "half_whiten"
+    normalize: Preparation = "half_whiten"
     """Preparation of the features; see the other heads. Neighbors are searched among half-whitened features with
     `half_whiten` only, else among the features as they are."""
     components: int = Field(512, ge=1)

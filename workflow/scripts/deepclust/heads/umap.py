@@ -29,6 +29,7 @@ from deepclust.heads.kit.head import (
     HeadFacts,
     HeadOptions,
     Prediction,
+    Preparation,
     SeedResult,
     TrainingData,
     Weights,
@@ -53,7 +54,7 @@ Labels = npt.NDArray[np.int32]
 class Options(HeadOptions):
     """Options of UMAP clustering."""
 
-    normalize: Literal["none", "l2", "center", "standardize", "whiten", "half_whiten"] = "half_whiten"
+    normalize: Preparation = "half_whiten"
     """Preparation of the features; see the other heads. Neighbors are searched among half-whitened features with
     `half_whiten` only, else among the features as they are."""
     components: int = Field(512, ge=1)

@@ -7,7 +7,7 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from deepclust.core.errors import DeepclustError
-from deepclust.planning.plan import ExperimentError
+from deepclust.planning.problems import ExperimentError
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")

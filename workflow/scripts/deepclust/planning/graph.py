@@ -4,6 +4,7 @@ The rules ask `JobGraph.inputs` for their inputs. A walk from the report over th
 so the graph is written once.
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,6 @@ class JobGraph:
 
     parameters: Parameters
     _inputs: dict[PlannedJob, Inputs] = field(default_factory=dict, repr=False)
-    _jobs: list[PlannedJob] = field(default_factory=list, repr=False)
 
     def inputs(self, rule: str, wildcards: Mapping[str, str]) -> Inputs:
         """Return the inputs of a job, by the names that its command has for them; no files are an empty list.
@@ -44,10 +44,9 @@ class JobGraph:
             self._inputs[job] = find(**wildcards)
         return self._inputs[job]
 
-    def jobs(self) -> list[PlannedJob]:
-        """Return all jobs behind the report but downloads, found by walking over inputs from the report."""
-        if self._jobs:
-            return self._jobs
+    @functools.cached_property
+    def jobs(self) -> tuple[PlannedJob, ...]:
+        """All jobs behind the report but downloads, found by walking over inputs from the report."""
         seen: dict[PlannedJob, None] = {}
         waiting = [PlannedJob("report_page", ())]
         while waiting:
@@ -57,12 +56,11 @@ class JobGraph:
                 for value in self.inputs(job.rule, dict(job.wildcards)).values():
                     paths = [value] if isinstance(value, str) else value
                     waiting += [path.job for path in paths if isinstance(path, File)]
-        self._jobs.extend(seen)
-        return self._jobs
+        return tuple(seen)
 
     def records(self) -> list[str]:
         """Return the provenance of every job behind the report, without its own."""
-        written = [job for job in self.jobs() if job.rule != "report_page" and "provenance" in RULES[job.rule].outputs]
+        written = [job for job in self.jobs if job.rule != "report_page" and "provenance" in RULES[job.rule].outputs]
         return sorted(job.file("provenance") for job in written)
 
     def lost(self) -> list[str]:
@@ -72,7 +70,7 @@ class JobGraph:
         not ask for a missing file if the files made from it are there, so an old score would pass for a new one.
         Downloads are left out, and large results whose record stands: they may be removed once they are read.
         """
-        results = [path for job in self.jobs() if job.rule != "report_page" for path in _kept(job)]
+        results = [path for job in self.jobs if job.rule != "report_page" for path in _kept(job)]
         missing = [path for path in results if not Path(path).exists()]
         return sorted(missing) if len(missing) < len(results) else []
 

@@ -19,25 +19,13 @@ from deepclust.planning.downloads import looked_in
 from deepclust.planning.experiment_options import PROTOCOLS
 from deepclust.planning.layout import backbone_model
 from deepclust.planning.overlaps import check_overlap
-from deepclust.planning.problems import Keys, Problem, ProblemError
+from deepclust.planning.problems import ExperimentError, Keys, Problem, ProblemError
 from deepclust.planning.schema import Schema, check_and_fill, undefined
 from deepclust.planning.strict_yaml import check_file
 
 Config = dict[str, Any]
 
 MOST_SEEDS = 10_000  # a larger number is probably meant as one seed, such as a date
-
-
-class ExperimentError(Exception):
-    """An experiment that cannot be planned.
-
-    Attributes:
-        lines: one line per problem: where, what, what to do.
-    """
-
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A problem of an experiment: its place, and the mistake there."""
+"""Problems of an experiment, each with its place and the mistake there, and the errors that tell them."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,3 +44,15 @@ class ProblemError(DeepclustError):
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
         self.problem = problem
+
+
+class ExperimentError(Exception):
+    """An experiment that cannot be planned.
+
+    Attributes:
+        lines: one line per problem: where, what, what to do.
+    """
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines

@@ -21,11 +21,13 @@ from deepclust.core.progress import Progress
 Features = npt.NDArray[np.floating]
 Weights = dict[str, npt.NDArray[Any]]
 
+Preparation = Literal["none", "l2", "center", "standardize", "whiten", "half_whiten"]
+
 
 class HeadOptions(Options):
     """Options that all heads have."""
 
-    normalize: Literal["none", "l2", "center", "standardize", "whiten", "half_whiten"] = "none"
+    normalize: Preparation = "none"
     """Preparation of the features. `l2`: the features of each image are scaled to length 1. `center`: the mean of the
     training splits is subtracted, then as `l2`. `standardize`: each dimension is scaled to mean 0 and variance 1 over
     the training splits. `whiten`: principal components of the training splits are scaled to variance 1, then as `l2`

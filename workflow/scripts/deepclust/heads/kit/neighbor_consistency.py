@@ -14,7 +14,7 @@ from deepclust.core.device import choose_device
 from deepclust.core.errors import DeepclustError
 from deepclust.core.progress import Progress
 from deepclust.core.rows import BLOCK
-from deepclust.heads.kit.head import HeadOptions, SeedResult, TrainingData, Weights
+from deepclust.heads.kit.head import HeadOptions, Preparation, SeedResult, TrainingData, Weights
 from deepclust.heads.kit.monitors import watched, with_centering
 from deepclust.heads.kit.normalization import fit_normalization
 from deepclust.heads.kit.self_labelling import SelfLabelling, confident_labels, weighted_cross_entropy
@@ -29,7 +29,7 @@ ADVICE = "raise entropy_weight or batch_size"
 class ConsistencyOptions(HeadOptions):
     """Options of heads that learn from neighbors."""
 
-    normalize: Literal["none", "l2", "center", "standardize", "whiten", "half_whiten"] = "center"
+    normalize: Preparation = "center"
     """Preparation of the features; see the other heads."""
     heads: int = Field(10, ge=1)
     """Linear heads per seed; the one with the lowest objective is kept."""

@@ -1,10 +1,10 @@
 """Options of the clustering stage that belong to no single head: `choose_k` takes `ChooseKOptions`."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from deepclust.heads.kit.head import HeadOptions
+from deepclust.heads.kit.head import HeadOptions, Preparation
 
 
 class ChooseKOptions(HeadOptions):
@@ -21,5 +21,5 @@ class ChooseKOptions(HeadOptions):
     """Number of subsamples, each of 80 % of these images; stability compares their clusterings."""
     neighbors: int = Field(20, ge=1)
     """Nearest neighbors of an image in the graph of modularity and eigengap."""
-    normalize: Literal["none", "l2", "center", "standardize", "whiten", "half_whiten"] = "center"
+    normalize: Preparation = "center"
     """Preparation of the features; see the heads. `whiten` hides clusters that differ in few directions."""

@@ -131,29 +131,52 @@ def read_tensors(path: Path, prefix: str = "") -> tuple[dict[str, Any], Tensors]
         raise DeepclustError(f"{path} is damaged ({error}): delete it and run the clustering again") from error
 
 
-def predict(
-    clusters: str | Path, features: str | Path | Sequence[str | Path | npt.ArrayLike], seed: int | None = None
-) -> Prediction:
-    """Assign new images by a saved head.
+def read_head(clusters: Path, seed: int | None = None) -> tuple[dict[str, Any], Tensors]:
+    """Read the fitted head of one seed: the description, in which that seed is `selected`, and the weights.
 
     Args:
         clusters: `clusters.safetensors` of a run.
-        features: `features.npy` of the same images for every backbone of the run, in its order; a single path if there
-            is one backbone. Arrays [N, D_b] are taken, too, but nothing tells which backbone made them.
         seed: one of the run's seeds; None for the one that was selected without labels.
 
     Raises:
-        DeepclustError: the features are not those of the run's backbones or not of the same images, or the seed has no
-            result.
+        DeepclustError: the file is missing or damaged, or the seed has no result.
     """
-    clusters = Path(clusters)
-    given = [features] if isinstance(features, str | Path) else features
-    if not isinstance(given, list | tuple):
-        raise DeepclustError("features must be a list: one for every backbone of the run")
     description, _ = read_tensors(clusters, "none/")
     seed = description["selected"] if seed is None else seed
     if seed is None:
         raise DeepclustError(f"{clusters} has no clusters: every seed failed, seeds.json says why")
+    _, weights = read_tensors(clusters, f"seed{seed}/weights/")
+    if not weights:
+        raise DeepclustError(f"{clusters} has no result of seed {seed}")
+    return {**description, "selected": seed}, weights
+
+
+def predict(
+    clusters: str | Path, features: str | Path | Sequence[str | Path | npt.ArrayLike], seed: int | None = None
+) -> Prediction:
+    """Assign new images by a saved head; `read_head` and `assign` have the arguments and errors."""
+    return assign(Path(clusters), *read_head(Path(clusters), seed), features)
+
+
+def assign(
+    clusters: Path,
+    description: dict[str, Any],
+    weights: Tensors,
+    features: str | Path | Sequence[str | Path | npt.ArrayLike],
+) -> Prediction:
+    """Assign new images by a head that `read_head` has read.
+
+    Args:
+        clusters: the file that the head is from, for the messages.
+        features: `features.npy` of the same images for every backbone of the run, in its order; a single path if there
+            is one backbone. Arrays [N, D_b] are taken, too, but nothing tells which backbone made them.
+
+    Raises:
+        DeepclustError: the features are not those of the run's backbones or not of the same images.
+    """
+    given = [features] if isinstance(features, str | Path) else features
+    if not isinstance(given, list | tuple):
+        raise DeepclustError("features must be a list: one for every backbone of the run")
     arrays = [_read_features(item) if isinstance(item, str | Path) else np.asarray(item) for item in given]
     dimensions = [array.shape[1] if array.ndim == 2 else f"shape {array.shape}" for array in arrays]
     if dimensions != description["dimensions"]:
@@ -163,9 +186,6 @@ def predict(
     if len(counts := {len(array) for array in arrays}) > 1:
         raise DeepclustError(f"the backbones' features are those of {', '.join(map(str, sorted(counts)))} images")
     _check_identities(clusters, description, given)
-    _, weights = read_tensors(clusters, f"seed{seed}/weights/")
-    if not weights:
-        raise DeepclustError(f"{clusters} has no result of seed {seed}")
     head = load_head(description["method"])
     return head.predict(weights, arrays, head.Options(**description["options"]))
 
@@ -186,7 +206,7 @@ def _check_identities(clusters: Path, description: dict[str, Any], features: Seq
     for name, wanted, path in zip(description["backbones"], fitted, features):
         if not isinstance(path, str | Path):
             unchecked = "whose features an array holds is not checked: give the path of features.npy"
-            warnings.warn(unchecked, stacklevel=3)
+            warnings.warn(unchecked, stacklevel=4)
             continue
         identity = identity_beside(Path(path))
         if wanted is None:
